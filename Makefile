@@ -1,0 +1,45 @@
+# Each target sets up what it needs. `make help` lists them.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo check test train bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED)  ## build .venv with the package in place (PYTHON=python3.12 to choose the interpreter)
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/install
+	PYTHON="$(PYTHON)" .ci/install
+
+demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and show what was found (about two minutes)
+	$(BIN)/duo-oracle search duo-tiny holdout:prose --per-document 1 --seq-len 48 --keep losses --out runs/demo
+	$(BIN)/duo-oracle difficulty runs/demo --top 10
+	@echo
+	@echo 'The run lies in runs/demo. To go on:'
+	@echo '  .venv/bin/duo-oracle query runs/demo "SELECT token, avg(difficulty) AS gain, count(*) AS n FROM paths JOIN tokens USING (sequence, position) GROUP BY token ORDER BY gain DESC LIMIT 10"'
+	@echo '  .venv/bin/duo-oracle verify runs/demo'
+	@echo '  .venv/bin/duo-oracle search --help'
+
+check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q -m "not slow"
+
+test: $(INSTALLED)  ## everything
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -q
+
+train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
+	$(BIN)/python -m models.build_duo_tiny
+
+bench: $(INSTALLED)  ## speed, side by side with the obvious ways
+	$(BIN)/duo-oracle bench
+
+clean:  ## remove build output and caches; .venv and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,97 @@
+"""Training windows: every text file tokenised once into a memory-mapped array, then windows drawn in a seeded order.
+
+A batch is a pure function of (seed, step), so that a resumed run sees the same batches without any stored state. Training
+windows are packed: they cross documents, with the separator token between. Evaluation windows never do (`models/data.py`).
+
+Axes: B batch, T token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from models.documents import read_documents, resolve_source
+from models.tokenizer import SEPARATOR
+
+_DOCUMENTS_AT_ONCE = 256
+
+
+def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
+    """The texts of the sources in turn, one document of each, until all are read: so that a tokenizer's sample is even.
+
+    Raises ValueError for a document that carries tokens instead of text.
+    """
+    readers = [read_documents(source) for source in sources]
+    while readers:
+        for reader in list(readers):
+            document = next(reader, None)
+            if document is None:
+                readers.remove(reader)
+            elif document.text is None:
+                raise ValueError(f"{document.where}: training needs text, because it makes its own tokenizer; this row has tokens")
+            else:
+                yield document.text
+
+
+def tokenised(source: str, tokenizer: Tokenizer, work: Path) -> np.ndarray:
+    """All documents of a source as one memory-mapped uint32 array, each followed by the separator; kept in `work`.
+
+    The file's name holds a digest of text and tokenizer, so that neither can change under it.
+    """
+    digest = hashlib.sha256(tokenizer.to_str().encode())
+    digest.update(resolve_source(source).read_bytes())
+    path = work / f"{resolve_source(source).stem}-{digest.hexdigest()[:16]}.npy"
+    if not path.exists():
+        work.mkdir(parents=True, exist_ok=True)
+        separator = tokenizer.token_to_id(SEPARATOR)
+        pieces: list[np.ndarray] = []
+        pending: list[str] = []
+
+        def encode_pending() -> None:
+            for encoding in tokenizer.encode_batch_fast(pending, add_special_tokens=False):
+                pieces.append(np.array([*encoding.ids, separator], dtype=np.uint32))
+            pending.clear()
+
+        for text in tqdm(texts_of((source,)), desc=f"tokenising {path.stem}", unit="document", disable=not sys.stderr.isatty()):
+            pending.append(text)
+            if len(pending) == _DOCUMENTS_AT_ONCE:
+                encode_pending()
+        encode_pending()
+        aside = path.with_name(f".{path.name}.{os.getpid()}.npy")
+        np.save(aside, np.concatenate(pieces))
+        os.replace(aside, path)
+    tokens: np.ndarray = np.load(path, mmap_mode="r")
+    return tokens
+
+
+class Windows:
+    """Windows of `n_positions` tokens and their next tokens, equally many of every stream, each stream in its own order."""
+
+    def __init__(self, streams: list[np.ndarray], n_positions: int, n_batch: int, seed: int) -> None:
+        self.streams, self.n_positions, self.n_batch, self.seed = streams, n_positions, n_batch, seed
+        self.n_windows = [(len(stream) - 1) // n_positions for stream in streams]
+        self._orders: dict[int, tuple[int, np.ndarray]] = {}
+        if min(self.n_windows) < 1:
+            shortest = min(len(stream) for stream in streams)
+            raise ValueError(f"every training text must fill a window of {n_positions + 1} tokens; the shortest has {shortest}")
+
+    def batch(self, step: int) -> np.ndarray:
+        """token_id_BT, int64, T = n_positions + 1: inputs and targets of the step."""
+        draws = np.arange(step * self.n_batch, (step + 1) * self.n_batch)
+        return np.stack([self._window(int(draw % len(self.streams)), int(draw // len(self.streams))) for draw in draws])
+
+    def _window(self, stream: int, draw: int) -> np.ndarray:
+        epoch, place = divmod(draw, self.n_windows[stream])
+        if self._orders.get(stream, (None,))[0] != epoch:
+            generator = np.random.default_rng((self.seed, stream, epoch))
+            self._orders[stream] = (epoch, generator.permutation(self.n_windows[stream]))
+        start = int(self._orders[stream][1][place]) * self.n_positions
+        return self.streams[stream][start : start + self.n_positions + 1].astype(np.int64)

@@ -1,0 +1,53 @@
+"""Rebuilds the shipped model from its packages: corpus, training, model card. `python -m models.build_duo_tiny`.
+
+Takes hours on a CPU, and goes on where it was interrupted. Knows the recipe; how each part is done is in `models/corpus.py`,
+`models/training.py` and `models/model_card.py`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+from models.checkpoint import CONFIG, SHIPPED, TOKENIZER, WEIGHTS
+from models.corpus import build
+from models.model_card import write_card
+from models.train_config import TrainConfig
+from models.training import train
+
+TOKENS = 10_200_000
+WORK = Path("work/duo-tiny")
+PUBLISHED = (CONFIG, TOKENIZER, WEIGHTS, "loss.csv", "evaluation.json")
+
+
+def recipe(corpus: Path, out: Path) -> TrainConfig:
+    """The options that duo-tiny is trained with: all defaults but its length, and the whole holdouts to evaluate."""
+    text = tuple(str(corpus / f"train_{split}.jsonl") for split in ("prose", "code"))
+    return TrainConfig(text=text, out=str(out), tokens=TOKENS, holdout_tokens=1_000_000)
+
+
+def publish(out: Path, corpus: Path, target: Path) -> None:
+    """Copies what is shipped of a finished training to `target`, and writes its card."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in PUBLISHED:
+        shutil.copyfile(out / name, target / name)
+    shutil.copyfile(corpus / "manifest.json", target / "corpus.json")
+    write_card(target)
+
+
+def main() -> None:
+    corpus, out = WORK / "corpus", WORK / "model"
+    try:
+        if not (corpus / "manifest.json").is_file():
+            corpus.mkdir(parents=True, exist_ok=True)
+            build(corpus)
+        train(recipe(corpus, out))
+    except ValueError as fault:
+        print(fault, file=sys.stderr)
+        raise SystemExit(2) from None
+    publish(out, corpus, SHIPPED["duo-tiny"])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Model directories: `config.json`, `model.safetensors` (or shards with their index) and `tokenizer.json`.
+
+No pickle is ever read. Knows the files and no model: which tensors a config needs is its family's knowledge.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
+SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a model directory holds. `fingerprint` is a sha256 over config, tensors and tokenizer: equal models, equal prints."""
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    tokenizer_json: str | None
+    fingerprint: str
+
+
+def model_directory(model: str) -> Path:
+    """The directory of a shipped name or of a path. Raises ValueError where there is none."""
+    path = SHIPPED.get(model, Path(model))
+    if not path.is_dir():
+        raise ValueError(f"a model is a directory or a shipped name ({', '.join(sorted(SHIPPED))}); there is no {model!r}")
+    return path
+
+
+def read_checkpoint(model: str) -> Checkpoint:
+    """Reads a model directory or a shipped model, tensors as stored, on the CPU.
+
+    Raises ValueError, one line, for a directory that is none, lacks a file, holds only pickled weights, or whose files are
+    truncated, not what they say, or not finite numbers.
+    """
+    directory = model_directory(model)
+    config = _read_json(directory / CONFIG)
+    tensors: dict[str, Tensor] = {}
+    for file, names in _weight_files(directory):
+        tensors.update(_read_safetensors(file, names))
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise ValueError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
+    tokenizer = directory / TOKENIZER
+    tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
+    _check_tokenizer(tokenizer, tokenizer_json, config)
+    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json))
+
+
+def write_checkpoint(
+    directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer_json: str | None, dtype: torch.dtype
+) -> None:
+    """Writes a model directory, tensors stored as `dtype`; each file whole or not at all, the weights last."""
+    directory.mkdir(parents=True, exist_ok=True)
+    write_text_whole(directory / CONFIG, json.dumps(dict(config), indent=2) + "\n")
+    if tokenizer_json is not None:
+        write_text_whole(directory / TOKENIZER, tokenizer_json)
+    save_file_whole(directory / WEIGHTS, {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()})
+
+
+def write_text_whole(path: Path, text: str) -> None:
+    """Writes under another name and renames, so that a file that exists is complete."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def save_file_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """As `write_text_whole`, for safetensors. The metadata is what transformers asks for."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
+    os.replace(aside, path)
+
+
+def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer_json: str | None) -> str:
+    """sha256, independent of the order of keys and of how the tensors are spread over files."""
+    digest = hashlib.sha256(json.dumps(dict(config), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(tensor.flatten().view(torch.uint8).numpy().data)
+    digest.update((tokenizer_json or "").encode())
+    return digest.hexdigest()
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError(f"{path}: must be UTF-8 text") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path.parent}: a model directory must hold {path.name}; it does not")
+    try:
+        content = json.loads(_read_text(path))
+    except json.JSONDecodeError as fault:
+        raise ValueError(f"{path}: must be JSON; {fault.msg} at line {fault.lineno}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: must be a JSON object; got {content!r:.80}")
+    return content
+
+
+def _weight_files(directory: Path) -> list[tuple[Path, list[str] | None]]:
+    """The safetensors files with the tensors to read of each (None for all)."""
+    if (directory / WEIGHTS).is_file():
+        return [(directory / WEIGHTS, None)]
+    if (directory / INDEX).is_file():
+        weight_map = _read_json(directory / INDEX).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError(f"{directory / INDEX}: must have a weight_map from tensor to file; got {weight_map!r:.80}")
+        files: dict[str, list[str]] = {}
+        for name, file in weight_map.items():
+            if not isinstance(file, str) or Path(file).name != file:
+                raise ValueError(f"{directory / INDEX}: a shard is a file of the same directory; tensor {name} is in {file!r}")
+            files.setdefault(file, []).append(name)
+        for file in files:
+            if not (directory / file).is_file():
+                raise ValueError(f"{directory}: {INDEX} names the shard {file}, which is missing")
+        return [(directory / file, names) for file, names in files.items()]
+    pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in directory.glob(pattern))
+    if pickled:
+        raise ValueError(
+            f"{directory}: weights are read from safetensors only, because a pickle can run code; convert {pickled[0]} to {WEIGHTS}"
+        )
+    raise ValueError(f"{directory}: a model directory must hold {WEIGHTS} or {INDEX}; it holds neither")
+
+
+def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            present = set(opened.keys())
+            for name in names or ():
+                if name not in present:
+                    raise ValueError(f"{file}: the index says that it holds tensor {name}; it does not")
+            return {name: opened.get_tensor(name) for name in sorted(present if names is None else names)}
+    except SafetensorError as fault:
+        raise ValueError(f"{file}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
+
+
+def _check_tokenizer(path: Path, tokenizer_json: str | None, config: Mapping[str, Any]) -> None:
+    if tokenizer_json is None:
+        return
+    from models.tokenizer import load_tokenizer  # here: data that carries token ids needs no tokenizer
+
+    try:
+        n_tokens = load_tokenizer(tokenizer_json).get_vocab_size()
+    except ValueError as fault:
+        raise ValueError(f"{path.parent}: {fault}") from None
+    n_vocabulary = config.get("vocab_size")
+    if isinstance(n_vocabulary, int) and n_tokens > n_vocabulary:
+        raise ValueError(f"{path}: the tokenizer's tokens must fit the model's vocabulary of {n_vocabulary}; it has {n_tokens}")

@@ -1,0 +1,111 @@
+"""The options of `duo-oracle train`, each declared once. Imports nothing heavy, so that the command line starts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class TrainOrder(StrEnum):
+    JOINT = "joint"
+    BIG_THEN_SMALL = "big-then-small"
+
+
+class StoredDtype(StrEnum):
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Stage 1: trains a Duo-LLM with random routing per token and layer.
+
+    Args:
+        text: training documents (.txt, .jsonl or .parquet); each step draws equally many windows from every file
+        out: directory for the model, its progress and its loss history; training goes on where that progress ends
+        tokens: how many tokens to train on; the learning rate's schedule ends with them
+        seed: from which weights, order of windows and routing follow
+        p_big: probability with which a token takes the big FFN at a layer
+        order: joint trains all FFNs at once; big-then-small all layers big for two thirds of the tokens, then only the small FFNs
+        layers: number of layers
+        hidden: width of the residual stream
+        heads: query heads
+        kv_heads: key and value heads
+        big: inner width of the big FFN
+        small: inner width of the small FFN
+        vocabulary: tokens of the byte-level BPE tokenizer that is made from the training text
+        positions: length of a training window, and the most positions that the model has
+        tie: share one matrix between embedding and vocabulary head
+        batch: windows per step
+        learning_rate: of AdamW, reached after the warm-up; a cosine then lowers it to a tenth
+        warmup: share of the steps in which the learning rate rises
+        weight_decay: of AdamW, for matrices only
+        clip: greatest norm of a step's gradient
+        checkpoint_minutes: time between checkpoints
+        holdouts: sources that all-big and all-small are evaluated on at the end
+        holdout_tokens: the most tokens of each holdout that are evaluated
+        device: cpu, or cuda (where autocast runs in bfloat16)
+        threads: threads of torch on a CPU, 0 for torch's own choice
+        store: number format of the weights in the finished model
+        work: directory for the tokenised text; default OUT/work
+    """
+
+    text: tuple[str, ...]
+    out: str
+    tokens: int = 20_000_000
+    seed: int = 0
+    p_big: float = 0.5
+    order: TrainOrder = TrainOrder.JOINT
+    layers: int = 12
+    hidden: int = 128
+    heads: int = 4
+    kv_heads: int = 2
+    big: int = 512
+    small: int = 32
+    vocabulary: int = 4096
+    positions: int = 256
+    tie: bool = True
+    batch: int = 16
+    learning_rate: float = 2e-3
+    warmup: float = 0.02
+    weight_decay: float = 0.1
+    clip: float = 1.0
+    checkpoint_minutes: float = 3.0
+    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdout_tokens: int = 50_000
+    device: str = "cpu"
+    threads: int = 0
+    store: StoredDtype = StoredDtype.FLOAT16
+    work: str | None = None
+
+    def check(self) -> None:
+        """Raises ValueError, one line that states the law and the value, for an option outside its range."""
+        if not self.text:
+            raise ValueError("training needs at least one text file; got none")
+        positive = ("tokens", "layers", "hidden", "heads", "kv_heads", "big", "small", "batch", "holdout_tokens")
+        least_of = {**dict.fromkeys(positive, 1), "positions": 2, "vocabulary": 257, "threads": 0, "seed": 0}
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        for name in ("p_big", "warmup"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ValueError(f"{name} must lie between 0 and 1; got {getattr(self, name)}")
+        for name in ("learning_rate", "clip"):
+            if not getattr(self, name) > 0.0:
+                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+        for name in ("weight_decay", "checkpoint_minutes"):
+            if not getattr(self, name) >= 0.0:
+                raise ValueError(f"{name} must not be below 0; got {getattr(self, name)}")
+        if self.hidden % (2 * self.heads):
+            raise ValueError(f"hidden must be an even multiple of heads; got hidden {self.hidden} and heads {self.heads}")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads must be a multiple of kv_heads; got heads {self.heads} and kv_heads {self.kv_heads}")
+        if self.order not in list(TrainOrder):
+            raise ValueError(f"unknown order {self.order!r}; available: {', '.join(TrainOrder)}")
+
+        if self.store not in list(StoredDtype):
+            raise ValueError(f"unknown store {self.store!r}; available: {', '.join(StoredDtype)}")
+
+    @property
+    def n_steps(self) -> int:
+        return max(1, round(self.tokens / (self.batch * self.positions)))

@@ -1,0 +1,71 @@
+"""Budgets: the constraint on how many B's one token's pattern has.
+
+Knows patterns as counts only. Written `any`, `4` (exactly four), `0-12` (thirteen answers), `atmost:4`, or several with
+commas between them.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+
+
+class BudgetKind(StrEnum):
+    ANY = "any"
+    EXACT = "exact"
+    ATMOST = "atmost"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One budget: any number of B's, exactly `n_big`, or at most `n_big` (None for any)."""
+
+    kind: BudgetKind
+    n_big: int | None = None
+
+    def __str__(self) -> str:
+        return {"any": "any", "exact": f"{self.n_big}", "atmost": f"atmost:{self.n_big}"}[self.kind]
+
+    def allows(self, n_layers: int) -> np.ndarray:
+        """Which totals of B's the budget admits: bool, shape (n_layers + 1,)."""
+        totals = np.arange(n_layers + 1)
+        if self.n_big is None:
+            return np.ones(n_layers + 1, dtype=bool)
+        return totals == self.n_big if self.kind is BudgetKind.EXACT else totals <= self.n_big
+
+
+ANY = Budget(BudgetKind.ANY)
+_FORM = re.compile(r"(?P<kind>atmost:)?(?P<low>\d+)(?:-(?P<high>\d+))?")
+
+
+def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
+    """The budgets that `text` writes, in its order, each once.
+
+    Raises ValueError for another form, a budget above the number of layers, a falling range, and for `average:`, which
+    is a question to results and not a search.
+    """
+    budgets: list[Budget] = []
+    for part in text.split(","):
+        part = part.strip()
+        if part == "any":
+            budgets.append(ANY)
+            continue
+        if part.startswith("average"):
+            raise ValueError(
+                "an average budget is answered from a run's per-budget results, not searched; search --budget 0-"
+                f"{n_layers} and then compare; got {part!r}"
+            )
+        form = _FORM.fullmatch(part)
+        if form is None:
+            raise ValueError(f"a budget is any, K, LOW-HIGH or atmost:K, several with commas between; got {part!r}")
+        low, high = int(form["low"]), int(form["high"] or form["low"])
+        if low > high:
+            raise ValueError(f"a budget's range rises; got {part!r}")
+        if high > n_layers:
+            raise ValueError(f"a budget is at most the model's {n_layers} layers; got {part!r}")
+        kind = BudgetKind.ATMOST if form["kind"] else BudgetKind.EXACT
+        budgets.extend(Budget(kind, n_big) for n_big in range(low, high + 1))
+    return tuple(dict.fromkeys(budgets))

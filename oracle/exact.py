@@ -1,0 +1,245 @@
+"""The exact oracle: for every position of a sequence and every budget, the best pattern of the whole space, proven.
+
+The tree of all patterns is walked in blocks of leaves (`oracle/trie.py`, `oracle/walk.py`), and each block's best leaf is
+certified (`oracle/certify.py`). One method per context. Knows no files, no workers and no strategy.
+
+Axes: N positions or lanes side by side, T token, S state, P leaves, D hidden, Y labels, Q budgets, R rows (position x budget),
+L layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oracle.budgets import Budget
+from oracle.certify import CertifiedSearch, Draw, Groups
+from oracle.contexts import SkipReading
+from oracle.head import Head
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.patterns import Branch, RoutingPattern
+from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
+from oracle.trie import FullTree, Trie, chunks
+from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend
+
+_TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
+_TOP_STATES = 64  # the narrow first layers are walked for many positions at once
+_FEW_LEAVES = 48  # evaluating so few through the whole head costs less than certifying them
+_REMEMBERED_LEAVES = 1 << 21  # trees up to this size are grown once and kept
+
+Leaves = Iterator[tuple[Tensor, Groups]]
+"""The leaves of a tree at N positions, block by block: h_NPD in the order of their groups, and the groups."""
+
+OnLosses = Callable[[int, PatternLosses], None]
+"""Takes a sequence's index and the losses of a block of patterns, as they are found."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """The tree of the patterns under some budgets, cut to blocks."""
+
+    tree: FullTree
+    budgets: tuple[Budget, ...]
+    most_leaves: int
+    least_depth: int
+    _kept: list[tuple[np.ndarray, Trie, Groups]] = field(default_factory=list)
+
+    @cached_property
+    def _cut(self) -> tuple[Trie, list[np.ndarray]]:
+        return self.tree.blocks(self.most_leaves, self.least_depth)
+
+    @property
+    def top(self) -> Trie:
+        return self._cut[0]
+
+    def blocks(self) -> Iterator[tuple[np.ndarray, Trie, Groups]]:
+        """The roots, the tree below them, and the order of its leaves, block by block."""
+        if self._kept:
+            yield from self._kept
+            return
+        found = []
+        n_leaves = 0
+        for roots in self._cut[1]:
+            trie = self.tree.below(self.top.branches_PL[roots])
+            block = (roots, trie, Groups.of(trie.branches_PL, self.tree.branches, self.budgets))
+            n_leaves += trie.n_leaves
+            if n_leaves <= _REMEMBERED_LEAVES:
+                found.append(block)
+            yield block
+        if n_leaves <= _REMEMBERED_LEAVES:
+            self._kept.extend(found)
+
+    @cached_property
+    def n_leaves_first(self) -> int:
+        return next(self.blocks())[1].n_leaves
+
+
+class ExactOracle:
+    """The exact oracle of one model, for some branches, budgets and reading of skip.
+
+    Working memory beyond the weights stays under about `memory_bytes`. With `on_losses`, every pattern's loss is computed
+    and handed over; without, only as many as the proof needs.
+    """
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        branches: tuple[Branch, ...],
+        budgets: tuple[Budget, ...],
+        skip: SkipReading,
+        null: NullLabels | None = None,
+        memory_bytes: int = 1 << 30,
+        on_losses: OnLosses | None = None,
+    ) -> None:
+        self._model, self._budgets, self._skip = model, budgets, skip
+        self._null = null or NullLabels()
+        self._on_losses = on_losses
+        self._head = Head(model)
+        self._branches = branches
+        # of a leaf: its state at the walk's widest place, four times (before, attended, after, normed), and the search's own
+        per_leaf = 4 * (6 * model.n_hidden + 6 * (1 + self._null.draws) + 96)
+        self._most_rows = max(1, memory_bytes // (2 * per_leaf))
+        self._plans: dict[tuple[tuple[Budget, ...], int], _Plan] = {}
+
+    def in_fixed_context(self, sequence: int, token_id_T: Tensor, pattern: RoutingPattern) -> OraclePaths:
+        """Every earlier token took `pattern`. One pass for all budgets. `token_id_T` is int64, at least two tokens."""
+        context = FixedContext(self._model, token_id_T[:-1], pattern, self._skip)
+        parts = []
+        for position_N, leaves in self.walk(context):
+            search = self._search(leaves, self._budgets, token_id_T[position_N + 1], [sequence] * len(position_N), position_N)
+            parts.append(self._paths(search, position_N, range(len(self._budgets))))
+        return concatenated(parts)
+
+    def walk(self, context: FixedContext) -> Iterator[tuple[Tensor, Leaves]]:
+        """The tree's leaves at every position of a sequence, without their losses: position_N, and h_NPD block by block."""
+        plan = self._plan(self._budgets)
+        position_T = torch.arange(len(context.embedded_TD), device=context.embedded_TD.device)
+        for wide in chunks(len(position_T), self._side_by_side(plan.top.n_leaves)):
+            top_SND = self._descend_top(plan, context.embedded_TD[wide], context.attend(position_T[wide]))
+            for rows in chunks(top_SND.shape[1], self._side_by_side(plan.n_leaves_first)):
+                position_N = position_T[wide][rows]
+                yield position_N, self._leaves(plan, top_SND[:, rows], context.attend(position_N))
+
+    def in_same_context(self, sequence: int, token_id_T: Tensor) -> OraclePaths:
+        """Every earlier token took the candidate pattern itself. One pass for all budgets."""
+        token_T, target_T = token_id_T[:-1], token_id_T[1:]
+        position_T = torch.arange(len(token_T), device=token_T.device)
+        plan = self._plan(self._budgets, len(token_T))
+        attend = attend_same(self._model)
+        top_STD = self._descend_top(plan, self._model.embed(token_T), attend)
+        leaves = self._leaves(plan, top_STD, attend)
+        search = self._search(leaves, self._budgets, target_T, [sequence] * len(token_T), position_T)
+        return self._paths(search, position_T, range(len(self._budgets)))
+
+    def in_committed_context(self, sequences: Sequence[int], token_ids: Sequence[Tensor]) -> list[OraclePaths]:
+        """Each earlier token ran its own chosen pattern. One pass per budget; the sequences are decided side by side.
+
+        Returns one OraclePaths per sequence, in the order given.
+        """
+        by_length = sorted(range(len(token_ids)), key=lambda lane: -len(token_ids[lane]))
+        n_scored = [len(token_ids[lane]) - 1 for lane in by_length]
+        found: list[list[OraclePaths]] = [[] for _ in token_ids]
+        for index, budget in enumerate(self._budgets):
+            plan = self._plan((budget,))
+            context = CommittedContext(self._model, len(by_length), n_scored[0], self._skip)
+            for position in range(n_scored[0]):
+                active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
+                token_N, target_N = (torch.stack([token_ids[lane][position + shift] for lane in active]) for shift in (0, 1))
+                x_ND = self._model.embed(token_N)
+                top_SND = self._descend_top(plan, x_ND, context.attend(position, slice(0, len(active))))
+                chosen = []
+                for rows in chunks(len(active), self._side_by_side(plan.n_leaves_first)):
+                    lanes = active[rows]
+                    position_N = torch.full((len(lanes),), position)
+                    leaves = self._leaves(plan, top_SND[:, rows], context.attend(position, rows))
+                    names = [sequences[lane] for lane in lanes]
+                    search = self._search(leaves, (budget,), target_N[rows], names, position_N, index)
+                    chosen.append(search.branches_NQL[:, 0])
+                    paths = self._paths(search, position_N, [index])
+                    for row, lane in enumerate(lanes):
+                        found[lane].append(rows_of(paths, np.array([row])))
+                context.commit(position, x_ND, np.concatenate(chosen))
+        return [in_order(concatenated(parts)) for parts in found]
+
+    def _plan(self, budgets: tuple[Budget, ...], n_positions: int = 1) -> _Plan:
+        most_leaves = max(1, min(max(_TARGET_ROWS, self._most_rows // 64), self._most_rows) // n_positions)
+        key = (budgets, most_leaves)
+        if key not in self._plans:
+            n_layers, widest = self._model.n_layers, len(self._branches)
+            least_depth = max(depth for depth in range(n_layers // 2 + 1) if widest**depth <= _TOP_STATES)
+            tree = FullTree(n_layers, self._branches, budgets)
+            self._plans[key] = _Plan(tree, budgets, most_leaves, least_depth)
+        return self._plans[key]
+
+    def _side_by_side(self, n_states: int) -> int:
+        """How many positions of so many states fill the matrix products."""
+        return max(1, min(_TARGET_ROWS, self._most_rows) // n_states)
+
+    def _descend_top(self, plan: _Plan, x_ND: Tensor, attend: Attend) -> Tensor:
+        """The states of N positions at the roots of the blocks, top_SND."""
+        return descend(self._model, plan.top.levels, 0, x_ND[None], attend, self._skip)
+
+    def _leaves(self, plan: _Plan, top_SND: Tensor, attend: Attend) -> Leaves:
+        """Walk the tree below its top for N positions side by side."""
+        for roots, trie, groups in plan.blocks():
+            root_SND = top_SND[torch.from_numpy(roots).to(top_SND.device)]
+            x_PND = descend(self._model, trie.levels, trie.first_layer, root_SND, attend, self._skip)
+            order_P = torch.from_numpy(groups.order_P).to(x_PND.device)
+            yield self._head.states(x_PND.transpose(0, 1).index_select(1, order_P)), groups
+
+    def _search(
+        self,
+        leaves: Leaves,
+        budgets: tuple[Budget, ...],
+        target_N: Tensor,
+        sequence_N: Sequence[int],
+        position_N: Tensor,
+        budget: int | None = None,
+    ) -> CertifiedSearch:
+        """Certify the best of the leaves of N positions, block by block."""
+        names = list(zip(sequence_N, position_N.tolist(), strict=True))
+        draw: Draw = lambda h_ND: self._null.labels(self._head, h_ND, target_N, names)  # noqa: E731
+        search = CertifiedSearch(self._head, budgets, draw)
+        for h_NPD, groups in leaves:
+            loss_NP = search.search(h_NPD, groups, every=self._on_losses is not None or h_NPD.shape[1] <= _FEW_LEAVES)
+            if self._on_losses is not None and loss_NP is not None:
+                self._hand_over(loss_NP, groups, sequence_N, position_N, budget)
+        return search
+
+    def _hand_over(
+        self, loss_NP: Tensor, groups: Groups, sequence_N: Sequence[int], position_N: Tensor, budget: int | None
+    ) -> None:
+        assert self._on_losses is not None
+        inside = slice(0, groups.spans[-1].stop if groups.spans else 0)
+        position_N32 = position_N.cpu().numpy().astype(np.int32)
+        loss_NP32 = loss_NP[:, inside].float().cpu().numpy()
+        for sequence in dict.fromkeys(sequence_N):
+            mine = np.array(sequence_N) == sequence
+            self._on_losses(sequence, PatternLosses(position_N32[mine], groups.branches_PL[inside], loss_NP32[mine], budget))
+
+    def _paths(self, search: CertifiedSearch, position_N: Tensor, budget_Q: Sequence[int]) -> OraclePaths:
+        """Rows by position, then budget."""
+        n, q = len(position_N), len(budget_Q)
+        loss_NYQ = search.loss_NYQ.double().cpu().numpy()
+        small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_small_NY, search.loss_big_NY))
+        null_gain_NQ = np.full((n, q), np.nan)
+        if self._null.draws:
+            null_gain_NQ = (big_NY[:, 1:, None] - loss_NYQ[:, 1:]).mean(axis=1)
+        return OraclePaths(
+            position_R=np.repeat(position_N.cpu().numpy().astype(np.int32), q),
+            budget_R=np.tile(np.array(budget_Q, dtype=np.int16), n),
+            branches_RL=search.branches_NQL.reshape(n * q, -1),
+            loss_R=search.chosen_NQ.double().cpu().numpy().reshape(-1),
+            loss_small_R=np.repeat(small_NY[:, 0], q),
+            loss_big_R=np.repeat(big_NY[:, 0], q),
+            evaluations_R=np.tile(search.evaluations_Q, n).astype(np.int32),
+            certified_R=np.ones(n * q, dtype=bool),
+            null_gain_R=null_gain_NQ.reshape(-1),
+            leaves_R=np.repeat(search.leaves_N.cpu().numpy().astype(np.int32), q),
+        )

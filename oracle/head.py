@@ -1,0 +1,70 @@
+"""The vocabulary head in blocks: log-sum-exp, logits of single labels, and the gradient of the log-sum-exp, without ever
+holding leaves x vocabulary.
+
+The head's arithmetic is float32 at least, whatever the layers' dtype is, for it decides between nearly equal patterns.
+
+Axes: M states, D hidden, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from oracle.model import RoutedModel
+from oracle.trie import chunks
+
+_BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
+
+
+@dataclass(frozen=True)
+class Tangent:
+    """The log-sum-exp at evaluated states, and its gradient there: lse(h') >= lse + gradient.(h' - h) for every h'."""
+
+    lse_M: Tensor
+    gradient_MD: Tensor
+
+
+class Head:
+    """The vocabulary head of a model: logits of h are `h @ w_VD.T`, where h is the state after the final norm."""
+
+    def __init__(self, model: RoutedModel) -> None:
+        self._model = model
+        self.dtype = torch.promote_types(model.dtype, torch.float32)
+        self.w_VD = model.unembedding_VD.to(self.dtype).contiguous()
+        self.longest = float(torch.linalg.vector_norm(self.w_VD, dim=1).max())
+        """The greatest norm of a vocabulary row: no gradient of the log-sum-exp is longer."""
+
+    def states(self, x: Tensor) -> Tensor:
+        """h: the states (..., D) after the final norm, in the head's dtype."""
+        return self._model.final_norm(x).to(self.dtype)
+
+    def lse(self, h_MD: Tensor) -> Tensor:
+        """log sum_v exp(w_v.h) of every state, shape (M,)."""
+        return torch.cat([torch.logsumexp(F.linear(h_MD[rows], self.w_VD), dim=1) for rows in self._blocks(h_MD)])
+
+    def tangent(self, h_MD: Tensor) -> Tangent:
+        """Log-sum-exp and its gradient sum_v softmax(W h)_v w_v at every state."""
+        lse, gradient = [], []
+        for rows in self._blocks(h_MD):
+            logits_MV = F.linear(h_MD[rows], self.w_VD)
+            top_M1 = logits_MV.amax(dim=1, keepdim=True)
+            p_MV = logits_MV.sub_(top_M1).exp_()
+            sum_M1 = p_MV.sum(dim=1, keepdim=True)
+            lse.append((top_M1 + sum_M1.log())[:, 0])
+            gradient.append((p_MV @ self.w_VD).div_(sum_M1))
+        return Tangent(torch.cat(lse), torch.cat(gradient))
+
+    def label_logits(self, h_MD: Tensor, label_M: Tensor) -> Tensor:
+        """w_y.h of every state's own label y, shape (M,)."""
+        return torch.linalg.vecdot(h_MD, self.w_VD[label_M])
+
+    def probabilities(self, h_MD: Tensor, temperature: float = 1.0) -> Tensor:
+        """softmax(W h / temperature) in float64, shape (M, V): for a few states, to draw labels from."""
+        return torch.softmax(F.linear(h_MD, self.w_VD).double() / temperature, dim=1)
+
+    def _blocks(self, h_MD: Tensor) -> list[slice]:
+        return list(chunks(len(h_MD), max(16, _BLOCK_LOGITS // len(self.w_VD)))) or [slice(0, 0)]

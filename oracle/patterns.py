@@ -1,0 +1,96 @@
+"""Routing patterns: which branch one token takes at each layer.
+
+Knows nothing of models, budgets or files. A pattern has two forms: the frozen `RoutingPattern` that people and Parquet
+read (`"Bs.sB"`, layer 0 first), and rows of a uint8 array `branches_PL` that the engine computes with.
+
+Axes: P patterns, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+
+LETTERS = ".sB"
+
+
+class Branch(IntEnum):
+    """What one token does at one layer, in the order of cost."""
+
+    SKIP = 0
+    SMALL = 1
+    BIG = 2
+
+    @property
+    def letter(self) -> str:
+        return LETTERS[self]
+
+
+@dataclass(frozen=True, order=True)
+class RoutingPattern:
+    """One branch per layer, layer 0 first. `str()` and `parse()` are inverse; the order is `.` < `s` < `B`, layer by layer."""
+
+    branches: tuple[Branch, ...]
+
+    @classmethod
+    def parse(cls, text: str, n_layers: int | None = None) -> RoutingPattern:
+        """The pattern that `text` writes. Raises ValueError for another letter, no letter, or a length other than `n_layers`."""
+        wrong = sorted(set(text) - set(LETTERS))
+        if wrong or not text:
+            raise ValueError(f"a routing pattern is written with the letters . s B, one per layer; got {text!r}")
+        if n_layers is not None and len(text) != n_layers:
+            raise ValueError(f"a routing pattern of this model has {n_layers} letters; {text!r} has {len(text)}")
+        return cls(tuple(Branch(LETTERS.index(letter)) for letter in text))
+
+    @classmethod
+    def uniform(cls, branch: Branch, n_layers: int) -> RoutingPattern:
+        """The same branch at every layer: all-big, all-small, all-skip."""
+        return cls((branch,) * n_layers)
+
+    def __str__(self) -> str:
+        return "".join(LETTERS[branch] for branch in self.branches)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.branches)
+
+    @property
+    def n_big(self) -> int:
+        return self.branches.count(Branch.BIG)
+
+    @property
+    def n_small(self) -> int:
+        return self.branches.count(Branch.SMALL)
+
+    @property
+    def n_skip(self) -> int:
+        return self.branches.count(Branch.SKIP)
+
+
+def to_array(patterns: Iterable[RoutingPattern]) -> np.ndarray:
+    """The patterns as rows of a uint8 array `branches_PL`. Raises ValueError where their lengths differ."""
+    return np.array([pattern.branches for pattern in patterns], dtype=np.uint8)
+
+
+def to_strings(branches_PL: np.ndarray) -> list[str]:
+    """Every row of `branches_PL` as its string of letters."""
+    n_layers = branches_PL.shape[1]
+    letters_PL = np.frombuffer(LETTERS.encode(), dtype=np.uint8)[branches_PL]
+    return [row.decode() for row in np.ascontiguousarray(letters_PL).view(f"S{n_layers}").ravel().tolist()]
+
+
+def branch_counts(branches_PL: np.ndarray, branch: Branch) -> np.ndarray:
+    """How many layers of every pattern take `branch`: int16, shape (P,)."""
+    return (branches_PL == branch).sum(axis=1, dtype=np.int16)
+
+
+def tie_order(branches_PL: np.ndarray) -> np.ndarray:
+    """The order in which patterns of equal loss are preferred: fewer B's, then the string first in `.` < `s` < `B`.
+
+    Returns the permutation of the P rows, best first, as np.lexsort gives it.
+    """
+    layers_last_first = tuple(branches_PL[:, layer] for layer in reversed(range(branches_PL.shape[1])))
+    return np.lexsort((*layers_last_first, branch_counts(branches_PL, Branch.BIG)))

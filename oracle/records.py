@@ -1,0 +1,72 @@
+"""What scoring and searching return: frozen records of arrays, one row per thing found.
+
+Axes: R rows (position x budget, or trial), N positions, P patterns, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class OraclePaths:
+    """The best pattern of every position under every budget, with what it is compared with. One row per position and budget.
+
+    Losses are in nats. `null_gain_R` is NaN where no labels were drawn. `budget_R` indexes the run's budgets.
+    """
+
+    position_R: np.ndarray  # int32
+    budget_R: np.ndarray  # int16
+    branches_RL: np.ndarray  # uint8
+    loss_R: np.ndarray  # float64
+    loss_small_R: np.ndarray  # float64
+    loss_big_R: np.ndarray  # float64
+    evaluations_R: np.ndarray  # int32: patterns whose loss was computed or certified not to be the best
+    certified_R: np.ndarray  # bool: proven to be the best of the space
+    null_gain_R: np.ndarray  # float64
+    leaves_R: np.ndarray  # int32: patterns whose loss was computed through the whole vocabulary head
+
+
+@dataclass(frozen=True)
+class PatternLosses:
+    """The loss of every pattern of a block at some positions (`--keep losses`).
+
+    Under a committed context `budget` is the index of the budget whose pass this was; None where one pass serves all.
+    """
+
+    position_N: np.ndarray  # int32
+    branches_PL: np.ndarray  # uint8
+    loss_NP: np.ndarray  # float32
+    budget: int | None = None
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Evaluated patterns in the order in which they were asked for (`--keep trials`).
+
+    A failed one has a message, and a loss of NaN.
+    """
+
+    position_R: np.ndarray  # int32
+    budget_R: np.ndarray  # int16
+    branches_RL: np.ndarray  # uint8
+    loss_R: np.ndarray  # float64
+    message_R: tuple[str, ...]  # empty where the trial is complete
+
+
+def rows_of(paths: OraclePaths, index_R: np.ndarray) -> OraclePaths:
+    """The rows that `index_R` names, in its order."""
+    return OraclePaths(**{name: value[index_R] for name, value in vars(paths).items()})
+
+
+def concatenated(parts: Sequence[OraclePaths]) -> OraclePaths:
+    """The rows of all parts, one after another. At least one part."""
+    return OraclePaths(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(parts[0])})
+
+
+def in_order(paths: OraclePaths) -> OraclePaths:
+    """The rows by position, then budget."""
+    return rows_of(paths, np.lexsort((paths.budget_R, paths.position_R)))

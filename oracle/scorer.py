@@ -1,0 +1,171 @@
+"""Scoring any set of patterns at any positions, in a declared context, under any of a position's labels.
+
+The scorer knows model and context, not strategies. It makes the set's tree of prefixes, so that each (place, prefix) is
+evaluated once, and returns losses in the order given. A place is a position of one sequence, or, in the committed
+context, one of several sequences decided side by side.
+
+Axes: R rows asked for, N places, T token, S state, P leaves, Y labels, L layer, D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oracle.contexts import SkipReading
+from oracle.head import Head
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.patterns import Branch, RoutingPattern
+from oracle.trie import chunks, trie_of
+from oracle.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend
+
+_MOST_ROWS = 16384  # states scored at once
+
+
+class Scorer(Protocol):
+    """Losses of patterns at places. Scoring twice gives equal numbers."""
+
+    n_places: int
+    n_labels: int
+
+    def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
+        """-ln p(label) in nats, float64 (R,), of every row.
+
+        A row is a place, a pattern, and which of the place's labels (0 is the real one, and the default).
+        """
+
+
+class _PlaceScorer:
+    """What the contexts share: a forest of the rows' patterns, walked once, and the head on its leaves."""
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        x_ND: Tensor,
+        target_N: Tensor,
+        skip: SkipReading,
+        null: NullLabels,
+        names: Sequence[tuple[int, int]],
+    ) -> None:
+        self._model, self._skip, self._x_ND = model, skip, x_ND
+        self._head = Head(model)
+        self.n_places, self.n_labels = len(x_ND), 1 + null.draws
+        self._label_NY = target_N[:, None]
+        if null.draws:
+            places = np.arange(self.n_places)
+            big_NL = np.full((self.n_places, model.n_layers), Branch.BIG, dtype=np.uint8)
+            h_big_ND = torch.cat([self._states(places[rows], big_NL[rows]) for rows in chunks(self.n_places, _MOST_ROWS)])
+            self._label_NY = null.labels(self._head, h_big_ND, target_N, names)
+
+    def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
+        label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R
+        loss_R = np.empty(len(place_R))
+        for rows in chunks(len(place_R), _MOST_ROWS):
+            label_M = self._label_NY[torch.from_numpy(place_R[rows]), torch.from_numpy(label_R[rows])]
+            h_MD, leaf_R = self._distinct_states(place_R[rows], branches_RL[rows])
+            lse_R = self._head.lse(h_MD)[leaf_R]
+            loss_R[rows] = (lse_R - self._head.label_logits(h_MD[leaf_R], label_M)).double().cpu().numpy()
+        return loss_R
+
+    def _states(self, place_R: np.ndarray, branches_RL: np.ndarray) -> Tensor:
+        h_MD, leaf_R = self._distinct_states(place_R, branches_RL)
+        return h_MD[leaf_R]
+
+    def _distinct_states(self, place_R: np.ndarray, branches_RL: np.ndarray) -> tuple[Tensor, Tensor]:
+        """h of every distinct (place, pattern), and which of them each row is."""
+        used_N, root_R = np.unique(place_R, return_inverse=True)
+        trie, leaf_R = trie_of(branches_RL, root_R, len(used_N))
+        used = torch.from_numpy(used_N).to(self._x_ND.device)
+        attend = attend_forest(trie, self._attend(used))
+        x_P1D = descend(self._model, trie.levels, 0, self._x_ND[used][:, None], attend, self._skip)
+        return self._head.states(x_P1D[:, 0]), torch.from_numpy(leaf_R).to(x_P1D.device)
+
+    def _attend(self, place_N: Tensor) -> Attend:
+        raise AssertionError("a context says how its places attend")
+
+
+class FixedScorer(_PlaceScorer):
+    """The positions of one sequence whose earlier tokens all took `pattern`. `token_id_T` is int64, at least two tokens."""
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        sequence: int,
+        token_id_T: Tensor,
+        pattern: RoutingPattern,
+        skip: SkipReading,
+        null: NullLabels | None = None,
+    ) -> None:
+        self._context = FixedContext(model, token_id_T[:-1], pattern, skip)
+        names = [(sequence, position) for position in range(len(token_id_T) - 1)]
+        super().__init__(model, self._context.embedded_TD, token_id_T[1:], skip, null or NullLabels(), names)
+
+    def _attend(self, place_N: Tensor) -> Attend:
+        return self._context.attend(place_N)
+
+
+class CommittedScorer(_PlaceScorer):
+    """One position of several sequences, after the patterns committed for the tokens before it."""
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        context: CommittedContext,
+        position: int,
+        token_id_N: Tensor,
+        target_N: Tensor,
+        sequence_N: Sequence[int],
+        skip: SkipReading,
+        null: NullLabels | None = None,
+    ) -> None:
+        self._context, self._position = context, position
+        names = [(sequence, position) for sequence in sequence_N]
+        super().__init__(model, model.embed(token_id_N), target_N, skip, null or NullLabels(), names)
+
+    def _attend(self, place_N: Tensor) -> Attend:
+        return self._context.attend(self._position, place_N)
+
+
+class SameScorer:
+    """The positions of one sequence all of whose tokens take the candidate pattern.
+
+    One walk of the sequence scores a pattern everywhere.
+    """
+
+    def __init__(
+        self, model: RoutedModel, sequence: int, token_id_T: Tensor, skip: SkipReading, null: NullLabels | None = None
+    ) -> None:
+        self._model, self._skip = model, skip
+        self._head = Head(model)
+        self._x_1TD = model.embed(token_id_T[:-1])[None]
+        null = null or NullLabels()
+        self.n_places, self.n_labels = len(token_id_T) - 1, 1 + null.draws
+        self._label_TY = token_id_T[1:, None]
+        if null.draws:
+            h_big_TD = self._states(np.full((1, model.n_layers), Branch.BIG, dtype=np.uint8))[0][0]
+            names = [(sequence, position) for position in range(self.n_places)]
+            self._label_TY = null.labels(self._head, h_big_TD, token_id_T[1:], names)
+
+    def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
+        label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R
+        distinct_PL, pattern_R = np.unique(branches_RL, axis=0, return_inverse=True)
+        pattern_R = pattern_R.ravel()
+        loss_R = np.empty(len(place_R))
+        for patterns in chunks(len(distinct_PL), max(1, _MOST_ROWS // self.n_places)):
+            h_PTD, leaf_P = self._states(distinct_PL[patterns])
+            rows = np.flatnonzero((patterns.start <= pattern_R) & (pattern_R < patterns.stop))
+            h_MD = h_PTD[leaf_P[torch.from_numpy(pattern_R[rows] - patterns.start)], torch.from_numpy(place_R[rows])]
+            label_M = self._label_TY[torch.from_numpy(place_R[rows]), torch.from_numpy(label_R[rows])]
+            loss_R[rows] = (self._head.lse(h_MD) - self._head.label_logits(h_MD, label_M)).double().cpu().numpy()
+        return loss_R
+
+    def _states(self, branches_PL: np.ndarray) -> tuple[Tensor, Tensor]:
+        """h of every distinct pattern over the sequence, and which of them each pattern is."""
+        trie, leaf_P = trie_of(branches_PL)
+        x_PTD = descend(self._model, trie.levels, 0, self._x_1TD, attend_same(self._model), self._skip)
+        return self._head.states(x_PTD), torch.from_numpy(leaf_P)

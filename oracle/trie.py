@@ -1,0 +1,178 @@
+"""The tree of pattern prefixes: which states exist at each layer, and how they descend from the layer before.
+
+With the context fixed, a token's state after layer l depends on its first l branches alone, so patterns that begin alike
+share their states. Only indices live here; `oracle/walk.py` runs a model over them. For two layers of s and B:
+
+        root              layer 0: one state, attention runs once
+       /    \\
+      s      B            layer 1: two states
+     / \\    / \\
+    ss  sB Bs  BB         four leaves
+
+A full tree is grown level by level from a rule, never from a list of its patterns; the tree of any set of patterns is grown
+from the set.
+
+Axes: S states (prefixes) of one level, P leaves, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from oracle.budgets import Budget
+from oracle.patterns import Branch
+
+
+@dataclass(frozen=True)
+class Level:
+    """How the states before a layer become the states after it: for each branch, which states take it.
+
+    The states after the layer stand in the order of `parents`: all that skipped, then all small, then all big.
+    """
+
+    parents: dict[Branch, np.ndarray]  # int64, ascending
+
+    @property
+    def n_after(self) -> int:
+        return sum(len(parent) for parent in self.parents.values())
+
+
+@dataclass(frozen=True)
+class Trie:
+    """Levels first_layer, first_layer + 1, ...; the prefixes of the roots before them, and of the leaves after them."""
+
+    first_layer: int
+    n_roots: int
+    levels: tuple[Level, ...]
+    branches_PL: np.ndarray = field(repr=False)  # uint8: the branches of every leaf, those of its root included
+
+    @property
+    def n_leaves(self) -> int:
+        return len(self.branches_PL)
+
+
+def trie_of(branches_PL: np.ndarray, root_P: np.ndarray | None = None, n_roots: int = 1) -> tuple[Trie, np.ndarray]:
+    """The tree of any set of patterns (repeats allowed), and the leaf of every row: int64, shape (P,).
+
+    With `root_P` it is a forest: row p descends from root `root_P[p]`, a position of its own, and shares states with rows of
+    the same root alone.
+    """
+    root_P = np.zeros(len(branches_PL), dtype=np.int64) if root_P is None else root_P.astype(np.int64)
+    state_P = root_P
+    levels = []
+    stride = max(len(branches_PL), n_roots) + 1
+    for layer in range(branches_PL.shape[1]):
+        # the distinct (branch, state) pairs, in this order, are the states after the layer
+        key_P = branches_PL[:, layer].astype(np.int64) * stride + state_P
+        key_S, state_P = np.unique(key_P, return_inverse=True)
+        branch_S, parent_S = np.divmod(key_S, stride)
+        levels.append(Level({branch: parent_S[branch_S == branch] for branch in Branch if (branch_S == branch).any()}))
+    leaves_PL = np.empty((levels[-1].n_after, branches_PL.shape[1]), dtype=np.uint8)
+    leaves_PL[state_P] = branches_PL
+    return Trie(0, n_roots, tuple(levels), leaves_PL), state_P
+
+
+def root_of_states(trie: Trie) -> list[np.ndarray]:
+    """The root that every state before each layer descends from, and, last, that of every leaf: int64 arrays."""
+    roots = [np.arange(trie.n_roots)]
+    for level in trie.levels:
+        roots.append(np.concatenate([roots[-1][parent_S] for parent_S in level.parents.values()]))
+    return roots
+
+
+@dataclass(frozen=True)
+class FullTree:
+    """The tree of every pattern that any of several budgets admits, and of the reference patterns (all-small, all-big).
+
+    `blocks(n)` cuts it into a top and subtrees of at most about `n` leaves each, so that it can be walked breadth-first to a
+    depth and depth-first below it.
+    """
+
+    n_layers: int
+    branches: tuple[Branch, ...]
+    budgets: tuple[Budget, ...]
+    references: tuple[Branch, ...] = (Branch.SMALL, Branch.BIG)
+
+    def top(self, depth: int) -> Trie:
+        """The tree from the root to the states before layer `depth`."""
+        return self._grow(np.zeros((1, 0), dtype=np.uint8), depth)
+
+    def below(self, roots_SL: np.ndarray) -> Trie:
+        """The tree from the given prefixes to its leaves."""
+        return self._grow(roots_SL, self.n_layers)
+
+    def blocks(self, most_leaves: int, least_depth: int = 0) -> tuple[Trie, list[np.ndarray]]:
+        """The top, of at least `least_depth` layers, and which of its states are the roots of each subtree (int64 indices).
+
+        The references' own roots stand in the first subtree. A subtree has at most `most_leaves` leaves, or hangs from one
+        state where even that has more: the depth is then the one that balances top and subtree.
+        """
+        widest = len(self.branches)
+        depth = least_depth
+        while (
+            min(widest**depth, len(self.references)) * widest ** (self.n_layers - depth) > most_leaves and 2 * depth < self.n_layers
+        ):
+            depth += 1
+        top = self.top(depth)
+        per_block = max(1, most_leaves // widest ** (self.n_layers - depth))
+        of_reference = np.zeros(top.n_leaves, dtype=bool)
+        for reference in self.references:
+            of_reference |= (top.branches_PL == reference).all(axis=1)
+        order = np.concatenate([np.flatnonzero(of_reference), np.flatnonzero(~of_reference)])
+        first = max(per_block, int(of_reference.sum()))
+        return top, [order[:first], *(order[i : i + per_block] for i in range(first, len(order), per_block))]
+
+    def _grow(self, roots_SL: np.ndarray, to_layer: int) -> Trie:
+        prefix_SL, first_layer = roots_SL, roots_SL.shape[1]
+        levels = []
+        for _ in range(first_layer, to_layer):
+            parents = {branch: np.flatnonzero(self._alive(prefix_SL, branch)) for branch in Branch}
+            parents = {branch: parent for branch, parent in parents.items() if len(parent)}
+            levels.append(Level(parents))
+            prefix_SL = np.concatenate(
+                [
+                    np.column_stack([prefix_SL[parent], np.full(len(parent), branch, dtype=np.uint8)])
+                    for branch, parent in parents.items()
+                ]
+            )
+        return Trie(first_layer, len(roots_SL), tuple(levels), prefix_SL)
+
+    def _alive(self, prefix_SL: np.ndarray, branch: Branch) -> np.ndarray:
+        """Which prefixes, followed by `branch`, begin a pattern of the tree: bool, shape (S,)."""
+        left = self.n_layers - prefix_SL.shape[1] - 1
+        n_big_S = (prefix_SL == Branch.BIG).sum(axis=1) + (branch is Branch.BIG)
+        alive_S = np.isin(prefix_SL, np.array(self.branches, dtype=np.uint8)).all(axis=1) & (branch in self.branches)
+        fewest = left if self.branches == (Branch.BIG,) else 0
+        most = left if Branch.BIG in self.branches else 0
+        within_S = np.zeros(len(prefix_SL), dtype=bool)
+        for total in np.flatnonzero(self._totals()):
+            within_S |= (n_big_S + fewest <= total) & (total <= n_big_S + most)
+        alive_S &= within_S
+        for reference in self.references:
+            if branch is reference:
+                alive_S |= (prefix_SL == reference).all(axis=1)
+        return alive_S
+
+    def _totals(self) -> np.ndarray:
+        return np.any([budget.allows(self.n_layers) for budget in self.budgets], axis=0)
+
+
+def necessary_operations(
+    levels: Sequence[Level], attention_flops: float, ffn_flops: dict[Branch, float], n_positions: int = 1
+) -> float:
+    """Floating-point operations that a walk over the levels cannot do without: one attention for every state before a layer,
+    one FFN for every state that takes its branch. `attention_flops` and `ffn_flops` are those of one state."""
+    total, n_states = 0.0, 1
+    for level in levels:
+        total += n_states * attention_flops
+        total += sum(len(parent) * ffn_flops.get(branch, 0.0) for branch, parent in level.parents.items())
+        n_states = level.n_after
+    return total * n_positions
+
+
+def chunks(n: int, size: int) -> Iterator[slice]:
+    """Slices that cover range(n), each of at most `size`."""
+    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -1,0 +1,131 @@
+"""What one pattern for all tokens would do: the label-free lines that stand beside the oracle, from kept losses.
+
+- The best fixed pattern is chosen on other documents than those it is reported on: for each document, the pattern of
+  least mean loss over all the *other* documents (leave one document out). Its mean over tokens is an honest figure; the
+  in-sample one, chosen on the very tokens it is reported on, stands beside it and is named so.
+- The mean pattern is the mean over all patterns in the budget, each as likely as any other.
+
+In the context `same` a pattern's mean is the perplexity of a model that runs it; in any other, earlier tokens took what
+the context says. Losses are reduced to sums per document and pattern before anything else, so memory does not grow with
+the number of tokens.
+
+Axes: D documents, P patterns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from oracle.budgets import Budget, parse_budgets
+from oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
+from results.intervals import Estimate, bootstrap_sums
+from results.run import Run
+from results.sql import connect
+
+
+@dataclass(frozen=True)
+class DocumentSums:
+    """The sum of every pattern's losses over every document's tokens, patterns in the order in which ties are decided."""
+
+    documents: tuple[str, ...]
+    n_tokens_D: np.ndarray
+    branches_PL: np.ndarray
+    sum_DP: np.ndarray
+
+    def within(self, budget: Budget) -> DocumentSums:
+        """The patterns that `budget` allows."""
+        allowed_P = budget.allows(self.branches_PL.shape[1])[branch_counts(self.branches_PL, Branch.BIG)]
+        return DocumentSums(self.documents, self.n_tokens_D, self.branches_PL[allowed_P], self.sum_DP[:, allowed_P])
+
+
+@dataclass(frozen=True)
+class FixedPatterns:
+    """One budget's label-free lines. Losses in nats; `best` is None with a single document, where nothing is left to choose on."""
+
+    best: Estimate | None
+    """Best fixed pattern, chosen on the other documents."""
+    best_in_sample: Estimate
+    best_pattern: str
+    """The pattern that is best in-sample, the one to run."""
+    mean: Estimate
+    n_patterns: int
+
+
+def document_sums(run: Run, budget: str | None = None) -> DocumentSums:
+    """Sums of the losses that `run` kept; `budget` names the pass where earlier tokens' choices depend on it (committed).
+
+    Raises ValueError where no losses were kept, or no pattern was scored at every token.
+    """
+    run.dataset("losses")
+    connection = connect([run])
+    try:
+        where, values = _pass_filter(run, budget)
+        table = connection.sql(
+            f"""
+            SELECT document, pattern::VARCHAR AS pattern, sum(loss::DOUBLE) AS total, count(*) AS n
+            FROM losses JOIN (SELECT DISTINCT sequence, document FROM tokens) USING (sequence)
+            WHERE {where} GROUP BY ALL
+            """,
+            params=values,
+        ).to_arrow_table()
+        counts = connection.execute("SELECT document, count(*) FROM tokens GROUP BY document ORDER BY document").fetchall()
+    finally:
+        connection.close()
+    documents = tuple(document for document, _ in counts)
+    n_tokens_D = np.array([n for _, n in counts])
+    row_of = {document: row for row, document in enumerate(documents)}
+    names = table["pattern"].dictionary_encode().combine_chunks()
+    branches_PL = to_array(RoutingPattern.parse(text) for text in names.dictionary.to_pylist())
+    sum_DP = np.full((len(documents), len(branches_PL)), np.nan)
+    row = np.array([row_of[document] for document in table["document"].to_pylist()], dtype=np.int64)
+    # A pattern that was not scored at every token of a document has no mean to compare: it stays NaN and is left out.
+    total = np.where(table["n"].to_numpy() == n_tokens_D[row], table["total"].to_numpy(), np.nan)
+    sum_DP[row, names.indices.to_numpy()] = total
+    complete_P = ~np.isnan(sum_DP).any(axis=0)
+    if not complete_P.any():
+        raise ValueError(f"fixed patterns are compared over every token; {run.path} scored no pattern at all of them")
+    branches_PL, sum_DP = branches_PL[complete_P], sum_DP[:, complete_P]
+    order_P = tie_order(branches_PL)
+    return DocumentSums(documents, n_tokens_D, branches_PL[order_P], sum_DP[:, order_P])
+
+
+def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
+    """The label-free lines of `budget`. Raises ValueError where no scored pattern is within it.
+
+    The intervals resample documents with each document's chosen pattern held; that the choice itself would vary is in the
+    differences between the documents' choices, and not added again.
+    """
+    allowed = sums.within(budget)
+    n_documents, n_patterns = allowed.sum_DP.shape
+    if not n_patterns:
+        raise ValueError(f"no pattern that was scored has a budget of {budget}")
+    total_P = allowed.sum_DP.sum(axis=0)
+    best = int(total_P.argmin())
+    columns = [allowed.sum_DP[:, best], allowed.sum_DP.mean(axis=1)]
+    if n_documents > 1:
+        chosen_D = (total_P - allowed.sum_DP).argmin(axis=1)
+        columns.append(allowed.sum_DP[np.arange(n_documents), chosen_D])
+    sums_DM = np.stack(columns, axis=1)
+    counts_DM = np.broadcast_to(sums.n_tokens_D[:, None], sums_DM.shape)
+    in_sample, mean, *crossed = bootstrap_sums(sums_DM, counts_DM.astype(np.float64))
+    return FixedPatterns(crossed[0] if crossed else None, in_sample, to_strings(allowed.branches_PL[[best]])[0], mean, n_patterns)
+
+
+def fixed_patterns_of_run(run: Run, budgets: tuple[str, ...] | None = None) -> dict[str, FixedPatterns]:
+    """The label-free lines of each of the run's budgets (or those named), by the budget as it is written."""
+    wanted = run.budgets if budgets is None else budgets
+    shared = None if run.context == "committed" else document_sums(run)
+    answers = {}
+    for text in wanted:
+        sums = document_sums(run, text) if shared is None else shared
+        answers[text] = fixed_patterns(sums, parse_budgets(text, run.n_layers)[0])
+    return answers
+
+
+def _pass_filter(run: Run, budget: str | None) -> tuple[str, list]:
+    if budget is None:
+        return "budget_kind IS NULL", []
+    parsed = parse_budgets(budget, run.n_layers)[0]
+    return "budget_kind = ? AND budget IS NOT DISTINCT FROM ?", [parsed.kind.value, parsed.n_big]

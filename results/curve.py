@@ -1,0 +1,173 @@
+"""Loss against the budget: the oracle beside all-big, all-small, the best fixed and the mean pattern, with intervals.
+
+The table of Duo-LLM's Figure 4b, and what the figure lacks: the gain on labels drawn from all-big itself, and the excess
+over it.
+
+Axes: D documents, M measures.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from results.baselines import FixedPatterns, fixed_patterns_of_run
+from results.intervals import Estimate, bootstrap_sums
+from results.picture import picture_ending
+from results.run import Run
+from results.sql import connect
+
+_MEASURES = {
+    "oracle": "loss",
+    "all_small": "loss_small",
+    "all_big": "loss_big",
+    "gain": "loss_big - loss",
+    "certified": "certified::INT",
+    "leaves": "leaves",
+    "n_big": "n_big",
+    "null_gain": "null_gain",
+    "excess": "excess",
+}
+_HEADINGS = ("k", "oracle", "best fixed", "mean pattern", "all-big", "gain", "null gain", "excess", "oracle ppl", "best fixed ppl")
+
+
+@dataclass(frozen=True)
+class BudgetLine:
+    """One budget's means over tokens, losses in nats. Null gain and excess are None where no labels were drawn."""
+
+    budget: str
+    oracle: Estimate
+    all_small: Estimate
+    all_big: Estimate
+    gain: Estimate
+    certified: Estimate
+    leaves: Estimate
+    n_big: Estimate
+    null_gain: Estimate | None
+    excess: Estimate | None
+    fixed: FixedPatterns | None
+    """The label-free lines, None where the run kept no losses."""
+
+
+def budget_lines(run: Run) -> list[BudgetLine]:
+    """A line for each of the run's budgets, in their order. Memory grows with documents, not with tokens.
+
+    Raises ValueError for a run without a finished unit.
+    """
+    if not run.n_tokens:
+        raise ValueError(f"{run.path} has no finished unit yet")
+    sums = ", ".join(f"coalesce(sum(({what})::DOUBLE), 0), count({what})" for what in _MEASURES.values())
+    connection = connect([run])
+    try:
+        rows = connection.execute(
+            f"SELECT budget_name, document, {sums} FROM oracle GROUP BY budget_name, document ORDER BY document"
+        ).fetchall()
+    finally:
+        connection.close()
+    fixed = fixed_patterns_of_run(run) if "losses" in run.tables else {}
+    return [_line(budget, [row[2:] for row in rows if row[0] == budget], fixed.get(budget)) for budget in run.budgets]
+
+
+def markdown(runs: Sequence[Run]) -> str:
+    """The budget curve of runs on the same model and data as Markdown: a table per context, a row per budget.
+
+    Raises ValueError where models or data differ, since their rows cannot be compared.
+    """
+    check_comparable(runs)
+    tables = []
+    for context in dict.fromkeys(run.context for run in runs):
+        lines = [line for run in runs if run.context == context for line in budget_lines(run)]
+        tables.append(_table(context, lines))
+    return "\n".join(tables)
+
+
+def check_comparable(runs: Sequence[Run]) -> None:
+    """Raises ValueError where runs differ in model, data or space."""
+    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers"):
+        values = {run.identity.get(key) for run in runs}
+        if len(values) > 1:
+            raise ValueError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")
+
+
+def _line(budget: str, rows: list[Sequence[float]], fixed: FixedPatterns | None) -> BudgetLine:
+    values_DM = np.array(rows, dtype=np.float64)
+    sums_DM, counts_DM = values_DM[:, 0::2], values_DM[:, 1::2]
+    known = counts_DM.sum(axis=0) > 0
+    answers = iter(bootstrap_sums(sums_DM[:, known], counts_DM[:, known]))
+    estimates = {name: next(answers) if there else None for name, there in zip(_MEASURES, known, strict=True)}
+    return BudgetLine(budget=budget, fixed=fixed, **estimates)  # type: ignore[arg-type]  # only the last two may be None
+
+
+def _table(context: str, lines: list[BudgetLine]) -> str:
+    first = lines[0].oracle
+    measured = f"{first.n_tokens:,} tokens of {first.n_documents} document{'s' * (first.n_documents != 1)}"
+    rows = [
+        f"Context `{context}`: {measured}; nats per token, 95% intervals from resampling documents.\n",
+        f"| {' | '.join(_HEADINGS)} |",
+        "|" + "---:|" * len(_HEADINGS),
+    ]
+    for line in lines:
+        best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
+        cells = [line.oracle, best, mean, line.all_big, line.gain, line.null_gain, line.excess]
+        perplexities = [perplexity(line.oracle), perplexity(best)]
+        rows.append(f"| {line.budget} | {' | '.join([*('' if c is None else str(c) for c in cells), *perplexities])} |")
+    return "\n".join(rows) + "\n"
+
+
+def perplexity(estimate: Estimate | None) -> str:
+    """exp of a mean loss, as text; empty for None."""
+    return "" if estimate is None else f"{math.exp(min(estimate.mean, 700.0)):.2f}"
+
+
+def plot(runs: Sequence[Run], file: str | os.PathLike[str]) -> None:
+    """Draws the curves into `file` (.svg, .png or .pdf), a panel per context: the oracle, and where luck alone would put it.
+
+    Raises ValueError as `markdown`, for another ending, and where no run has two budgets that are exact numbers of B's.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ending = picture_ending(file)
+    check_comparable(runs)
+    panels = {}
+    for context in dict.fromkeys(run.context for run in runs):
+        lines = [line for run in runs if run.context == context for line in budget_lines(run) if line.budget.isdecimal()]
+        if len(lines) > 1:
+            panels[context] = sorted(lines, key=lambda line: int(line.budget))
+    if not panels:
+        raise ValueError("a curve is drawn over at least two exact budgets; search --budget 0-12, say")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle"}):
+        figure = Figure(figsize=(5.2 * len(panels), 4.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for axes, (context, lines) in zip(axes_of, panels.items(), strict=True):
+            _panel(axes, context, lines)
+        axes_of[0].set_ylabel("nats per token")
+        axes_of[-1].legend(fontsize=8, frameon=False)
+        figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)
+
+
+def _panel(axes: Any, context: str, lines: Sequence[BudgetLine]) -> None:
+    budgets = [int(line.budget) for line in lines]
+
+    def draw(what: str, estimates: Sequence[Estimate | None], colour: str, style: str = "-") -> None:
+        known = [(k, e) for k, e in zip(budgets, estimates, strict=True) if e is not None]
+        if known:
+            at = [k for k, _ in known]
+            axes.plot(at, [e.mean for _, e in known], style, color=colour, label=what, marker="o", markersize=3)
+            axes.fill_between(at, [e.low for _, e in known], [e.high for _, e in known], color=colour, alpha=0.12, linewidth=0)
+
+    draw("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], "tab:gray")
+    draw("best fixed pattern, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], "tab:blue")
+    draw("oracle", [line.oracle for line in lines], "tab:red")
+    axes.plot(budgets, [line.all_big.mean for line in lines], ":", color="black", label="all-big")
+    if all(line.null_gain is not None for line in lines):
+        luck = [line.all_big.mean - line.null_gain.mean for line in lines if line.null_gain is not None]
+        axes.plot(budgets, luck, "--", color="tab:orange", label="all-big minus null gain: what luck alone would show")
+    axes.set(title=f"context {context}", xlabel="big layers per token")

@@ -1,0 +1,94 @@
+"""The tokens that compute helps most, shown in their sentence.
+
+Position t holds one token and predicts the next: the losses are the next token's, so that one is marked, and the pattern
+is what ran at the token before it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from results.formats import aligned
+from results.run import Run
+from results.sentences import read_pieces
+from results.sql import connect
+from results.texts import one_line
+
+MEASURES = {
+    "difficulty": ("loss_small - loss", "all-small loss minus the oracle's"),
+    "gain": ("loss_big - loss", "all-big loss minus the oracle's"),
+    "excess": ("excess", "gain over all-big minus the gain on labels drawn from all-big"),
+    "compute": ("loss_small - loss_big", "all-small loss minus all-big loss"),
+    "loss": ("loss", "the oracle's loss"),
+    "loss_small": ("loss_small", "all-small loss"),
+    "loss_big": ("loss_big", "all-big loss"),
+}
+
+
+@dataclass(frozen=True)
+class ShownToken:
+    """One position: its measure, the losses behind it in nats, and the target between the text before and after it."""
+
+    value: float
+    loss_small: float
+    loss: float
+    loss_big: float
+    pattern: str
+    document: str
+    sequence: int
+    position: int
+    before: str
+    target: str
+    after: str
+
+
+def hardest(
+    run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6
+) -> list[ShownToken]:
+    """The `top` positions of greatest `measure` under `budget` (see `Run.budget`), with so many tokens before and after.
+
+    Raises ValueError for a measure or budget that there is not, and for `excess` where the run drew no labels.
+    """
+    if measure not in MEASURES:
+        raise ValueError(f"unknown measure {measure!r}; available: {', '.join(MEASURES)}")
+    if top < 1:
+        raise ValueError(f"--top is 1 or more; got {top}")
+    chosen = run.budget(budget)
+    connection = connect([run])
+    try:
+        rows = connection.sql(
+            f"""
+            SELECT {MEASURES[measure][0]} AS value, loss_small, loss, loss_big, pattern, document, sequence, position
+            FROM oracle
+            WHERE budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL
+            ORDER BY value DESC, sequence, position LIMIT ?
+            """,
+            params=[chosen.kind.value, chosen.n_big, top],
+        ).to_arrow_table()
+    finally:
+        connection.close()
+    if not rows.num_rows and run.n_tokens:
+        raise ValueError(f"{run.path} has no {measure}: it drew no labels; search with --null-draws 4")
+    pieces = read_pieces(run, rows["sequence"].to_pylist())
+    shown = []
+    for row in rows.to_pylist():
+        texts, target = pieces[row["sequence"]], row["position"] + 1
+        left, right = "".join(texts[max(0, target - before) : target]), "".join(texts[target + 1 : target + 1 + after])
+        shown.append(ShownToken(**row, before=one_line(left), target=one_line(texts[target]), after=one_line(right)))
+    return shown
+
+
+def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6) -> str:
+    """The positions of `hardest` as an aligned table with a heading, one line each, the target in brackets."""
+    shown = hardest(run, top, measure, budget, before, after)
+    lines = [[measure, "all-small", "oracle", "all-big", "pattern", "document", "at", "sentence"]]
+    indent = max((len(token.before) for token in shown), default=0)  # the brackets stand under each other
+    for token in shown:
+        numbers = (token.value, token.loss_small, token.loss, token.loss_big)
+        place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
+        lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
+    heading = (
+        f"the {len(shown)} tokens of greatest {measure} ({MEASURES[measure][1]}), in nats; budget {run.budget(budget)},"
+        f" context {run.context}; [ ] is the token predicted, the pattern ran at the one before it"
+    )
+    return "\n".join([heading, *aligned(lines, [True] * 4 + [False] * 4)]) + "\n"

@@ -1,0 +1,84 @@
+"""Fixed patterns that no other beats in both loss and number of big layers: the Pareto front of what a run evaluated.
+
+From kept trials (a search for one pattern for all tokens, `--strategy optuna --set scope=fixed`) or kept losses. A pattern
+counts where it was evaluated at every token of the run. Its loss is chosen on the tokens that it is reported on.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from results.formats import aligned
+from results.run import Run
+from results.sql import connect
+
+
+@dataclass(frozen=True)
+class FixedPattern:
+    """One pattern for all tokens: nats per token, and whether no pattern with as few big layers has less loss."""
+
+    pattern: str
+    n_big: int
+    loss: float
+    on_front: bool
+
+
+def fixed_patterns(run: Run) -> list[FixedPattern]:
+    """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises ValueError where there is none."""
+    table = next((name for name in ("trials", "losses") if name in run.tables), None)
+    if table is None:
+        raise ValueError(f"{run.path} kept neither trials nor losses: search with --keep trials or --keep losses")
+    if run.context == "committed":
+        raise ValueError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
+    connection = connect([run])
+    try:
+        rows = connection.execute(
+            f"""
+            SELECT pattern::VARCHAR, any_value(n_big), avg(least) FROM (
+                SELECT pattern, n_big, sequence, position, min(loss::DOUBLE) AS least
+                FROM {table} WHERE loss IS NOT NULL GROUP BY ALL
+            )
+            GROUP BY pattern HAVING count(*) = {run.n_tokens} ORDER BY 2, 3, 1
+            """
+        ).fetchall()
+    finally:
+        connection.close()
+    if not rows:
+        raise ValueError(f"no pattern was evaluated at every token of {run.path}; search with --strategy optuna --set scope=fixed")
+    found, least = [], float("inf")
+    for pattern, n_big, loss in rows:
+        found.append(FixedPattern(pattern, n_big, loss, loss < least))
+        least = min(least, loss)
+    return found
+
+
+def as_text(patterns: list[FixedPattern]) -> str:
+    """The front as an aligned table."""
+    rows = [["big layers", "pattern", "nats per token"]]
+    rows += [[str(p.n_big), p.pattern, f"{p.loss:.4f}"] for p in patterns if p.on_front]
+    return "\n".join(aligned(rows, [True, False, True])) + "\n"
+
+
+def plot_front(patterns: list[FixedPattern], file: str | os.PathLike[str], title: str) -> None:
+    """Draws every evaluated pattern, and the front as a line, into a .svg, .png or .pdf. Equal patterns give equal bytes."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    ending = Path(file).suffix.lower()
+    if ending not in (".svg", ".png", ".pdf"):
+        raise ValueError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
+    front = [pattern for pattern in patterns if pattern.on_front]
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.size": 8}):
+        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots()
+        axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color="0.7", markersize=3, label="evaluated")
+        axes.plot([p.n_big for p in front], [p.loss for p in front], "o-", markersize=4, label="Pareto front")
+        axes.set(xlabel="big layers", ylabel="nats per token", title=title)
+        axes.grid(alpha=0.3, linewidth=0.5)
+        axes.legend()
+        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
+        figure.savefig(file, dpi=160, metadata=metadata)

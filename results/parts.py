@@ -1,0 +1,155 @@
+"""The worker's side of a run: one unit's rows into Parquet parts that either are whole or are not there.
+
+Knows tables and files, not what a unit is made of. Rows go to a file of another name, in row groups as they arrive, so
+memory stays flat; at the end every file is synced and renamed. Equal rows give equal bytes: no times, hosts or process
+ids inside, so a unit that is repeated replaces its parts by the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.budgets import Budget
+from oracle.records import OraclePaths, PatternLosses, Trials
+from results import schemas
+from results.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
+
+ROW_GROUP = 1 << 20
+_LOSS_COLUMNS = {"loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess"}
+
+
+class UnitWriter:
+    """Writes one unit's parts; a context manager. After the block `record` says what was written.
+
+    `keep` is None, "losses" or "trials": the table kept beside tokens and paths. `texts[i]` is how token i reads, None
+    where the model came without a tokenizer. An exception inside the block leaves no part behind.
+    """
+
+    def __init__(
+        self,
+        directory: str | os.PathLike[str],
+        run_id: str,
+        unit: int,
+        budgets: Sequence[Budget],
+        keep: str | None = None,
+        texts: Sequence[str] | None = None,
+    ) -> None:
+        self._directory, self._run_id, self._unit = Path(directory), run_id, unit
+        self._budgets, self._texts = tuple(budgets), texts
+        tables = ("tokens", "paths") if keep is None else ("tokens", "paths", keep)
+        self._files = {table: _PartFile(part_path(self._directory, table, unit), run_id, table) for table in tables}
+        self._n_sequences = self._n_tokens = 0
+        self._n_trials: dict[tuple[int, int, int], int] = {}
+        self._record: UnitRecord | None = None
+
+    @property
+    def record(self) -> UnitRecord:
+        assert self._record is not None, "the unit is not finished"
+        return self._record
+
+    def __enter__(self) -> UnitWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            for file in self._files.values():
+                file.discard()
+            return
+        self._check_run()
+        parts = {table: file.commit() for table, file in self._files.items()}
+        self._record = UnitRecord(self._unit, self._n_sequences, self._n_tokens, parts)
+
+    def add_sequence(self, sequence: int, document: str, token_ids: np.ndarray, paths: OraclePaths) -> None:
+        """One sequence's tokens (its T token ids, the last only a target) and the paths of its T-1 positions."""
+        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts)
+        self._files["tokens"].add(tokens)
+        self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
+        self._n_sequences += 1
+        self._n_tokens += tokens.num_rows
+
+    def add_losses(self, sequence: int, block: PatternLosses) -> None:
+        """A block of every-pattern losses of one sequence, as soon as it is known; the run's budgets index `block.budget`."""
+        n_positions, n_patterns = block.loss_NP.shape
+        step = max(1, ROW_GROUP // n_patterns)  # a long block becomes rows a piece at a time
+        for start in range(0, n_positions, step):
+            rows = slice(start, start + step)
+            piece = PatternLosses(block.position_N[rows], block.branches_PL, block.loss_NP[rows], block.budget)
+            self._files["losses"].add(schemas.losses_table(self._run_id, sequence, piece, self._budgets))
+
+    def add_trials(self, sequence: int, trials: Trials) -> None:
+        """A block of one sequence's trials, in the order in which they were asked for."""
+        keys = [(sequence, *key) for key in zip(trials.position_R.tolist(), trials.budget_R.tolist(), strict=True)]
+        numbers = np.empty(len(keys), dtype=np.int32)
+        for row, key in enumerate(keys):
+            numbers[row] = self._n_trials.get(key, 0)
+            self._n_trials[key] = numbers[row] + 1
+        self._files["trials"].add(schemas.trials_table(self._run_id, sequence, trials, self._budgets, numbers))
+
+    def _check_run(self) -> None:
+        # The directory may have been given to another run since, or lie on another machine's disk.
+        try:
+            found = json.loads((self._directory / MANIFEST).read_text(encoding="utf-8"))["run_id"]
+        except OSError:
+            found = None
+        if found != self._run_id:
+            for file in self._files.values():
+                file.discard()
+            holds = "no run" if found is None else f"run {found}"
+            raise ValueError(
+                f"a run's directory must be the same for the driver and every worker; here {self._directory} holds {holds},"
+                f" not {self._run_id}"
+            )
+
+
+class _PartFile:
+    """One Parquet file under a temporary name, until `commit` gives it its own."""
+
+    def __init__(self, path: Path, run_id: str, table: str) -> None:
+        self._path, self._aside = path, path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        self._schema = schemas.schema(table, run_id)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        floats = [name for name in self._schema.names if name in _LOSS_COLUMNS]
+        # Losses are nearly all distinct: a dictionary of them costs more than the bytes split by significance.
+        self._writer = pq.ParquetWriter(
+            self._aside,
+            self._schema,
+            compression="zstd",
+            compression_level=3,
+            use_dictionary=[name for name in self._schema.names if name not in _LOSS_COLUMNS],
+            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
+        )
+        self._waiting: list[pa.Table] = []
+        self._n_waiting = self._n_rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        self._waiting.append(table)
+        self._n_waiting += table.num_rows
+        if self._n_waiting >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._n_waiting:
+            # One dictionary per row group, or the writer falls back to plain strings where it changes.
+            self._writer.write_table(pa.concat_tables(self._waiting).unify_dictionaries(), row_group_size=self._n_waiting)
+            self._n_rows += self._n_waiting
+        self._waiting, self._n_waiting = [], 0
+
+    def discard(self) -> None:
+        self._writer.close()
+        self._aside.unlink(missing_ok=True)
+
+    def commit(self) -> PartRecord:
+        self._flush()
+        self._writer.close()
+        with self._aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        record = PartRecord(self._n_rows, self._aside.stat().st_size, file_sha256(self._aside))
+        os.replace(self._aside, self._path)
+        return record

@@ -1,0 +1,17 @@
+-- loss against the budget: oracle, all-big, all-small, with gain, null gain and excess over all tokens
+SELECT
+    run,
+    context,
+    budget_name AS budget,
+    count(*) AS tokens,
+    avg(oracle.loss) AS loss,
+    exp(avg(oracle.loss)) AS perplexity,
+    avg(n_big) AS mean_big,
+    avg(loss_big) AS all_big,
+    avg(loss_small) AS all_small,
+    avg(loss_big - loss) AS gain,
+    avg(null_gain) AS null_gain,
+    avg(excess) AS excess
+FROM oracle JOIN runs USING (run)
+GROUP BY run, context, budget_kind, oracle.budget, budget_name
+ORDER BY run, budget_kind, oracle.budget

@@ -1,0 +1,15 @@
+-- mean difficulty, gain and excess of every document
+SELECT
+    run,
+    budget_name AS budget,
+    document,
+    count(*) AS tokens,
+    avg(loss_small) AS all_small,
+    avg(loss_big) AS all_big,
+    avg(loss) AS loss,
+    avg(difficulty) AS difficulty,
+    avg(loss_big - loss) AS gain,
+    avg(excess) AS excess
+FROM oracle
+GROUP BY run, budget_kind, budget, budget_name, document
+ORDER BY run, budget_kind, budget, difficulty DESC, document

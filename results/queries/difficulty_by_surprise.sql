@@ -1,0 +1,16 @@
+-- difficulty within bands of all-small loss, since it grows with surprise by itself
+SELECT
+    run,
+    budget_name AS budget,
+    CASE WHEN loss_small < 5 THEN floor(loss_small)::INT ELSE 5 END AS nats_from,
+    CASE WHEN loss_small < 5 THEN floor(loss_small)::INT + 1 END AS nats_to,
+    count(*) AS tokens,
+    avg(loss_small) AS all_small,
+    avg(loss) AS loss,
+    avg(difficulty) AS difficulty,
+    avg(loss_big - loss) AS gain,
+    avg(null_gain) AS null_gain,
+    avg(excess) AS excess
+FROM oracle
+GROUP BY run, budget_kind, budget, budget_name, nats_from, nats_to
+ORDER BY run, budget_kind, budget, nats_from

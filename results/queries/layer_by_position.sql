@@ -1,0 +1,17 @@
+-- share of big branches per layer along the sequence, in eighths of the longest one (are late tokens given other layers?)
+SELECT
+    run,
+    budget_name AS budget,
+    eighth,
+    layer,
+    avg((branch = 'B')::INT) AS big,
+    count(*) AS tokens
+FROM (
+    SELECT run, budget_kind, budget, budget_name,
+        8 * position // (1 + max(position) OVER (PARTITION BY run)) AS eighth,
+        unnest(string_split(pattern, '')) AS branch,
+        generate_subscripts(string_split(pattern, ''), 1) - 1 AS layer
+    FROM oracle
+)
+GROUP BY run, budget_kind, budget, budget_name, eighth, layer
+ORDER BY run, budget_kind, budget, eighth, layer

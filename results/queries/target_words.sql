@@ -1,0 +1,14 @@
+-- targets seen at least 5 times, by mean difficulty: which words compute helps
+SELECT
+    run,
+    budget_name AS budget,
+    target,
+    count(*) AS times,
+    avg(difficulty) AS difficulty,
+    avg(loss_small) AS all_small,
+    avg(loss) AS loss,
+    avg(n_big) AS mean_big
+FROM oracle
+GROUP BY run, budget_kind, budget, budget_name, target, target_id
+HAVING count(*) >= 5
+ORDER BY run, budget_kind, budget, difficulty DESC, target

@@ -1,0 +1,182 @@
+"""How far a search strategy stays behind the best path, at what cost, and beside as many random patterns.
+
+Pure statistics over what was found per token; knows no model and no strategy. Three questions per strategy and budget:
+
+- regret: its loss minus the reference's (the exact oracle's; or, where no oracle is exact, the best that any strategy found);
+- share of the gain: (mean pattern - it) / (mean pattern - reference), a ratio of sums over tokens;
+- the same for random patterns, as many as it evaluated: their expected least loss, exactly, from a token's losses.
+
+Intervals come from resampling documents (`results/intervals.py`).
+
+Axes: N tokens, P patterns, E evaluations, D documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from results.formats import aligned
+from results.intervals import Estimate, bootstrap, bootstrap_sums
+
+SAME_LOSS = 1e-5
+"""Losses so near, relative to 1 + loss, are the same path's: what float32 and another order of sums leave."""
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What one strategy found for every token under one budget, in nats, and what it is read against."""
+
+    strategy: str
+    budget: str
+    n_patterns: int  # of the space
+    seconds: float
+    document_N: np.ndarray
+    loss_N: np.ndarray
+    evaluations_N: np.ndarray
+    reference_N: np.ndarray
+    mean_N: np.ndarray  # of all patterns in the budget, or of a random sample of them
+    random_N: np.ndarray  # expected least loss of as many random patterns
+    best_NE: np.ndarray  # the best so far in the budget after each evaluation, NaN before the first
+
+
+@dataclass(frozen=True)
+class RegretLine:
+    """One strategy under one budget. Losses in nats per token; shares between 0 and 1."""
+
+    budget: str
+    strategy: str
+    n_patterns: int
+    evaluations: float
+    regret: Estimate
+    share: Estimate
+    exact: Estimate  # share of tokens where it found the reference's loss
+    random_share: Estimate
+    random_regret: Estimate  # regret of as many random patterns
+    ahead: Estimate  # of as many random patterns, paired, nats
+    tokens_per_second: float
+
+
+def best_of_n(loss_NP: np.ndarray, n_N: np.ndarray) -> np.ndarray:
+    """The expected least of `n_N[i]` losses drawn without replacement from row i: float64 (N,). No simulation.
+
+    With the row sorted, the i-th least of P is the least drawn with probability C(P - i, n - 1) / C(P, n). From a row that is
+    itself a random sample of a longer one, the answer is an unbiased estimate of that for the longer one.
+    Raises ValueError for fewer than 1 or more than P.
+    """
+    n_patterns = loss_NP.shape[1]
+    if len(n_N) and not (n_N.min() >= 1 and n_N.max() <= n_patterns):
+        raise ValueError(f"1 to {n_patterns} patterns can be drawn of {n_patterns}; got {n_N.min()} to {n_N.max()}")
+    sorted_NP = np.sort(loss_NP.astype(np.float64), axis=1)
+    expected_N = np.empty(len(loss_NP))
+    after_P = n_patterns - np.arange(n_patterns - 1) - 1.0  # patterns that are left after the i-th least
+    for n in np.unique(n_N):
+        weight_P = n / n_patterns * np.concatenate([[1.0], np.cumprod(np.maximum(after_P - n + 1, 0) / after_P)])
+        rows = n_N == n
+        expected_N[rows] = sorted_NP[rows] @ weight_P
+    return expected_N
+
+
+def regret_line(found: Outcomes) -> RegretLine:
+    """The means over tokens, with their intervals."""
+    tolerance_N = SAME_LOSS * (1 + np.abs(found.reference_N))
+    columns = [
+        found.loss_N - found.reference_N,
+        (found.loss_N <= found.reference_N + tolerance_N).astype(np.float64),
+        found.random_N - found.reference_N,
+        found.random_N - found.loss_N,
+    ]
+    regret, exact, random_regret, ahead = bootstrap(np.stack(columns, axis=1), found.document_N)
+    return RegretLine(
+        budget=found.budget,
+        strategy=found.strategy,
+        n_patterns=found.n_patterns,
+        evaluations=float(found.evaluations_N.mean()),
+        regret=regret,
+        share=_share(found, found.loss_N),
+        exact=exact,
+        random_share=_share(found, found.random_N),
+        random_regret=random_regret,
+        ahead=ahead,
+        tokens_per_second=len(found.loss_N) / max(found.seconds, 1e-9),
+    )
+
+
+def regret_curve(found: Outcomes) -> tuple[np.ndarray, np.ndarray]:
+    """Mean regret after 1, 2, ... evaluations, from the first at which every token has a pattern in the budget.
+
+    A token whose search has ended keeps its best.
+    """
+    regret_E = (found.best_NE - found.reference_N[:, None]).mean(axis=0)
+    known = np.flatnonzero(np.isfinite(regret_E))
+    return known + 1, regret_E[known]
+
+
+def as_table(lines: Sequence[RegretLine]) -> pa.Table:
+    """One row per strategy and budget, every figure a column, intervals as _low and _high."""
+    rows = []
+    for line in lines:
+        row = {"budget": line.budget, "strategy": line.strategy, "patterns": line.n_patterns, "evaluations": line.evaluations}
+        for name in ("regret", "share", "exact", "random_share", "random_regret", "ahead"):
+            estimate: Estimate = getattr(line, name)
+            row |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+        rows.append(row | {"tokens_per_second": line.tokens_per_second, "tokens": line.regret.n_tokens})
+    return pa.Table.from_pylist(rows)
+
+
+def as_text(lines: Sequence[RegretLine]) -> str:
+    """The lines as an aligned table for reading."""
+    rows = [
+        [
+            "budget",
+            "strategy",
+            "evaluations",
+            "of",
+            "regret [95%]",
+            "share of gain [95%]",
+            "exact path",
+            "random, as many",
+            "ahead of it, nats [95%]",
+            "tokens/s",
+        ]
+    ]
+    for line in lines:
+        rows.append(
+            [
+                line.budget,
+                line.strategy,
+                f"{line.evaluations:.1f}",
+                f"{line.n_patterns:,}",
+                _interval(line.regret, 4),
+                _percent(line.share),
+                f"{line.exact.mean:.1%}",
+                f"{line.random_share.mean:.1%}",
+                _interval(line.ahead, 4),
+                f"{line.tokens_per_second:,.1f}",
+            ]
+        )
+    return "\n".join(aligned(rows, [True, False, True, True, True, True, True, True, True, True])) + "\n"
+
+
+def _share(found: Outcomes, loss_N: np.ndarray) -> Estimate:
+    """The ratio of sums over tokens, its interval from the documents' sums."""
+    _, document_N = np.unique(found.document_N, return_inverse=True)
+    gain_N, whole_N = found.mean_N - loss_N, found.mean_N - found.reference_N
+    sums_DM, wholes_DM = (np.bincount(document_N, weights=values_N)[:, None] for values_N in (gain_N, whole_N))
+    if not wholes_DM.sum() > 0:  # one pattern alone, so that nothing can be gained
+        return Estimate(1.0, float("nan"), float("nan"), len(loss_N), len(sums_DM))
+    (ratio,) = bootstrap_sums(sums_DM, wholes_DM)
+    return Estimate(ratio.mean, ratio.low, ratio.high, len(loss_N), len(sums_DM))
+
+
+def _interval(estimate: Estimate, digits: int) -> str:
+    text = f"{estimate.mean:.{digits}f}"
+    return text if np.isnan(estimate.low) else f"{text} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+def _percent(estimate: Estimate) -> str:
+    text = f"{estimate.mean:.1%}"
+    return text if np.isnan(estimate.low) else f"{text} [{estimate.low:.1%}, {estimate.high:.1%}]"

@@ -1,0 +1,61 @@
+"""Regret against evaluations and against time, a panel per budget, as SVG, PNG or PDF. Knows outcomes, not how they came to be."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from results.regret import Outcomes, regret_curve, regret_line
+
+_FLOOR = 1e-4  # nats: regret at and below it is drawn there, since the axis is logarithmic
+
+
+def plot_regret(
+    outcomes: Sequence[Outcomes], file: str | os.PathLike[str], title: str, exact_tokens_per_second: dict[str, float]
+) -> None:
+    """Draws a column of panels per budget: above, mean regret after each evaluation, dotted as many random patterns; below, the
+    final regret against milliseconds per token, with the exact oracle's time as a line. Equal outcomes give equal bytes.
+
+    Raises ValueError for an ending that is no picture's.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    ending = Path(file).suffix.lower()
+    if ending not in (".svg", ".png", ".pdf"):
+        raise ValueError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
+    budgets = list(dict.fromkeys(found.budget for found in outcomes))
+    names = list(dict.fromkeys(found.strategy for found in outcomes))
+    colour_of = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.size": 8}):
+        figure = Figure(figsize=(max(3.1 * len(budgets), 5), 5.6), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, len(budgets), squeeze=False, sharey=True)
+        for column, budget in enumerate(budgets):
+            above, below = axes[:, column]
+            for found in (found for found in outcomes if found.budget == budget):
+                colour, (evaluations, regret) = colour_of[found.strategy], regret_curve(found)
+                above.plot(evaluations, regret.clip(_FLOOR), color=colour, label=found.strategy, linewidth=1.2)
+                line = regret_line(found)
+                end = (line.evaluations, max(line.random_regret.mean, _FLOOR))
+                above.plot(*end, "x", color=colour, markersize=4)
+                below.plot(1e3 / line.tokens_per_second, max(line.regret.mean, _FLOOR), "o", color=colour, markersize=5)
+            if budget in exact_tokens_per_second:
+                below.axvline(1e3 / exact_tokens_per_second[budget], color="black", linewidth=0.8, linestyle="--")
+            above.set(xscale="log", yscale="log", title=f"budget {budget}", xlabel="evaluations per token")
+            below.set(xscale="log", yscale="log", xlabel="milliseconds per token")
+            for panel in (above, below):
+                panel.grid(alpha=0.3, linewidth=0.5)
+                panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+                panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+                panel.xaxis.set_minor_formatter(NullFormatter())
+                panel.set_ylim(_FLOOR * 0.8, None)
+        for row in axes:
+            row[0].set_ylabel("regret, nats per token")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 4))
+        figure.suptitle(f"{title}\ncross: as many random patterns; dashed: the exact oracle's time", fontsize=8)
+        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
+        figure.savefig(file, dpi=160, metadata=metadata)

@@ -1,0 +1,142 @@
+"""A run, read: its tables as Arrow or pandas, and what its manifest says.
+
+Reads only parts that the manifest names, so a run that is still being written can be asked too. Knows no torch: a laptop
+reads what a cluster wrote.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from oracle.budgets import Budget, BudgetKind, parse_budgets
+from results.manifest import Manifest, part_path, read_manifest
+from results.schemas import SCHEMA_VERSION, TABLES, schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory. `tokens()`, `paths()`, `losses()`, `trials()` give pandas; `dataset(table)` reads lazily."""
+
+    path: Path
+    manifest: Manifest = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.path.resolve().name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config that the run was searched with."""
+        return self.manifest.facts.get("config", {})
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that decides the run's tables."""
+        return self.manifest.identity
+
+    @property
+    def budgets(self) -> tuple[str, ...]:
+        """The budgets as they are written on the command line, in the run's order: `any`, `4`, `atmost:4`."""
+        return tuple(self.identity["budgets"])
+
+    @property
+    def context(self) -> str:
+        return self.identity["context"]
+
+    @property
+    def n_layers(self) -> int:
+        return self.identity["n_layers"]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the run holds: tokens and paths, and losses or trials where they were kept."""
+        held = {table for record in self.manifest.units.values() for table in record.parts}
+        return tuple(table for table in TABLES if table in held or table in ("tokens", "paths"))
+
+    @cached_property
+    def n_tokens(self) -> int:
+        return sum(record.tokens for record in self.manifest.units.values())
+
+    def budget(self, text: str | None = None) -> Budget:
+        """The run's budget that `text` writes; None takes `any` where it was searched, else the one of least mean loss.
+
+        Raises ValueError for a budget that was not searched.
+        """
+        if text is None:
+            text = "any" if "any" in self.budgets else self._least_budget()
+        if text not in self.budgets:
+            raise ValueError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
+        return parse_budgets(text, self.n_layers)[0]
+
+    def dataset(self, table: str) -> ds.Dataset:
+        """The rows of `table`, read when they are asked for. Raises ValueError where the run does not hold it."""
+        wanted = schema(table, self.manifest.run_id)
+        if table not in self.tables:
+            raise ValueError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with --keep {table})")
+        files = [part_path(self.path, table, unit) for unit in sorted(self.manifest.units)]
+        missing = [file for file in files if not file.is_file()]
+        if missing:
+            raise ValueError(f"{missing[0]} is named by the run and missing; the search that wrote the run searches it again")
+        if not files:
+            return ds.dataset(wanted.empty_table())
+        return ds.dataset([os.fspath(file) for file in files], schema=wanted, format="parquet")
+
+    def tokens(self) -> pd.DataFrame:
+        """One row per scored position: sequence, document, position, token_id, token, target_id, target."""
+        return self._pandas("tokens")
+
+    def paths(self) -> pd.DataFrame:
+        """One row per position and budget: the oracle path, its loss in nats, and what it is compared with."""
+        return self._pandas("paths")
+
+    def losses(self) -> pd.DataFrame:
+        """One row per position and pattern (of a search with --keep losses)."""
+        return self._pandas("losses")
+
+    def trials(self) -> pd.DataFrame:
+        """One row per evaluated pattern in the order asked for (of a search with --keep trials)."""
+        return self._pandas("trials")
+
+    def sql(self, text: str) -> pd.DataFrame:
+        """The answer to one SELECT, or to a named question, about this run. See `results.sql.query`."""
+        from results.sql import query
+
+        return query([self], text).to_pandas()
+
+    def _least_budget(self) -> str:
+        if len(self.budgets) == 1:
+            return self.budgets[0]
+        rows = self.dataset("paths").to_table(columns=["budget_kind", "budget", "loss"])
+        means: list[dict[str, Any]] = (
+            rows.group_by(["budget_kind", "budget"]).aggregate([("loss", "mean")]).sort_by("loss_mean").to_pylist()
+        )
+        if not means:
+            return self.budgets[0]
+        return str(Budget(BudgetKind(means[0]["budget_kind"]), means[0]["budget"]))
+
+    def _pandas(self, table: str) -> pd.DataFrame:
+        rows: pa.Table = self.dataset(table).to_table()
+        frame = rows.to_pandas()
+        if "budget" in frame:
+            frame["budget"] = frame["budget"].astype("Int16")  # null for `any`, and still whole numbers
+        return frame
+
+
+def load(path: str | os.PathLike[str]) -> Run:
+    """The run in directory `path`. Raises ValueError where there is none, or one of a later version of the tables."""
+    manifest = read_manifest(Path(path))
+    if manifest.schema_version > SCHEMA_VERSION:
+        raise ValueError(
+            f"tables up to version {SCHEMA_VERSION} can be read; {path} has version {manifest.schema_version}: update duo-oracle"
+        )
+    return Run(Path(path), manifest)

@@ -1,0 +1,203 @@
+"""The Arrow tables of a run: their columns, and how the search's records become rows of them.
+
+Knows nothing of files, models or strategies. Losses are nats. Every schema carries its version and the run's id in its
+metadata, so that a part copied away from its run still says what it is.
+
+Axes: R rows (position x budget, or trial), N positions, P patterns, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from oracle.budgets import Budget
+from oracle.patterns import Branch, branch_counts, to_strings
+from oracle.records import OraclePaths, PatternLosses, Trials
+
+SCHEMA_VERSION = 1
+_PATTERN_CODES = pa.dictionary(pa.int32(), pa.string())
+
+_COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
+    # One row per scored position: the token there, and the token after it, whose loss is counted.
+    "tokens": [
+        ("sequence", pa.int32()),
+        ("document", pa.string()),
+        ("position", pa.int32()),
+        ("token_id", pa.int32()),
+        ("token", pa.string()),  # null where the model came without a tokenizer
+        ("target_id", pa.int32()),
+        ("target", pa.string()),
+    ],
+    # One row per position and budget: the best pattern found, and what it is compared with.
+    "paths": [
+        ("sequence", pa.int32()),
+        ("position", pa.int32()),
+        ("budget_kind", pa.string()),  # any, exact, atmost
+        ("budget", pa.int16()),  # null for any
+        ("pattern", pa.string()),
+        ("n_big", pa.int16()),
+        ("n_small", pa.int16()),
+        ("n_skip", pa.int16()),
+        ("loss", pa.float32()),
+        ("loss_small", pa.float32()),  # all-small at this position, in this run's context
+        ("loss_big", pa.float32()),  # all-big at this position, in this run's context
+        ("difficulty", pa.float32()),  # loss_small - loss
+        ("evaluations", pa.int32()),  # patterns whose loss was computed or certified not to be the best
+        ("certified", pa.bool_()),  # proven to be the best of the space
+        ("null_gain", pa.float32()),  # null where no labels were drawn
+        ("excess", pa.float32()),  # (loss_big - loss) - null_gain
+        ("leaves", pa.int32()),  # patterns whose loss went through the whole vocabulary head
+    ],
+    # One row per position and pattern. The budget is that of the pass in a committed context, null where one pass serves all.
+    "losses": [
+        ("sequence", pa.int32()),
+        ("position", pa.int32()),
+        ("budget_kind", pa.string()),
+        ("budget", pa.int16()),
+        ("pattern", _PATTERN_CODES),
+        ("n_big", pa.int16()),
+        ("loss", pa.float32()),
+    ],
+    # One row per evaluated pattern, in the order asked for: `trial` counts from 0 at every position and budget.
+    "trials": [
+        ("sequence", pa.int32()),
+        ("position", pa.int32()),
+        ("budget_kind", pa.string()),
+        ("budget", pa.int16()),
+        ("trial", pa.int32()),
+        ("pattern", pa.string()),
+        ("n_big", pa.int16()),
+        ("n_small", pa.int16()),
+        ("n_skip", pa.int16()),
+        ("loss", pa.float32()),  # null where the trial failed
+        ("state", pa.string()),  # complete, failed
+        ("message", pa.string()),  # null where it is complete
+    ],
+}
+
+TABLES = tuple(_COLUMNS)
+
+
+def schema(table: str, run_id: str) -> pa.Schema:
+    """The columns of `table`, with schema version and run id as metadata."""
+    metadata = {"duo_oracle.table": table, "duo_oracle.schema_version": str(SCHEMA_VERSION), "duo_oracle.run_id": run_id}
+    return pa.schema(_COLUMNS[table], metadata=metadata)
+
+
+def tokens_table(run_id: str, sequence: int, document: str, token_ids: np.ndarray, texts: Sequence[str] | None = None) -> pa.Table:
+    """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target.
+
+    `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null.
+    """
+    ids = np.asarray(token_ids, dtype=np.int32)
+    n_scored = len(ids) - 1
+    strings = [texts[i] if texts is not None and i < len(texts) else None for i in ids.tolist()]
+    columns = [
+        np.full(n_scored, sequence, np.int32),
+        pa.array([document] * n_scored, pa.string()),
+        np.arange(n_scored, dtype=np.int32),
+        ids[:-1],
+        pa.array(strings[:-1], pa.string()),
+        ids[1:],
+        pa.array(strings[1:], pa.string()),
+    ]
+    return _table("tokens", run_id, columns)
+
+
+def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequence[Budget]) -> pa.Table:
+    """The paths rows of one sequence, by position and then by budget in the run's order; `paths.budget_R` indexes `budgets`."""
+    order_R = np.lexsort((paths.budget_R, paths.position_R))
+    branches_RL = paths.branches_RL[order_R]
+    loss_R, small_R, big_R = paths.loss_R[order_R], paths.loss_small_R[order_R], paths.loss_big_R[order_R]
+    null_gain_R = paths.null_gain_R[order_R]
+    columns = [
+        np.full(len(order_R), sequence, np.int32),
+        paths.position_R[order_R],
+        *_budget_columns(paths.budget_R[order_R], budgets),
+        *_pattern_columns(branches_RL),
+        loss_R,
+        small_R,
+        big_R,
+        small_R - loss_R,
+        paths.evaluations_R[order_R],
+        paths.certified_R[order_R],
+        _null_where_nan(null_gain_R),
+        _null_where_nan((big_R - loss_R) - null_gain_R),
+        paths.leaves_R[order_R],
+    ]
+    return _table("paths", run_id, columns)
+
+
+def losses_table(run_id: str, sequence: int, block: PatternLosses, budgets: Sequence[Budget]) -> pa.Table:
+    """The losses rows of one block, position by position. The patterns are codes into one dictionary per block."""
+    n_positions, n_patterns = block.loss_NP.shape
+    n_rows = n_positions * n_patterns
+    strings, n_big_P = _pattern_strings(block.branches_PL.tobytes(), *block.branches_PL.shape)
+    codes = np.tile(np.arange(n_patterns, dtype=np.int32), n_positions)
+    budget = None if block.budget is None else budgets[block.budget]
+    columns = [
+        np.full(n_rows, sequence, np.int32),
+        np.repeat(block.position_N.astype(np.int32), n_patterns),
+        _constant(None if budget is None else budget.kind.value, n_rows, pa.string()),
+        _constant(None if budget is None else budget.n_big, n_rows, pa.int16()),
+        pa.DictionaryArray.from_arrays(codes, strings),
+        np.tile(n_big_P, n_positions),
+        block.loss_NP.ravel(),
+    ]
+    return _table("losses", run_id, columns)
+
+
+def trials_table(run_id: str, sequence: int, trials: Trials, budgets: Sequence[Budget], number_R: np.ndarray) -> pa.Table:
+    """The trials rows of one block in its order; `number_R` is each trial's place at its position and budget."""
+    failed_R = np.array([bool(message) for message in trials.message_R], dtype=bool)
+    columns = [
+        np.full(len(failed_R), sequence, np.int32),
+        trials.position_R,
+        *_budget_columns(trials.budget_R, budgets),
+        number_R.astype(np.int32),
+        *_pattern_columns(trials.branches_RL),
+        pa.array(trials.loss_R.astype(np.float32), mask=failed_R),
+        pa.array(np.where(failed_R, "failed", "complete").tolist(), pa.string()),
+        pa.array([message or None for message in trials.message_R], pa.string()),
+    ]
+    return _table("trials", run_id, columns)
+
+
+def _table(name: str, run_id: str, columns: list) -> pa.Table:
+    wanted = schema(name, run_id)
+    arrays = []
+    for values, field in zip(columns, wanted, strict=True):
+        array = values if isinstance(values, pa.Array) else pa.array(values)
+        arrays.append(array if array.type == field.type else array.cast(field.type))
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def _budget_columns(budget_R: np.ndarray, budgets: Sequence[Budget]) -> list[pa.Array]:
+    kinds = pa.array([budget.kind.value for budget in budgets], pa.string())
+    totals = pa.array([budget.n_big for budget in budgets], pa.int16())
+    index_R = pa.array(budget_R.astype(np.int32))
+    return [kinds.take(index_R), totals.take(index_R)]
+
+
+def _pattern_columns(branches_RL: np.ndarray) -> list:
+    counts = [branch_counts(branches_RL, branch) for branch in (Branch.BIG, Branch.SMALL, Branch.SKIP)]
+    return [pa.array(to_strings(branches_RL), pa.string()), *counts]
+
+
+@lru_cache(maxsize=4)
+def _pattern_strings(data: bytes, n_patterns: int, n_layers: int) -> tuple[pa.Array, np.ndarray]:
+    # The same block of patterns comes again for every position: its strings are made once.
+    branches_PL = np.frombuffer(data, dtype=np.uint8).reshape(n_patterns, n_layers)
+    return pa.array(to_strings(branches_PL), pa.string()), branch_counts(branches_PL, Branch.BIG)
+
+
+def _constant(value: str | int | None, n_rows: int, kind: pa.DataType) -> pa.Array:
+    return pa.nulls(n_rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), n_rows)
+
+
+def _null_where_nan(values_R: np.ndarray) -> pa.Array:
+    return pa.array(values_R.astype(np.float32), mask=np.isnan(values_R))

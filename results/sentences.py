@@ -1,0 +1,28 @@
+"""The text of a run's sequences, token by token, from its tokens table. Knows no losses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pyarrow.dataset as ds
+
+from results.run import Run
+
+
+def read_pieces(run: Run, sequences: Iterable[int]) -> dict[int, list[str]]:
+    """Every token of each sequence as it reads, its last one (only a target) included.
+
+    A token whose text is unknown, since the model came without a tokenizer, reads as its id after a space.
+    """
+    wanted = sorted(set(sequences))
+    columns = ["sequence", "position", "token_id", "token", "target_id", "target"]
+    rows = run.dataset("tokens").to_table(columns=columns, filter=ds.field("sequence").isin(wanted))
+    pieces: dict[int, list[str]] = {}
+    for row in rows.sort_by([("sequence", "ascending"), ("position", "ascending")]).to_pylist():
+        texts = pieces.setdefault(row["sequence"], [_piece(row["token"], row["token_id"])])
+        texts.append(_piece(row["target"], row["target_id"]))
+    return pieces
+
+
+def _piece(text: str | None, token_id: int) -> str:
+    return f" {token_id}" if text is None else text

@@ -1,0 +1,177 @@
+"""SQL over runs: the views tokens, paths, losses, trials, runs, oracle, and the named questions in `results/queries/`.
+
+Read-only by construction: the runs' tables are registered as Arrow datasets, then DuckDB loses all access to files,
+network, extensions and Python variables, and its configuration is locked. What remains is one SELECT over the views.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from results.run import Run, load
+from results.schemas import TABLES
+
+VIEWS = """\
+tokens   one row per scored position: the token there, and the target after it
+paths    one row per position and budget: the oracle path
+oracle   paths joined with tokens, and the budget as it is written
+losses   every pattern's loss at every position (runs with --keep losses)
+trials   every evaluated pattern in order (runs with --keep trials)
+runs     one row per run: its config, context, model, data"""
+
+_LOCKDOWN = (
+    "SET enable_external_access = false",
+    "SET python_enable_replacements = false",
+    "SET autoload_known_extensions = false",
+    "SET autoinstall_known_extensions = false",
+    "SET allow_community_extensions = false",
+    "SET lock_configuration = true",
+)
+
+_ORACLE = """
+CREATE VIEW oracle AS
+SELECT paths.run, document, sequence, position, token_id, token, target_id, target, * EXCLUDE (
+    run, document, sequence, position, token_id, token, target_id, target),
+    CASE budget_kind WHEN 'any' THEN 'any' WHEN 'exact' THEN budget::VARCHAR ELSE 'atmost:' || budget END AS budget_name
+FROM paths JOIN tokens USING (run, sequence, position)
+"""
+
+
+def query(runs: Sequence[Run | str | os.PathLike[str]], sql: str) -> pa.Table:
+    """The answer to `sql`, one SELECT or the name of a question, over the views of all `runs` (column `run` tells them apart).
+
+    Raises ValueError, one line, for anything but one SELECT, an unknown name, and whatever DuckDB does not accept.
+    """
+    text = _resolved(sql)
+    connection = connect(runs)
+    try:
+        return select(connection, text)
+    finally:
+        connection.close()
+
+
+def questions() -> dict[str, str]:
+    """The named questions and what each answers, from the first line of each file of `results/queries/`."""
+    return {name: text.splitlines()[0].removeprefix("--").strip() for name, text in sorted(_question_texts().items())}
+
+
+def connect(runs: Sequence[Run | str | os.PathLike[str]]) -> duckdb.DuckDBPyConnection:
+    """A locked connection with the views of `runs`."""
+    opened = [run if isinstance(run, Run) else load(run) for run in runs]
+    if not opened:
+        raise ValueError("a query is asked of one run or more; none was named")
+    names = _names(opened)
+    connection = duckdb.connect(":memory:", config={"temp_directory": _spill_directory()})
+    for table in TABLES:
+        selects = []
+        for number, (run, name) in enumerate(zip(opened, names, strict=True)):
+            if table in run.tables:
+                connection.register(f"{table}_of_run_{number}", run.dataset(table))
+                selects.append(f"SELECT {_quoted(name)} AS run, * FROM {table}_of_run_{number}")
+        if selects:
+            connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
+    connection.execute(_ORACLE)
+    connection.register("runs", _runs_table(opened, names))
+    for statement in _LOCKDOWN:
+        connection.execute(statement)
+    return connection
+
+
+def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
+    """The rows of one SELECT. Raises ValueError for anything else, and for whatever DuckDB does not accept."""
+    try:
+        statements = connection.extract_statements(sql)
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+            found = ", ".join(statement.type.name for statement in statements) or "none"
+            raise ValueError(f"a query is exactly one SELECT statement; got {found}")
+        return connection.sql(statements[0].query).to_arrow_table()
+    except duckdb.Error as error:
+        raise ValueError(_one_line(connection, error)) from None
+
+
+def _resolved(sql: str) -> str:
+    text = sql.strip().removesuffix(";")
+    if not text.isidentifier():
+        return sql
+    texts = _question_texts()
+    if text not in texts:
+        near = difflib.get_close_matches(text, texts, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise ValueError(f"unknown question {text!r}; {hint}available: {', '.join(sorted(texts))}; or write a SELECT")
+    return texts[text]
+
+
+def _question_texts() -> dict[str, str]:
+    folder = files("results") / "queries"
+    entries = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
+    return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in entries}
+
+
+def _spill_directory() -> str:
+    # Where a query larger than memory is set aside: made only then, and not in the user's working directory.
+    return os.path.join(tempfile.gettempdir(), f"duo-oracle-{os.getpid()}")
+
+
+def _names(runs: Sequence[Run]) -> list[str]:
+    # A run is called by its directory's name; where two share one, by their paths as given.
+    names = [run.name for run in runs]
+    return names if len(set(names)) == len(names) else [os.fspath(run.path) for run in runs]
+
+
+def _runs_table(runs: Sequence[Run], names: Sequence[str]) -> pa.Table:
+    return pa.Table.from_pylist([_run_row(run, name) for run, name in zip(runs, names, strict=True)], schema=_RUNS)
+
+
+_RUNS = pa.schema(
+    {
+        **dict.fromkeys(("run", "run_id", "state", "strategy", "branches", "skip", "context", "budgets", "dtype"), pa.string()),
+        **dict.fromkeys(("model", "model_fingerprint", "data", "data_fingerprint"), pa.string()),
+        **dict.fromkeys(("seed", "n_layers", "units", "failed_units", "sequences", "tokens"), pa.int64()),
+        "seconds": pa.float64(),
+        "config": pa.string(),
+    }
+)
+
+
+def _run_row(run: Run, name: str) -> dict[str, Any]:
+    manifest = run.manifest
+    known = {**manifest.identity, "model": manifest.facts.get("model"), "data": manifest.facts.get("data")}
+    row = {column: known.get(column) for column in _RUNS.names}
+    return row | {
+        "run": name,
+        "run_id": manifest.run_id,
+        "state": manifest.state,
+        "budgets": ",".join(run.budgets),
+        "units": len(manifest.units),
+        "failed_units": len(manifest.failed),
+        "sequences": sum(record.sequences for record in manifest.units.values()),
+        "tokens": run.n_tokens,
+        "seconds": sum(session["seconds"] or 0.0 for session in manifest.sessions),
+        "config": json.dumps(run.config, sort_keys=True),
+    }
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _one_line(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
+    text = str(error)
+    unknown = re.search(r"Table with name (\S+) does not exist", text)
+    if unknown:
+        views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        available = sorted({name for (name,) in views if "_of_run_" not in name})
+        kept = "; the runs kept no " + unknown[1] + f", search with --keep {unknown[1]}" if unknown[1] in TABLES else ""
+        return f"unknown table {unknown[1]!r}; available: {', '.join(available)}{kept}"
+    lines = [line.strip() for line in text.split("\nLINE ")[0].splitlines() if line.strip()]
+    return "; ".join(lines[:2])

@@ -1,0 +1,214 @@
+"""The driver's side of a run: its directory, created or continued, with one writer at a time.
+
+Knows what makes two runs the same (their identity) and when a part on disk is whole, not what is in it. "Exists" means
+"complete": parts are written aside and renamed by `results/parts.py`, and the manifest names them last. What the
+manifest does not name is removed when the run goes on; what it names is checked, and searched again where it is broken.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TextIO
+
+from results.manifest import (
+    ASIDE,
+    JOURNAL,
+    MANIFEST,
+    Manifest,
+    UnitFault,
+    UnitRecord,
+    file_sha256,
+    journal_line,
+    part_path,
+    read_manifest,
+    run_id_of,
+    write_manifest,
+)
+from results.schemas import SCHEMA_VERSION, TABLES
+
+_LOCK = ".lock"
+_SYNC_SECONDS = 1.0
+
+
+class RunWriter:
+    """A run being written. Use `open`; as a context manager it lets go of the lock at the end, finished or not."""
+
+    def __init__(self, directory: Path, manifest: Manifest, lock: TextIO, broken_units: tuple[int, ...]) -> None:
+        self.directory = directory
+        self.manifest = manifest
+        self.broken_units = broken_units
+        """Units that the manifest named and whose parts were no longer whole: they are searched again."""
+        self._lock = lock
+        self._journal: TextIO | None = None
+        self._synced = self._opened = time.monotonic()
+        self._n_added = 0
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        identity: Mapping[str, Any],
+        facts: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> RunWriter:
+        """Creates the run, or continues the one of equal identity.
+
+        `identity` holds all that decides the tables and nothing else (no workers, no paths of output), as JSON values;
+        `facts` what else run.json shall say. Raises ValueError for a directory that holds another run (unless
+        `overwrite`), anything that is not a run, or a run that another process is writing.
+        """
+        directory = Path(path)
+        wanted: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read back: tuples are lists
+        lock = _locked(directory)
+        try:
+            manifest, broken = _opened_manifest(directory, wanted, overwrite)
+            manifest.facts = dict(facts or {})
+            if manifest.state == "running" or broken:
+                manifest.state = "running"
+                _begin_session(directory, manifest)
+                write_manifest(directory, manifest)
+            return cls(directory, manifest, lock, broken)
+        except BaseException:
+            lock.close()
+            raise
+
+    @property
+    def run_id(self) -> str:
+        return self.manifest.run_id
+
+    @property
+    def finished_units(self) -> set[int]:
+        return set(self.manifest.units)
+
+    def add_unit(self, record: UnitRecord) -> None:
+        """Names a unit whose parts are in place."""
+        self._append(record)
+        self._n_added += 1
+
+    def add_failure(self, unit: int, message: str) -> None:
+        """Records that a unit failed by its own fault; continuing the run tries it again."""
+        self._append(UnitFault(unit, message))
+
+    def finish(self, timings: Mapping[str, Any] | None = None) -> None:
+        """Every unit was tried: the run is complete where none failed. `timings` go to this session's entry in run.json."""
+        if self.manifest.state == "running":
+            self.manifest.state = "running" if self.manifest.failed else "complete"
+            self._end_session(timings or {})
+
+    def _append(self, entry: UnitRecord | UnitFault) -> None:
+        self.manifest.add(entry)
+        if self._journal is None:
+            self._journal = (self.directory / JOURNAL).open("a", encoding="utf-8")
+        self._journal.write(journal_line(entry))
+        self._journal.flush()
+        # Flushed lines survive a kill; a loss of power may cost the last second, which is then searched again.
+        if time.monotonic() - self._synced >= _SYNC_SECONDS:
+            os.fsync(self._journal.fileno())
+            self._synced = time.monotonic()
+
+    def close(self) -> None:
+        """Lets go of the run, which can be continued."""
+        if self.manifest.state == "running" and self.manifest.sessions[-1]["seconds"] is None:
+            self._end_session({})
+        self._lock.close()
+
+    def _end_session(self, timings: Mapping[str, Any]) -> None:
+        seconds = round(time.monotonic() - self._opened, 3)
+        self.manifest.sessions[-1] |= {"seconds": seconds, "units": self._n_added, **timings}
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        write_manifest(self.directory, self.manifest)
+
+    def __enter__(self) -> RunWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _begin_session(directory: Path, manifest: Manifest) -> None:
+    """Opens this session's entry, and closes that of a session that was killed: it lived until its last unit at least."""
+    last = manifest.sessions[-1] if manifest.sessions else None
+    if last is not None and last["seconds"] is None:
+        journal = directory / JOURNAL
+        started = datetime.fromisoformat(last["started"]).timestamp()
+        last["seconds"] = round(max(0.0, journal.stat().st_mtime - started), 3) if journal.exists() else 0.0
+        last["units"] = max(0, len(manifest.units) - sum(session["units"] for session in manifest.sessions[:-1]))
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest.sessions.append({"started": now, "seconds": None, "units": 0, "versions": manifest.facts.get("versions")})
+
+
+def _locked(directory: Path) -> TextIO:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        others = {entry.name for entry in directory.iterdir()} - {_LOCK, ASIDE}
+        if others and MANIFEST not in others:
+            raise ValueError(
+                f"--out is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
+            )
+        lock = (directory / _LOCK).open("w", encoding="utf-8")
+    except OSError as error:
+        raise ValueError(f"--out is a directory that can be written; {directory}: {error.strerror}") from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies, however it dies
+    except BlockingIOError:
+        lock.close()
+        raise ValueError(f"one process at a time writes a run; another one is writing {directory}") from None
+    except OSError as error:
+        # Some cluster filesystems have no locks: the run is still safe from kills, only not from a second driver.
+        if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+            raise
+    return lock
+
+
+def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool) -> tuple[Manifest, tuple[int, ...]]:
+    fresh = Manifest(run_id_of(identity), SCHEMA_VERSION, identity, {})
+    if not (directory / MANIFEST).exists():
+        return fresh, ()
+    found = read_manifest(directory)  # also where it is to be replaced: a foreign run.json is nobody's to overwrite
+    if overwrite:
+        # Parts before the manifest: killed between, the directory is still known for a run.
+        (directory / JOURNAL).unlink(missing_ok=True)
+        _remove_parts(directory, keep=set())
+        write_manifest(directory, fresh)
+        return fresh, ()
+    _check_same(directory, found, identity)
+    broken = tuple(unit for unit, record in sorted(found.units.items()) if not _is_whole(directory, record))
+    for unit in broken:
+        del found.units[unit]
+    _remove_parts(directory, keep={part_path(directory, table, unit) for unit, r in found.units.items() for table in r.parts})
+    return found, broken
+
+
+def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> None:
+    old = {"schema_version": found.schema_version, **found.identity}
+    new = {"schema_version": SCHEMA_VERSION, **identity}
+    differing = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
+    if differing:
+        said = "; ".join(f"{key} {old.get(key)!r}, not {new.get(key)!r}" for key in differing)
+        raise ValueError(f"{directory} holds a run with {said}; --overwrite replaces it, another --out keeps both")
+
+
+def _is_whole(directory: Path, record: UnitRecord) -> bool:
+    for table, part in record.parts.items():
+        path = part_path(directory, table, record.unit)
+        if not path.is_file() or path.stat().st_size != part.bytes or file_sha256(path) != part.sha256:
+            return False
+    return True
+
+
+def _remove_parts(directory: Path, keep: set[Path]) -> None:
+    """Removes the run's own parts and their temporary files but `keep`, and nothing else that may lie there."""
+    for table in TABLES:
+        for pattern in ("part-*.parquet", ".part-*.tmp"):
+            for path in (directory / table).glob(pattern):
+                if path not in keep:
+                    path.unlink()

@@ -1,0 +1,100 @@
+"""What a search prints at its end: the oracle beside the lines it must be read against, with the luck in it named."""
+
+from __future__ import annotations
+
+from results.curve import BudgetLine, budget_lines, perplexity
+from results.formats import aligned
+from results.intervals import Estimate
+from results.run import Run
+
+FEW_DOCUMENTS = 5
+_EARLIER = {
+    "committed": "each earlier token ran its own chosen pattern",
+    "same": "earlier tokens took the candidate pattern itself",
+}
+_HEADINGS = [
+    "budget",
+    "oracle",
+    "perplexity",
+    "best fixed",
+    "mean random",
+    "all-small",
+    "all-big",
+    "gain",
+    "null gain",
+    "excess [95%]",
+]
+
+
+def summarise(run: Run) -> str:
+    """The run in a few lines: losses in nats and perplexities, gain over all-big, null gain, excess with its interval.
+
+    Raises ValueError for a run without a finished unit.
+    """
+    lines = budget_lines(run)
+    body = _one_budget(lines[0]) if len(lines) == 1 else _many_budgets(lines)
+    return "\n".join([*_heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
+
+
+def _heading(run: Run, lines: list[BudgetLine]) -> list[str]:
+    facts, first = run.manifest.facts, lines[0].oracle
+    said = [f"{first.n_tokens:,} tokens", f"{first.n_documents} document{'s' * (first.n_documents != 1)}"]
+    said += [f"{key} {facts[key]}" for key in ("data", "model") if facts.get(key)]
+    identity = run.identity
+    earlier = _EARLIER.get(run.context, f"earlier tokens took {run.context}")
+    budget = f"budget {lines[0].budget}" if len(lines) == 1 else f"{len(lines)} budgets"
+    searched = [f"{identity.get('strategy')} over {identity.get('branches')}", f"skip {identity.get('skip')}", budget]
+    return [" · ".join(said), " · ".join([*searched, f"context {run.context} ({earlier})"])]
+
+
+def _one_budget(line: BudgetLine) -> list[str]:
+    rows = [["", "nats per token [95%]", "perplexity"], ["all-small", str(line.all_small), perplexity(line.all_small)]]
+    if line.fixed is not None:
+        fixed = line.fixed
+        rows.append([f"mean random pattern (of {fixed.n_patterns:,})", str(fixed.mean), perplexity(fixed.mean)])
+        if fixed.best is not None:
+            rows.append(["best fixed pattern, chosen on other documents", str(fixed.best), perplexity(fixed.best)])
+        in_sample = f"best fixed pattern in-sample, {fixed.best_pattern}"
+        rows.append([in_sample, str(fixed.best_in_sample), perplexity(fixed.best_in_sample)])
+    rows += [["all-big", str(line.all_big), perplexity(line.all_big)], ["oracle", str(line.oracle), perplexity(line.oracle)]]
+    rows.append(["oracle's gain over all-big", str(line.gain), ""])
+    if line.null_gain is not None:
+        rows.append(["null gain (the same for labels drawn from all-big)", str(line.null_gain), ""])
+        rows.append(["excess = gain - null gain", str(line.excess), ""])
+    return aligned(rows, [False, False, True])
+
+
+def _many_budgets(lines: list[BudgetLine]) -> list[str]:
+    rows = [_HEADINGS]
+    for line in lines:
+        best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
+        numbers = [_number(e) for e in (best, mean, line.all_small, line.all_big, line.gain, line.null_gain)]
+        excess = "-" if line.excess is None else str(line.excess)
+        rows.append([line.budget, _number(line.oracle), perplexity(line.oracle), *numbers, excess])
+    return aligned(rows, [True] * 9 + [False])
+
+
+def _notes(run: Run, lines: list[BudgetLine]) -> list[str]:
+    certified = min(line.certified.mean for line in lines)
+    leaves = max(line.leaves.mean for line in lines)
+    notes = [f"certified best: {certified:.1%} of tokens · vocabulary heads computed per token: {leaves:.1f}"]
+    if lines[0].fixed is None:
+        notes.append("fixed and random patterns stand beside the oracle with --keep losses")
+    elif len(lines) > 1:
+        notes.append("best fixed: chosen on other documents; mean random: every pattern in the budget as likely; nats per token")
+    if lines[0].null_gain is None:
+        notes.append("no labels were drawn, so the gain is not told from luck: search with --null-draws 4")
+    n_documents = lines[0].oracle.n_documents
+    if n_documents == 1:
+        notes.append("warning: one document; there is no interval and no other document to choose a fixed pattern on")
+    elif n_documents < FEW_DOCUMENTS:
+        notes.append(f"warning: {n_documents} documents only; the intervals are rough, take {FEW_DOCUMENTS} or more")
+    if run.manifest.state != "complete" and not run.manifest.failed:
+        notes.append("warning: the run is not finished; these are the units done so far")
+    for unit, message in sorted(run.manifest.failed.items()):
+        notes.append(f"warning: unit {unit} failed and is not in these numbers: {message}")
+    return notes
+
+
+def _number(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.mean:.3f}"

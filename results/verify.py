@@ -1,0 +1,221 @@
+"""Re-scores a run's stored paths with plain forward passes of the model: a check that shares nothing with the engine.
+
+In a `committed` run one pass per sequence and budget, every token routed by its stored path, must give every stored
+loss. In the other contexts, and for the losses of all-small and all-big, each checked position takes a pass of its own: the
+tokens before it in the run's context, itself as stored; these are a sample. Token ids come from the run's own tokens.
+Only `RoutedModel.forward` is used. A sequence's last token has no path and takes the big branches: nothing sees it.
+
+Axes: B rows of a batch, T token, L layer, V vocabulary, R rows of the paths table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.budgets import parse_budgets
+from oracle.contexts import ContextKind, SkipReading, parse_context
+from oracle.patterns import Branch, RoutingPattern
+from results.manifest import PartRecord, file_sha256, part_path
+from results.run import Run
+
+if TYPE_CHECKING:
+    from oracle.model import RoutedModel
+
+SAMPLE = 256
+_LOGITS = 1 << 25  # logits computed at once: 128 MiB of float32
+
+
+@dataclass
+class Check:
+    """One kind of loss: how many were computed again, of how many stored, and the greatest difference in nats."""
+
+    name: str
+    stored: int = 0
+    checked: int = 0
+    greatest: float = 0.0
+    where: str = ""
+
+    def add(self, again_R: np.ndarray, stored_R: np.ndarray, where: list[str]) -> None:
+        if not len(again_R):
+            return
+        difference_R = np.abs(again_R - stored_R)
+        difference_R[~np.isfinite(difference_R)] = np.inf  # a loss that is no number is as wrong as can be
+        worst = int(difference_R.argmax())
+        self.checked += len(difference_R)
+        if difference_R[worst] >= self.greatest:
+            self.greatest, self.where = float(difference_R[worst]), where[worst]
+
+    def __str__(self) -> str:
+        at = f" at {self.where}" if self.where else ""
+        return f"{self.name:<20} {self.checked:>9,} of {self.stored:,} checked, greatest difference {self.greatest:.2e}{at}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; `str()` is its report."""
+
+    context: str
+    checks: tuple[Check, ...]
+    tolerance: float
+
+    @property
+    def passed(self) -> bool:
+        return all(check.greatest <= self.tolerance for check in self.checks)
+
+    def __str__(self) -> str:
+        verdict = "reproduced" if self.passed else "NOT reproduced"
+        end = f"{verdict} to {self.tolerance:g} nats by plain forward passes, context {self.context}"
+        return "\n".join([*map(str, self.checks), end])
+
+
+@dataclass(frozen=True)
+class _StoredSequence:
+    """One sequence of a unit: its token ids, and its rows of the paths table (positions, budgets' numbers, losses)."""
+
+    index: int
+    token_id_T: np.ndarray
+    position_R: np.ndarray
+    budget_R: np.ndarray
+    branches_RL: np.ndarray
+    loss_R3: np.ndarray  # oracle, all-small, all-big
+    picked_R: np.ndarray  # whether the row is in the sample
+
+
+def verify(
+    run: Run, model: RoutedModel, fingerprint: str, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0
+) -> Verification:
+    """Computes stored losses again with `model`, whose checkpoint has the given fingerprint.
+
+    `sample`: for what takes a pass per position, how many rows of the paths table, drawn with `seed` (None: every one).
+    Raises ValueError for another model than the run's, and for parts that are not the ones the run wrote.
+    """
+    found = run.identity["model_fingerprint"]
+    if found != fingerprint:
+        said = run.manifest.facts.get("model")
+        raise ValueError(f"a run is verified with the model it was searched with: {said!r}, fingerprint {found}, not {fingerprint}")
+    if sample is not None and sample < 1:
+        raise ValueError(f"--sample is 1 or more; got {sample}")
+    verifier = _Verifier(run, model)
+    for sequence in _stored_sequences(run, sample, seed):
+        verifier.check(sequence)
+    return Verification(run.context, (verifier.oracle, verifier.small, verifier.big), tolerance)
+
+
+class _Verifier:
+    def __init__(self, run: Run, model: RoutedModel) -> None:
+        self._model, self._budgets = model, run.budgets
+        self._skip = SkipReading(run.identity["skip"])
+        self._context = parse_context(run.context, run.n_layers)
+        self.oracle, self.small, self.big = Check("oracle path's loss"), Check("all-small loss"), Check("all-big loss")
+
+    def check(self, sequence: _StoredSequence) -> None:
+        for check in (self.oracle, self.small, self.big):
+            check.stored += len(sequence.position_R)
+        committed = self._context.kind is ContextKind.COMMITTED
+        if committed:
+            self._check_assembled(sequence)
+        rows = np.flatnonzero(sequence.picked_R)
+        if not len(rows):
+            return
+        position_B = sequence.position_R[rows]
+        where = self._places(sequence, rows)
+        for column, (check, branch) in enumerate([(self.oracle, None), (self.small, Branch.SMALL), (self.big, Branch.BIG)]):
+            if branch is None and committed:
+                continue
+            own_BL = sequence.branches_RL[rows] if branch is None else np.full((len(rows), self._model.n_layers), branch, np.uint8)
+            mask_BTL = self._masks(sequence, rows, own_BL)
+            again_B = self._losses(sequence.token_id_T, mask_BTL, position_B)
+            check.add(again_B, sequence.loss_R3[rows, column], where)
+
+    def _check_assembled(self, sequence: _StoredSequence) -> None:
+        for budget in range(len(self._budgets)):
+            rows = np.flatnonzero(sequence.budget_R == budget)
+            mask_TL = self._chosen(sequence, budget)
+            again_R = self._losses(sequence.token_id_T, mask_TL[None], sequence.position_R[rows][None])[0]
+            self.oracle.add(again_R, sequence.loss_R3[rows, 0], self._places(sequence, rows))
+
+    def _masks(self, sequence: _StoredSequence, rows: np.ndarray, own_BL: np.ndarray) -> np.ndarray:
+        """Row by row the routing mask of the whole sequence: the earlier tokens in the run's context, and the row's own pattern."""
+        n_tokens = len(sequence.token_id_T)
+        if self._context.kind is ContextKind.SAME:
+            return np.repeat(own_BL[:, None], n_tokens, axis=1)
+        if self._context.pattern is not None:
+            mask_BTL = np.tile(np.array(self._context.pattern.branches, np.uint8), (len(rows), n_tokens, 1))
+        else:
+            mask_BTL = np.stack([self._chosen(sequence, int(budget)) for budget in sequence.budget_R[rows]])
+        mask_BTL[np.arange(len(rows)), sequence.position_R[rows]] = own_BL
+        return mask_BTL
+
+    def _chosen(self, sequence: _StoredSequence, budget: int) -> np.ndarray:
+        rows = sequence.budget_R == budget
+        mask_TL = np.full((len(sequence.token_id_T), self._model.n_layers), Branch.BIG, np.uint8)
+        mask_TL[sequence.position_R[rows]] = sequence.branches_RL[rows]
+        return mask_TL
+
+    def _losses(self, token_id_T: np.ndarray, mask_BTL: np.ndarray, position_B: np.ndarray) -> np.ndarray:
+        """Losses at `position_B`, (B,) or (B, any number of positions of that row), of plain passes with these masks."""
+        import torch
+
+        device = self._model.device
+        loss_B = np.empty(position_B.shape)
+        target_B = torch.from_numpy(token_id_T[position_B + 1].astype(np.int64)).to(device)
+        step = max(1, _LOGITS // (len(token_id_T) * self._model.n_vocabulary))
+        with torch.inference_mode():
+            for start in range(0, len(mask_BTL), step):
+                rows = slice(start, start + step)
+                n_seen = int(position_B[rows].max()) + 1  # no position sees the tokens after it
+                mask = torch.from_numpy(mask_BTL[rows, :n_seen]).to(device)
+                token_id = torch.from_numpy(token_id_T[:n_seen].astype(np.int64)).to(device).expand(len(mask), -1)
+                logits_BTV = self._model.forward(token_id, mask, self._skip)
+                position = torch.from_numpy(position_B[rows].astype(np.int64)).to(device).reshape(len(mask), -1)
+                logits_BNV = torch.take_along_dim(logits_BTV, position[:, :, None], dim=1).double()
+                log_p_BN = logits_BNV.log_softmax(-1).take_along_dim(target_B[rows].reshape(len(mask), -1, 1), dim=-1)[:, :, 0]
+                loss_B[rows] = -log_p_BN.cpu().numpy().reshape(loss_B[rows].shape)
+        return loss_B
+
+    def _places(self, sequence: _StoredSequence, rows: np.ndarray) -> list[str]:
+        pairs = zip(sequence.position_R[rows].tolist(), sequence.budget_R[rows].tolist(), strict=True)
+        return [f"sequence {sequence.index} position {position} budget {self._budgets[budget]}" for position, budget in pairs]
+
+
+def _stored_sequences(run: Run, sample: int | None, seed: int) -> Iterator[_StoredSequence]:
+    """The run's sequences, one unit in memory at a time, with the sample of rows drawn over the whole run."""
+    records = [run.manifest.units[unit] for unit in sorted(run.manifest.units)]
+    n_rows = sum(record.parts["paths"].rows for record in records)
+    picked = np.arange(n_rows)
+    if sample is not None and sample < n_rows:
+        picked = np.sort(np.random.default_rng(seed).choice(n_rows, sample, replace=False))
+    budgets = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
+    number = {(budget.kind.value, budget.n_big): index for index, budget in enumerate(budgets)}
+    start = 0
+    for record in records:
+        tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
+        paths = _read(run, "paths", record.unit, record.parts["paths"])
+        pairs = zip(paths["budget_kind"].to_pylist(), paths["budget"].to_pylist(), strict=True)
+        budget_R = np.array([number[pair] for pair in pairs], dtype=np.int64)
+        branches = [RoutingPattern.parse(text, run.n_layers).branches for text in paths["pattern"].to_pylist()]
+        branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_layers)
+        loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_small", "loss_big")], axis=1)
+        picked_R = np.isin(np.arange(start, start + len(budget_R)), picked)
+        start += len(budget_R)
+        of_token, of_path = tokens["sequence"].to_numpy(), paths["sequence"].to_numpy()
+        for index in np.unique(of_token).tolist():
+            mine, rows = of_token == index, of_path == index
+            order = np.argsort(tokens["position"].to_numpy()[mine])
+            ids, targets = tokens["token_id"].to_numpy()[mine][order], tokens["target_id"].to_numpy()[mine][order]
+            position_R = paths["position"].to_numpy()[rows]
+            token_id_T = np.append(ids, targets[-1])
+            yield _StoredSequence(index, token_id_T, position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows])
+
+
+def _read(run: Run, table: str, unit: int, part: PartRecord) -> pa.Table:
+    path = part_path(run.path, table, unit)
+    if not path.is_file() or file_sha256(path) != part.sha256:
+        raise ValueError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")
+    return pq.read_table(path)

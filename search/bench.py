@@ -1,0 +1,330 @@
+"""How fast the exact oracle is, beside the obvious ways to do the same, in one run: same weights, tokens and thread count.
+
+What is compared, per position of a sequence in the context `big`, all 2^L patterns of small and big, all budgets at once:
+- ours: the prefix tree, with the certified head;
+- the naive way: for each pattern one forward step of the plain module with a key-value cache, as one writes it in an afternoon;
+- the batched naive way: the same steps, patterns batched, nothing shared, the full head;
+- the two ideas one at a time: the tree with the full head; and the certified head's own time.
+The slow ways are timed on a sample and scaled. The machine's own rate of matrix products is measured in the same run.
+
+Axes: N positions, P patterns, R rows, T token, D hidden, F FFN inner, V vocabulary, L layer.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from models.checkpoint import read_checkpoint
+from models.data import Sequence, read_sequences
+from models.families.duo_llama import DuoLlama, DuoLlamaConfig, build_module
+from models.packed import PackedDuoLlama
+from models.tokenizer import load_tokenizer
+from oracle.allocator import keep_freed_memory
+from oracle.budgets import parse_budgets
+from oracle.certify import CertifiedSearch, Draw
+from oracle.contexts import SkipReading
+from oracle.exact import ExactOracle
+from oracle.head import Head
+from oracle.labels import NullLabels
+from oracle.patterns import Branch, RoutingPattern
+from oracle.trie import FullTree, chunks, necessary_operations
+from oracle.walk import FixedContext
+from search.bench_config import BenchConfig
+from search.config import SearchConfig
+from search.driver import run_search
+from search.naive import PlainDecoder
+
+SMALL_BIG = (Branch.SMALL, Branch.BIG)
+POSITIONS_SIDE_BY_SIDE = 2  # of a tree of 4,096 leaves; only the choice of samples depends on it
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """Seconds are per position unless said otherwise; ratios are within this one run."""
+
+    n_layers: int
+    n_hidden: int
+    n_vocabulary: int
+    n_patterns: int
+    threads: int
+    tokens_per_second: float
+    naive_ratio: float
+    batched_naive_ratio: float
+    gemm_share: float
+    certified_head_share: float
+    leaves_per_token: float
+    null_draws_ratio: float
+    tree_full_head_ratio: float
+    workers_2_speedup: float | None = None
+    ray_overhead: float | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2)
+
+    def __str__(self) -> str:
+        rows = [
+            ("tokens per second, one worker", f"{self.tokens_per_second:.1f}", ""),
+            ("faster than the naive way (naive_ratio)", f"{self.naive_ratio:.0f}x", ">= 500x"),
+            ("faster than the batched naive way (batched_naive_ratio)", f"{self.batched_naive_ratio:.1f}x", ">= 8x"),
+            ("faster than the tree with the full head (tree_full_head_ratio)", f"{self.tree_full_head_ratio:.2f}x", ""),
+            ("layers' share of the machine's GEMM rate (gemm_share)", f"{self.gemm_share:.0%}", ">= 70%"),
+            ("certified head's share of the full head's time (certified_head_share)", f"{self.certified_head_share:.1%}", "<= 5%"),
+            (f"leaves evaluated of {self.n_patterns} (leaves_per_token)", f"{self.leaves_per_token:.1f}", ""),
+            ("time with 4 null draws against none (null_draws_ratio)", f"{self.null_draws_ratio:.2f}x", "<= 1.25x"),
+        ]
+        if self.workers_2_speedup is not None:
+            rows.append(("two one-thread workers against one (workers_2_speedup)", f"{self.workers_2_speedup:.2f}x", ">= 1.9x"))
+        if self.ray_overhead is not None:
+            job = self.seconds["local_job"]
+            rows.append((f"what Ray adds to a job of {job:.0f} s (ray_overhead)", f"{self.ray_overhead:.1%}", "<= 5%"))
+        head = (
+            f"{self.n_layers} layers, hidden {self.n_hidden}, vocabulary {self.n_vocabulary}, "
+            f"{self.n_patterns} patterns a position, {self.threads} thread(s), context big"
+        )
+        width = max(len(name) for name, _, _ in rows)
+        return "\n".join([head, *(f"  {name:<{width}}  {value:>9}  {goal}" for name, value, goal in rows)])
+
+
+def run_bench(config: BenchConfig) -> BenchResult:
+    """Measure. Medians over rounds in which the ways take turns, since a machine's speed drifts."""
+    torch.set_num_threads(config.threads)
+    keep_freed_memory()
+    module, token_id_T = _subject(config)
+    bench = _Bench(module, token_id_T)
+    seconds: dict[str, list[float]] = {}
+    steps: dict[str, Callable[[], float]] = {
+        "ours": bench.ours,
+        "ours_null_draws": bench.ours_with_null_draws,
+        "tree": bench.tree,
+        "certified_head": bench.certified_head,
+        "full_head": bench.full_head,
+        "gemm_flop": bench.gemm_seconds_per_flop,
+        "batched_naive": bench.batched_naive,
+        "naive": bench.naive,
+    }
+    with tqdm(total=config.rounds * len(steps), desc="bench", unit="step", disable=not sys.stderr.isatty()) as bar:
+        for _ in range(config.rounds):
+            for name, step in steps.items():
+                seconds.setdefault(name, []).append(step())
+                bar.update()
+    median = {name: statistics.median(values) for name, values in seconds.items()}
+    result = BenchResult(
+        n_layers=bench.n_layers,
+        n_hidden=module.config.hidden_size,
+        n_vocabulary=module.config.vocab_size,
+        n_patterns=2**bench.n_layers,
+        threads=config.threads,
+        tokens_per_second=1 / median["ours"],
+        naive_ratio=median["naive"] / median["ours"],
+        batched_naive_ratio=median["batched_naive"] / median["ours"],
+        gemm_share=bench.flops_per_position * median["gemm_flop"] / median["tree"],
+        certified_head_share=median["certified_head"] / median["full_head"],
+        leaves_per_token=bench.leaves_per_token,
+        null_draws_ratio=median["ours_null_draws"] / median["ours"],
+        tree_full_head_ratio=(median["tree"] + median["full_head"]) / median["ours"],
+        seconds=median,
+    )
+    if config.job_seconds:
+        result = _with_workers(result, config)
+    return result
+
+
+def _subject(config: BenchConfig) -> tuple[DuoLlama, Tensor]:
+    """The module and one sequence: of a checkpoint and data, or random ones of a given hidden size."""
+    if config.hidden:
+        torch.manual_seed(config.seed)
+        heads = max(config.hidden // 32, 1)
+        shape = DuoLlamaConfig(
+            vocab_size=config.vocabulary,
+            hidden_size=config.hidden,
+            intermediate_size=4 * config.hidden,
+            small_intermediate_size=config.hidden // 4,
+            num_hidden_layers=12,
+            num_attention_heads=heads,
+            num_key_value_heads=max(heads // 2, 1),
+            max_position_embeddings=256,
+            head_dim=32,
+        )
+        module = DuoLlama(shape)
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.normal_(parameter, std=0.5 * parameter.shape[1] ** -0.5)
+        return module.eval().requires_grad_(False), torch.randint(0, config.vocabulary, (config.seq_len,))
+    checkpoint = read_checkpoint(config.model)
+    module = build_module(checkpoint.config, checkpoint.tensors)
+    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json)
+    sequences: Iterator[Sequence] = read_sequences(
+        config.data, tokenizer, module.config.vocab_size, module.config.max_position_embeddings, config.seq_len, 1
+    )
+    return module, torch.from_numpy(next(sequences).token_ids.astype(np.int64))
+
+
+class _Bench:
+    """One sequence under test. Every method measures once, and returns seconds per position."""
+
+    def __init__(self, module: DuoLlama, token_id_T: Tensor) -> None:
+        self._module, self._model = module, PackedDuoLlama(module)
+        self._token_id_T = token_id_T
+        self.n_layers = self._model.n_layers
+        self._budgets = parse_budgets(f"0-{self.n_layers}", self.n_layers)
+        self._big = RoutingPattern.uniform(Branch.BIG, self.n_layers)
+        self._context = FixedContext(self._model, token_id_T[:-1], self._big, SkipReading.FFN)
+        self._levels = FullTree(self.n_layers, SMALL_BIG, self._budgets).top(self.n_layers).levels
+        self._head = Head(self._model)
+        # a few chunks of positions, over the whole length, stand for all in the parts that are timed alone
+        every = max(1, (len(token_id_T) - 1) // (4 * POSITIONS_SIDE_BY_SIDE))
+        walked = islice(self._oracle(NullLabels()).walk(self._context), 0, None, every)
+        self._samples = [(position_N, list(leaves)) for position_N, leaves in walked]
+        self._n_sampled = sum(len(position_N) for position_N, _ in self._samples)
+        self._naive_positions = [int(position_N[-1]) for position_N, _ in self._samples]
+        self.leaves_per_token = 0.0
+
+    @property
+    def flops_per_position(self) -> float:
+        """Necessary operations of the layers, averaged over the positions (multiply and add count as two)."""
+        config = self._module.config
+        d_model, width = config.hidden_size, config.num_attention_heads * config.head_dim
+        kv_width = config.num_key_value_heads * config.head_dim
+        ffn = {
+            Branch.SMALL: 6.0 * d_model * config.small_intermediate_size,
+            Branch.BIG: 6.0 * d_model * config.intermediate_size,
+        }
+        totals = [
+            necessary_operations(self._levels, 2.0 * d_model * (2 * width + 2 * kv_width) + 4.0 * width * (position + 1), ffn)
+            for position in range(len(self._token_id_T) - 1)
+        ]
+        return statistics.fmean(totals)
+
+    def ours(self) -> float:
+        return self._exact(NullLabels())
+
+    def ours_with_null_draws(self) -> float:
+        return self._exact(NullLabels(4))
+
+    def _oracle(self, null: NullLabels) -> ExactOracle:
+        return ExactOracle(self._model, SMALL_BIG, self._budgets, SkipReading.FFN, null)
+
+    def _exact(self, null: NullLabels) -> float:
+        oracle = self._oracle(null)
+        started = time.perf_counter()
+        paths = oracle.in_fixed_context(0, self._token_id_T, self._big)
+        elapsed = time.perf_counter() - started
+        if not null.draws:
+            self.leaves_per_token = float(paths.leaves_R.mean())
+        return elapsed / (len(self._token_id_T) - 1)
+
+    def tree(self) -> float:
+        """The walk of the whole sequence, without any loss."""
+        started = time.perf_counter()
+        for _, leaves in self._oracle(NullLabels()).walk(self._context):
+            for _ in leaves:
+                pass
+        return (time.perf_counter() - started) / (len(self._token_id_T) - 1)
+
+    def certified_head(self) -> float:
+        started = time.perf_counter()
+        for position_N, blocks in self._samples:
+            target_N1 = self._token_id_T[position_N + 1][:, None]
+            search = CertifiedSearch(self._head, self._budgets, _labels(target_N1))
+            for h_NPD, groups in blocks:
+                search.search(h_NPD, groups)
+        return (time.perf_counter() - started) / self._n_sampled
+
+    def full_head(self) -> float:
+        started = time.perf_counter()
+        for _, blocks in self._samples:
+            for h_NPD, _ in blocks:
+                self._head.lse(h_NPD.flatten(0, 1))
+        return (time.perf_counter() - started) / self._n_sampled
+
+    def gemm_seconds_per_flop(self) -> float:
+        """The FFN's two matrix products over the tree's widest level: in blocks or whole, whichever is faster."""
+        config = self._module.config
+        rows, d_model, inner = 2 * 2**self.n_layers, config.hidden_size, config.intermediate_size
+        x_RD, h_RF = torch.randn(rows, d_model), torch.randn(rows, inner)
+        gate_up_DF, down_FD = torch.randn(d_model, 2 * inner), torch.randn(inner, d_model)
+        best = float("inf")
+        for block in (512, rows):
+            started = time.perf_counter()
+            for part in chunks(rows, block):
+                x_RD[part] @ gate_up_DF
+                h_RF[part] @ down_FD
+            best = min(best, time.perf_counter() - started)
+        return best / (6.0 * rows * d_model * inner)
+
+    def naive(self, n_patterns: int = 24) -> float:
+        """One forward step with a key-value cache per pattern, on a sample of patterns."""
+        generator = np.random.default_rng(0)
+        started = time.perf_counter()
+        for position in self._naive_positions:
+            cache = PlainDecoder(self._module, self._token_id_T[:position])
+            for branches_L in generator.integers(1, 3, size=(n_patterns, self.n_layers)):
+                logits_1V = cache.step(self._token_id_T[position], branches_L[None].astype(np.uint8))
+                F.cross_entropy(logits_1V, self._token_id_T[position + 1][None]).item()
+        return (time.perf_counter() - started) / (len(self._naive_positions) * n_patterns) * 2**self.n_layers
+
+    def batched_naive(self, n_patterns: int = 1024, block: int = 512) -> float:
+        """The same with the patterns of a block as a batch, on a sample of blocks."""
+        generator = np.random.default_rng(0)
+        started = time.perf_counter()
+        for position in self._naive_positions[-1:]:
+            cache = PlainDecoder(self._module, self._token_id_T[:position])
+            branches_PL = generator.integers(1, 3, size=(n_patterns, self.n_layers)).astype(np.uint8)
+            for part in chunks(n_patterns, block):
+                logits_PV = cache.step(self._token_id_T[position], branches_PL[part])
+                F.cross_entropy(logits_PV, self._token_id_T[position + 1].expand(len(logits_PV)), reduction="none").min().item()
+        return (time.perf_counter() - started) / n_patterns * 2**self.n_layers
+
+
+def _labels(label_NY: Tensor) -> Draw:
+    return lambda _: label_NY
+
+
+def _with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
+    """Whole searches through the driver: in this process, on one Ray worker, and on two.
+
+    The speed-up compares the time that the workers search; the overhead is that of the whole job, Ray's start and end included.
+    """
+    # one unit a sequence, an even number of them, about `job_seconds` of work for one worker
+    n_positions = config.job_seconds * result.tokens_per_second
+    n_sequences = max(2, 2 * round(n_positions / (config.job_seq_len - 1) / 2))
+    asked = SearchConfig(
+        model=config.model,
+        data=config.data,
+        out="",
+        context="big",
+        budget=f"0-{result.n_layers}",
+        null_draws=0,
+        seq_len=config.job_seq_len,
+        max_sequences=n_sequences,
+        unit_sequences=1,
+    )
+    seconds = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, how in (("local_job", {"local": True}), ("one_worker_job", {"workers": 1}), ("two_workers_job", {"workers": 2})):
+            started = time.perf_counter()
+            run_search(replace(asked, out=str(Path(folder) / name), **how))
+            seconds[name] = time.perf_counter() - started
+    start_up = seconds["one_worker_job"] - seconds["local_job"]
+    searching_one, searching_two = (seconds[name] - max(start_up, 0.0) for name in ("one_worker_job", "two_workers_job"))
+    return replace(
+        result,
+        workers_2_speedup=searching_one / searching_two,
+        ray_overhead=start_up / seconds["local_job"],
+        seconds=result.seconds | seconds,
+    )

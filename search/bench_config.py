@@ -1,0 +1,56 @@
+"""The options of `duo-oracle bench`. Knows no torch, so that its help appears at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class BenchFormat(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class BenchConfig:
+    """What `duo-oracle bench` measures.
+
+    Args:
+        model: a duo_llama model directory, or the name of a shipped model
+        data: where the sequence under test is from
+        seq_len: tokens of the sequence under test
+        rounds: how often each way takes its turn; medians are reported
+        threads: threads of this process
+        hidden: measure a random 12-layer model of this hidden size instead (big FFN 4x, small FFN big/16)
+        vocabulary: of the random model
+        job_seconds: length of the whole searches that compare workers and Ray; 0 leaves them out
+        job_seq_len: tokens per sequence of those searches
+        format: table or json
+        seed: of the random model
+    """
+
+    model: str = "duo-tiny"
+    data: str = "holdout:prose"
+    seq_len: int = 129
+    rounds: int = 3
+    threads: int = 1
+    hidden: int | None = None
+    vocabulary: int = 4096
+    job_seconds: int = 60
+    job_seq_len: int = 33
+    format: BenchFormat = BenchFormat.TABLE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (
+            ("seq_len", 16),
+            ("rounds", 1),
+            ("threads", 1),
+            ("vocabulary", 2),
+            ("job_seconds", 0),
+            ("job_seq_len", 2),
+        ):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+        if self.hidden is not None and (self.hidden < 64 or self.hidden % 64):
+            raise ValueError(f"--hidden is a multiple of 64; got {self.hidden}")

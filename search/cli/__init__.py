@@ -1,0 +1,112 @@
+"""The command `duo-oracle`: finds the command's file, reads its options, and turns what goes wrong into an exit status.
+
+0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run with failed units. 130: Ctrl-C.
+Knows no command by name: each is a file in `search/cli/commands/`.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+
+from oracle.choices import check_choice, names_in
+
+COMMANDS = "search.cli.commands"
+_OURS = ("oracle", "models", "results", "search")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command that `argv` (default: the process's arguments) names. Returns the exit status."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    resumes = False
+    try:
+        if not arguments:
+            raise ValueError(f"a command is required; available: {', '.join(_names())}; see duo-oracle --help")
+        if arguments[0] in ("-h", "--help", "help"):
+            print(_overview())
+            return 0
+        if arguments[0] == "--version":
+            print(_version())
+            return 0
+        name = check_choice("command", arguments[0], _names())
+        module = _module(name)
+        resumes = module.COMMAND.resumes
+        from search.cli.options import read_options
+
+        return module.COMMAND.run(read_options(name, module.COMMAND, _summary(module), arguments[1:]))
+    except KeyboardInterrupt:
+        print("duo-oracle: interrupted" + ("; the same command goes on from here" if resumes else ""), file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        if error.filename is None:
+            traceback.print_exc()
+            return 1
+        return _refuse(f"{error.filename}: {error.strerror}")
+    except ValueError as error:
+        if not _raised_by_us(error):
+            traceback.print_exc()
+            return 1
+        return _refuse(str(error))
+    except SystemExit as stop:  # --help
+        return int(stop.code or 0)
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _refuse(message: str) -> int:
+    print("duo-oracle: " + " ".join(message.split()), file=sys.stderr)
+    return 2
+
+
+def _raised_by_us(error: BaseException) -> bool:
+    """Whether the exception was raised in our own code: a library's ValueError that we did not expect is a fault of ours."""
+    innermost = error.__traceback__
+    while innermost is not None and innermost.tb_next is not None:
+        innermost = innermost.tb_next
+    return innermost is not None and innermost.tb_frame.f_globals.get("__name__", "").split(".")[0] in _OURS
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(name.replace("_", "-") for name in names_in(COMMANDS))
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"{COMMANDS}.{name.replace('-', '_')}")
+
+
+def _summary(module: ModuleType) -> str:
+    return (module.__doc__ or "").strip().splitlines()[0]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("duo-oracle")
+    except PackageNotFoundError:
+        return "of a checkout that is not installed"
+
+
+def _overview() -> str:
+    lines = [f"  {name:<14}{_summary(_module(name))}" for name in _names()]
+    return "\n".join(
+        [
+            "usage: duo-oracle COMMAND ...",
+            "",
+            "The oracle of token-adaptive compute: which branch each token should take at each layer of a Duo-LLM.",
+            "",
+            "commands (duo-oracle COMMAND --help):",
+            *lines,
+            "",
+            "to start:",
+            "  duo-oracle search duo-tiny holdout:prose --max-sequences 4 --out runs/first",
+            "  duo-oracle difficulty runs/first --top 20",
+        ]
+    )

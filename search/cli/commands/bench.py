@@ -1,0 +1,25 @@
+"""measure the engine's speed beside the obvious ways, in one run"""
+
+from __future__ import annotations
+
+from search.bench_config import BenchConfig, BenchFormat
+from search.cli.command import Command
+
+
+def _run(config: BenchConfig) -> int:
+    from search.bench import run_bench
+
+    result = run_bench(config)
+    print(result.to_json() if config.format is BenchFormat.JSON else result)
+    return 0
+
+
+COMMAND = Command(
+    options=BenchConfig,
+    run=_run,
+    examples=(
+        "duo-oracle bench",
+        "duo-oracle bench --job-seconds 0 --rounds 5",
+        "duo-oracle bench --hidden 256 --vocabulary 8192 --job-seconds 0 --format json",
+    ),
+)

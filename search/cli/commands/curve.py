@@ -1,0 +1,39 @@
+"""loss against the budget: the oracle beside fixed patterns and luck, as a Markdown table and a plot"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class CurveConfig:
+    """What `duo-oracle curve` is asked.
+
+    Args:
+        runs: run directories of one model, data and space; a table for each context among them
+        plot: draw the curves into this file (.svg, .png or .pdf) as well
+    """
+
+    runs: tuple[str, ...]
+    plot: str | None = None
+
+
+def _run(config: CurveConfig) -> int:
+    from results import load
+    from results.curve import markdown, plot
+
+    runs = [load(path) for path in config.runs]
+    print(markdown(runs), end="")
+    if config.plot is not None:
+        plot(runs, config.plot)
+    return 0
+
+
+COMMAND = Command(
+    options=CurveConfig,
+    run=_run,
+    positional=("runs",),
+    examples=("duo-oracle curve runs/big runs/committed --plot curve.svg",),
+)

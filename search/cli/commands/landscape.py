@@ -1,0 +1,39 @@
+"""how the layers' choices interact in a run's losses: share of variance by order, effect of each layer"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class LandscapeConfig:
+    """What `duo-oracle landscape` is asked.
+
+    Args:
+        run: run directory, searched with --keep losses over all patterns of s and B
+        budget: pass of a committed run: any, or an atmost that admits all
+    """
+
+    run: str
+    budget: str | None = None
+
+
+def _run(config: LandscapeConfig) -> int:
+    from results import load
+    from results.landscape import landscape
+
+    print(landscape(load(config.run), config.budget))
+    return 0
+
+
+COMMAND = Command(
+    options=LandscapeConfig,
+    run=_run,
+    positional=("run",),
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --context big --keep losses --out runs/losses",
+        "duo-oracle landscape runs/losses",
+    ),
+)

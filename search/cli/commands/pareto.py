@@ -1,0 +1,45 @@
+"""one pattern for all tokens: those that no other beats in both loss and big layers"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class ParetoConfig:
+    """What `duo-oracle pareto` is asked.
+
+    Args:
+        run: run directory that kept trials of patterns for all tokens, or losses
+        plot: draw the front into this file (.svg, .png or .pdf)
+    """
+
+    run: str
+    plot: str | None = None
+
+
+def _run(config: ParetoConfig) -> int:
+    from results import load
+    from results.pareto import as_text, fixed_patterns, plot_front
+
+    run = load(config.run)
+    patterns = fixed_patterns(run)
+    if config.plot is not None:
+        title = f"{len(patterns):,} fixed patterns, {run.n_tokens:,} tokens, context {run.context}"
+        plot_front(patterns, config.plot, title)
+    print(as_text(patterns).rstrip())
+    return 0
+
+
+COMMAND = Command(
+    options=ParetoConfig,
+    run=_run,
+    positional=("run",),
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --context same --strategy optuna --set scope=fixed --set pareto=true "
+        "--set sampler=nsgaii --set trials=400 --keep trials --out runs/front",
+        "duo-oracle pareto runs/front --plot front.svg",
+    ),
+)

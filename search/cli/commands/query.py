@@ -1,0 +1,63 @@
+"""ask a run, or several: one SELECT over the views tokens, paths, losses, runs, or a named question"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search.cli.command import Command
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class QueryConfig:
+    """What `duo-oracle query` is asked.
+
+    Args:
+        run_sql: run directories, and last the SELECT or the name of a question
+        list: list the named questions and the views
+        format: of the answer on stdout
+    """
+
+    run_sql: tuple[str, ...] = ()
+    list: bool = False
+    format: Format = Format.TABLE
+
+
+def _run(config: QueryConfig) -> int:
+    from results.formats import write
+    from results.sql import VIEWS, query, questions
+
+    if config.list:
+        named = questions()
+        width = max(map(len, named))
+        print("named questions:", *(f"  {name:<{width}}  {answer}" for name, answer in named.items()), sep="\n")
+        print("\nviews:", *(f"  {line}" for line in VIEWS.splitlines()), sep="\n")
+        return 0
+    if len(config.run_sql) < 2:
+        raise ValueError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
+    *runs, sql = config.run_sql
+    write(query(runs, sql), config.format, sys.stdout.buffer)
+    sys.stdout.flush()
+    return 0
+
+
+COMMAND = Command(
+    options=QueryConfig,
+    run=_run,
+    positional=("run_sql",),
+    examples=(
+        "duo-oracle query --list",
+        "duo-oracle query runs/first hardest_tokens",
+        'duo-oracle query runs/first "SELECT n_big, avg(difficulty) AS gain FROM paths GROUP BY n_big ORDER BY n_big"',
+        'duo-oracle query runs/a runs/b "SELECT run, avg(loss) FROM paths GROUP BY run" --format csv > losses.csv',
+        "duo-oracle query runs/first \"SELECT * FROM oracle WHERE token = ' the'\" --format parquet > the.parquet",
+    ),
+)

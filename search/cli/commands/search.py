@@ -1,0 +1,46 @@
+"""find the oracle path of every token: the main job
+
+Distributed on Ray workers unless `--local`; interrupted or killed, the same command goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from search.cli.command import Command
+from search.config import SearchConfig
+
+
+def _run(config: SearchConfig) -> int:
+    from results import load
+    from results.summary import summarise
+    from search.driver import run_search
+
+    outcome = run_search(config)
+    if outcome.failures:
+        for failure in outcome.failures:
+            print(failure.traceback.rstrip(), file=sys.stderr)
+        print(
+            f"duo-oracle: {len(outcome.failures)} of the run's units failed and all else is kept in {outcome.directory}; "
+            "the same command tries them again",
+            file=sys.stderr,
+        )
+        return 1
+    print(summarise(load(outcome.directory)).rstrip())
+    return 0
+
+
+COMMAND = Command(
+    options=SearchConfig,
+    run=_run,
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --max-sequences 4 --out runs/first",
+        "duo-oracle search duo-tiny my.txt --context big --budget 0-12 --out runs/curve",
+        "duo-oracle search MODEL my.jsonl --branches .sB --skip layer --budget atmost:4 --out runs/skips",
+        "duo-oracle search MODEL my.parquet --strategy random_search --set n=64 --keep trials --out runs/random",
+        "duo-oracle search MODEL my.parquet --address auto --workers 64 --out /shared/runs/big",
+        "duo-oracle search --config my.yaml --out runs/again",
+    ),
+    positional=("model", "data"),
+    resumes=True,
+)

@@ -1,0 +1,87 @@
+"""compare search strategies with a run's exact oracle: regret against evaluations and time"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search.cli.command import Command
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class StrategiesConfig:
+    """What `duo-oracle strategies` is asked.
+
+    Args:
+        run: run directory of an exhaustive search; with --keep losses random patterns are computed exactly, else sampled
+        strategy: NAME or NAME:KEY=VALUE,KEY=VALUE; repeatable; default greedy, beam, layerwise, additive and mcts
+        budget: one of the run's budgets; repeatable; default all of them
+        max_sequences: stop after so many of the run's sequences; default all
+        plot: draw regret against evaluations and time into this file (.svg, .png or .pdf)
+        format: of the table on stdout
+        model: the model's directory, where it has moved since; default the one that the run names
+        seed: of everything that is drawn
+        threads: threads of this process
+    """
+
+    run: str
+    strategy: tuple[str, ...] = ()
+    budget: tuple[str, ...] = ()
+    max_sequences: int | None = None
+    plot: str | None = None
+    format: Format = Format.TABLE
+    model: str | None = None
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_sequences", 1), ("seed", 0), ("threads", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
+            raise ValueError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+
+
+def _run(config: StrategiesConfig) -> int:
+    from results import load
+    from results.formats import write
+    from results.regret import as_table, as_text, regret_line
+    from search.comparison import DEFAULT_STRATEGIES, compare, parse_candidate
+    from search.worker import prepare_worker
+
+    run = load(config.run)
+    candidates = [parse_candidate(text) for text in config.strategy or DEFAULT_STRATEGIES]
+    prepare_worker(config.threads)
+    found = compare(run, candidates, config.budget or run.budgets, config.max_sequences, config.seed, config.model)
+    lines = [regret_line(outcomes) for outcomes in found.outcomes]
+    if config.plot is not None:
+        from results.regret_plot import plot_regret
+
+        title = f"{found.n_tokens:,} tokens of {found.n_documents} documents, context {run.context}"
+        plot_regret(found.outcomes, config.plot, title, found.exact_tokens_per_second)
+    if config.format is not Format.TABLE:
+        write(as_table(lines), config.format, sys.stdout.buffer)
+        sys.stdout.flush()
+        return 0
+    print(found.heading(run.context), as_text(lines).rstrip(), found.notes(run), sep="\n\n")
+    return 0
+
+
+COMMAND = Command(
+    options=StrategiesConfig,
+    run=_run,
+    positional=("run",),
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --context big --budget 2,4,6,any --keep losses --out runs/exact",
+        "duo-oracle strategies runs/exact --plot regret.svg",
+        "duo-oracle strategies runs/exact --strategy beam:width=8 --strategy optuna:sampler=nsgaii --budget 4 --max-sequences 2",
+    ),
+)

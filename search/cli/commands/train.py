@@ -1,0 +1,29 @@
+"""stage 1: train a Duo-LLM on text with random routing
+
+Killed or interrupted, the same command goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from models.train_config import TrainConfig
+from search.cli.command import Command
+
+
+def _run(config: TrainConfig) -> int:
+    from models.training import train
+
+    train(config)
+    return 0
+
+
+COMMAND = Command(
+    options=TrainConfig,
+    run=_run,
+    positional=("text",),
+    examples=(
+        "duo-oracle train corpus/*.txt --out models/mine --tokens 20M",
+        "duo-oracle train prose.jsonl code.jsonl --out models/wide --hidden 256 --big 1024 --small 64 --device cuda",
+        "duo-oracle train corpus/*.txt --out models/frozen --order big-then-small",
+    ),
+    resumes=True,
+)

@@ -1,0 +1,54 @@
+"""re-score a run's stored paths with plain forward passes of its model"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class VerifyConfig:
+    """What `duo-oracle verify` is asked.
+
+    Args:
+        run: run directory
+        model: the model's directory, where it has moved since; default the one that the run names
+        sample: how many losses are computed again where each takes a forward pass of its own
+        all: compute all of them again
+        tolerance: greatest difference that passes, in nats; default 1e-4, for a bfloat16 run 0.1
+        seed: of the sample
+        device: cpu, cuda, or cuda:N
+    """
+
+    run: str
+    model: str | None = None
+    sample: int = 256
+    all: bool = False
+    tolerance: float | None = None
+    seed: int = 0
+    device: str = "cpu"
+
+
+def _run(config: VerifyConfig) -> int:
+    from models.checkpoint import read_checkpoint
+    from models.family import load_model
+    from results import load
+    from results.verify import verify
+
+    run = load(config.run)
+    checkpoint = read_checkpoint(config.model or run.manifest.facts["model"])
+    dtype = run.identity["dtype"]
+    tolerance = config.tolerance if config.tolerance is not None else (0.1 if dtype == "bfloat16" else 1e-4)
+    model = load_model(checkpoint, dtype, config.device)
+    found = verify(run, model, checkpoint.fingerprint, None if config.all else config.sample, tolerance, config.seed)
+    print(found)
+    return 0 if found.passed else 1
+
+
+COMMAND = Command(
+    options=VerifyConfig,
+    run=_run,
+    positional=("run",),
+    examples=("duo-oracle verify runs/first", "duo-oracle verify runs/first --all --model /elsewhere/model"),
+)

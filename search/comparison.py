@@ -1,0 +1,269 @@
+"""Strategies beside a run's exact oracle: the same positions, model, context and budgets, searched again in this process.
+
+In a context whose positions are independent every strategy sees what the oracle saw. In a committed run the strategies are
+asked along the oracle's own path: every earlier token ran the pattern that the run chose, so that a strategy's regret at one
+token is not mixed with its choices at those before. Where the run's paths are not certified (a model too deep for the
+exact oracle), the reference is the best that the run or any of the strategies found.
+
+Axes: N tokens, R trials, P patterns, E evaluations, T positions of a sequence, L layers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from models.checkpoint import read_checkpoint
+from models.family import load_model
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.scorer import CommittedScorer, Scorer
+from oracle.spaces import SearchSpace
+from oracle.walk import CommittedContext
+from results.regret import Outcomes, best_of_n
+from results.run import Run
+from search.config import SearchConfig
+from search.loop import run_strategy
+from search.pooled import PooledScorer
+from search.problem import Keep, Problem
+from search.replay import Group, kept_losses, read_groups
+from search.rounds import rank_in_group
+from search.strategy import Trials, build_strategy, load_strategy, parse_settings
+from search.unit import scorer_of, solve_sequences
+
+DEFAULT_STRATEGIES = ("greedy", "beam", "layerwise", "additive", "mcts")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A strategy with its settings, as it was asked for."""
+
+    name: str
+    settings: dict[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What every strategy found under every budget, and how fast the exact oracle is in the same process."""
+
+    outcomes: tuple[Outcomes, ...]
+    exact_tokens_per_second: dict[str, float]  # by budget; empty where the run is not certified
+    certified: bool
+    n_tokens: int
+    n_documents: int
+
+    def heading(self, context: str) -> str:
+        """What was compared, on what."""
+        reference = "the exact oracle" if self.certified else "the best that the run or any strategy found (none is exact)"
+        path = "; earlier tokens ran the run's own path" if context == "committed" else ""
+        return f"{self.n_tokens:,} tokens of {self.n_documents} documents · context {context}{path} · regret against {reference}"
+
+    def notes(self, run: Run) -> str:
+        """How the columns are to be read, and the exact oracle's speed."""
+        lines = [
+            "share of gain: (mean pattern - strategy) / (mean pattern - reference); random, as many: the expected best of as many"
+        ]
+        lines[0] += " random patterns, " + ("from all losses" if "losses" in run.tables else "from a random sample")
+        if self.exact_tokens_per_second:
+            said = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in self.exact_tokens_per_second.items())
+            lines.append(f"the exact oracle in this process, tokens/s by budget: {said}")
+        return "\n".join(lines)
+
+
+def parse_candidate(text: str) -> Candidate:
+    """A strategy as `beam` or `beam:width=8,direction=down`. Raises ValueError for another name or setting."""
+    name, _, rest = text.partition(":")
+    settings = {}
+    for item in filter(None, rest.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(f"a strategy is NAME or NAME:KEY=VALUE,KEY=VALUE; got {text!r}")
+        settings[key.strip()] = value.strip()
+    if load_strategy(name).covers_space:
+        raise ValueError(f"{name} is what the others are compared with; it stands beside them without being named")
+    if parse_settings(name, settings).pooled:
+        raise ValueError(f"a comparison per token takes strategies per token; got {text!r}, one pattern for all")
+    return Candidate(name, settings, text)
+
+
+def compare(
+    run: Run, candidates: list[Candidate], budgets: tuple[str, ...], max_sequences: int | None, seed: int, model: str | None = None
+) -> Comparison:
+    """Searches the run's positions again with each candidate under each budget.
+
+    Raises ValueError for another model than the run's, a budget that was not searched, and settings that do not fit.
+    """
+    parsed = [run.budget(text) for text in budgets]
+    checkpoint = read_checkpoint(model or run.manifest.facts["model"])
+    if checkpoint.fingerprint != run.identity["model_fingerprint"]:
+        raise ValueError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
+    routed = load_model(checkpoint, run.identity["dtype"])
+    problem = _problem(run, seed)
+    for candidate in candidates:
+        for budget in parsed:
+            space = SearchSpace(run.n_layers, problem.branches, budget)
+            build_strategy(candidate.name, candidate.settings, space, 1, np.random.default_rng(0))
+    groups = list(read_groups(run, budgets, max_sequences))
+    certified = all(group.chosen[text][2].all() for group in groups for text in budgets)
+    outcomes, speeds = [], {}
+    for text, budget in zip(budgets, parsed, strict=True):
+        found, seconds = _under_budget(run, routed, replace(problem, budgets=(budget,)), candidates, groups, text, certified)
+        outcomes += found
+        if certified:
+            speeds[text] = sum(len(group.document_N) for group in groups) / seconds
+    documents = {sequence.document for group in groups for sequence in group.sequences}
+    return Comparison(tuple(outcomes), speeds, certified, sum(len(group.document_N) for group in groups), len(documents))
+
+
+def _under_budget(
+    run: Run,
+    model: RoutedModel,
+    problem: Problem,
+    candidates: list[Candidate],
+    groups: list[Group],
+    text: str,
+    certified: bool,
+) -> tuple[list[Outcomes], float]:
+    (space,) = problem.spaces()
+    watches = [_Watch(candidate, space) for candidate in candidates]
+    exact_seconds, tables = 0.0, []
+    for number, group in enumerate(groups):
+        branches_NL = group.chosen[text][1]
+        if certified:
+            exact_seconds += _exact_seconds(model, problem, group)
+        for watch in watches:
+            watch.search(model, problem, group, branches_NL, number)
+        most = min(space.size, max(int(watch.evaluations[-1].max()) for watch in watches))
+        tables.append(_table(run, model, problem, group, text, most, number))
+    stored_N = np.concatenate([group.chosen[text][0] for group in groups])
+    reference_N = stored_N
+    if not certified:
+        reference_N = np.min([stored_N, *(np.concatenate(watch.losses) for watch in watches)], axis=0)
+    document_N = np.concatenate([group.document_N for group in groups])
+    return [watch.outcomes(text, document_N, reference_N, tables) for watch in watches], exact_seconds
+
+
+class _Watch:
+    """One strategy under one budget: runs it group by group and keeps what it found, when, and in which time."""
+
+    def __init__(self, candidate: Candidate, space: SearchSpace) -> None:
+        self._candidate, self._space = candidate, space
+        self.losses: list[np.ndarray] = []
+        self.evaluations: list[np.ndarray] = []
+        self._best_so_far: list[np.ndarray] = []
+        self._seconds = 0.0
+
+    def search(self, model: RoutedModel, problem: Problem, group: Group, branches_NL: np.ndarray, number: int) -> None:
+        generator = np.random.default_rng((problem.seed, number))
+        n_tokens = len(branches_NL)
+        loss_N, evaluations_N = np.empty(n_tokens), np.empty(n_tokens, dtype=np.int64)
+        rounds: list[Trials] = []
+        started = time.perf_counter()
+        for scorer, token_S in _scorers(model, problem, group, branches_NL):
+
+            def keep(trials: Trials, token_S: np.ndarray = token_S) -> None:
+                rounds.append(replace(trials, token_R=token_S[trials.token_R]))
+
+            strategy = build_strategy(self._candidate.name, self._candidate.settings, self._space, len(token_S), generator)
+            best = run_strategy(strategy, scorer, keep)
+            loss_N[token_S], evaluations_N[token_S] = best.loss_N, best.evaluations_N
+        self._seconds += time.perf_counter() - started
+        self.losses.append(loss_N)
+        self.evaluations.append(evaluations_N)
+        self._best_so_far.append(_best_so_far(rounds, self._space, n_tokens))
+
+    def outcomes(self, budget: str, document_N: np.ndarray, reference_N: np.ndarray, tables: list[np.ndarray]) -> Outcomes:
+        most = max(best_NE.shape[1] for best_NE in self._best_so_far)
+        padded = [np.pad(best_NE, ((0, 0), (0, most - best_NE.shape[1])), mode="edge") for best_NE in self._best_so_far]
+        drawn = [
+            best_of_n(loss_NP, np.minimum(evaluations_N, loss_NP.shape[1]))
+            for loss_NP, evaluations_N in zip(tables, self.evaluations, strict=True)
+        ]
+        return Outcomes(
+            strategy=self._candidate.text,
+            budget=budget,
+            n_patterns=self._space.size,
+            seconds=self._seconds,
+            document_N=document_N,
+            loss_N=np.concatenate(self.losses),
+            evaluations_N=np.concatenate(self.evaluations),
+            reference_N=reference_N,
+            mean_N=np.concatenate([loss_NP.mean(axis=1) for loss_NP in tables]),
+            random_N=np.concatenate(drawn),
+            best_NE=np.concatenate(padded),
+        )
+
+
+def _scorers(model: RoutedModel, problem: Problem, group: Group, branches_NL: np.ndarray) -> Iterator[tuple[Scorer, np.ndarray]]:
+    """Scorers of all the group's tokens, and which tokens each has: one scorer, or in a committed context one per position."""
+    null = NullLabels()
+    tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in group.sequences]
+    if problem.context.independent:
+        scorers = [
+            scorer_of(model, sequence.index, token_id_T, problem, null)
+            for sequence, token_id_T in zip(group.sequences, tokens, strict=True)
+        ]
+        yield PooledScorer(scorers), np.arange(len(branches_NL))
+        return
+    n_positions = np.array([sequence.n_positions for sequence in group.sequences])
+    first = np.cumsum(n_positions) - n_positions
+    lanes = np.argsort(-n_positions, kind="stable")
+    context = CommittedContext(model, len(lanes), int(n_positions.max()), problem.skip)
+    for position in range(int(n_positions.max())):
+        active = lanes[n_positions[lanes] > position]
+        token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
+        indices = [group.sequences[lane].index for lane in active]
+        yield CommittedScorer(model, context, position, token_N, target_N, indices, problem.skip, null), first[active] + position
+        context.commit(position, model.embed(token_N), branches_NL[first[active] + position])
+
+
+def _best_so_far(rounds: list[Trials], space: SearchSpace, n_tokens: int) -> np.ndarray:
+    """The least loss in the budget after each evaluation of every token: (N, E), NaN before the first."""
+    token_R = np.concatenate([trials.token_R for trials in rounds])
+    branches_RL = np.concatenate([trials.branches_RL for trials in rounds])
+    counts_R = space.contains(branches_RL) & np.concatenate([trials.complete_R for trials in rounds])
+    rank_R = rank_in_group(token_R)
+    best_NE = np.full((n_tokens, int(rank_R.max()) + 1), np.inf)
+    best_NE[token_R, rank_R] = np.where(counts_R, np.concatenate([trials.loss_R for trials in rounds]), np.inf)
+    best_NE = np.minimum.accumulate(best_NE, axis=1)
+    return np.where(np.isfinite(best_NE), best_NE, np.nan)
+
+
+def _exact_seconds(model: RoutedModel, problem: Problem, group: Group) -> float:
+    class Nowhere:
+        paths = losses = trials = staticmethod(lambda *_: None)
+
+    started = time.perf_counter()
+    solve_sequences(model, group.sequences, replace(problem, strategy="exhaustive", settings={}), Nowhere())
+    return time.perf_counter() - started
+
+
+def _table(run: Run, model: RoutedModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
+    """Losses of patterns of the budget at the group's tokens, (N, P): all that the run kept, else a random sample of `most`."""
+    (budget,) = problem.budgets
+    if "losses" in run.tables:
+        return np.concatenate([kept_losses(run, sequence, budget) for sequence in group.sequences])
+    branches_NL = group.chosen[text][1]
+    (space,) = problem.spaces()
+    found_NP = np.full((len(branches_NL), most), np.nan)
+    generator = np.random.default_rng((problem.seed, number, 1))
+    for scorer, token_S in _scorers(model, problem, group, branches_NL):
+        strategy = build_strategy("random_search", {"n": str(most)}, space, len(token_S), generator)
+        rounds: list[Trials] = []
+        run_strategy(strategy, scorer, rounds.append)
+        token_R, loss_R = (np.concatenate([getattr(trials, name) for trials in rounds]) for name in ("token_R", "loss_R"))
+        found_NP[token_S[token_R], rank_in_group(token_R)] = loss_R
+    return found_NP
+
+
+def _problem(run: Run, seed: int) -> Problem:
+    identity = run.identity
+    config = SearchConfig(
+        model="", data="", out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
+    )
+    return replace(config.problem(run.n_layers), seed=seed, keep=Keep.NONE)

@@ -1,0 +1,168 @@
+"""The options of `duo-oracle search`, each declared once, and how they resolve into a Problem once the model is known.
+
+Knows the words of the oracle; no torch, no Ray, no files. The command line and YAML files are derived from the fields
+(`search/cli/options.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from oracle.budgets import parse_budgets
+from oracle.choices import check_choice
+from oracle.contexts import SkipReading, parse_context
+from oracle.spaces import parse_branches
+from search.problem import Keep, Problem
+from search.strategy import load_strategy, parse_settings
+
+UNIT_PATTERNS = 1 << 20  # a unit is about this many pattern evaluations: some seconds of work on a small model
+PROPOSED_PATTERNS = 1 << 9  # what a strategy that is not exhaustive is taken to evaluate per position
+MAX_UNIT_SEQUENCES = 64
+ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
+
+_NOT_IDENTITY = frozenset({"model", "data", "out", "workers", "threads", "address", "local", "overwrite"})
+_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def parse_bytes(text: str) -> int:
+    """How many bytes `text` says: a number with K, M, G or T (binary; `GiB` and `GB` alike) or none. Raises ValueError."""
+    form = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
+    size = int(float(form[1]) * _BYTES[form[2].upper()]) if form else 0
+    if size < 1 << 20:
+        raise ValueError(f"a size of memory is at least 1MiB and written like 512MiB or 2GiB; got {text!r}")
+    return size
+
+
+class Dtype(StrEnum):
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BFLOAT16 = "bfloat16"
+
+
+@dataclass(frozen=True)
+class SearchConfig:
+    """What `duo-oracle search` is asked. Raises ValueError for a value that no model could make good.
+
+    Args:
+        model: model directory, or the name of a shipped model (duo-tiny)
+        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout (holdout:prose, holdout:code)
+        out: run directory to make, or to go on with
+        strategy: who proposes patterns; exhaustive is exact
+        settings: a setting of the strategy's own, KEY=VALUE; repeatable
+        branches: branches that a layer may take, any of: . (skip) s (small) B (big)
+        skip: what a skip leaves out, the FFN or the whole layer
+        context: routing of the earlier tokens: committed, same, big, small, or a pattern such as Bs.s
+        budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
+        null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
+        seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
+        max_sequences: stop after so many sequences; default all
+        per_document: take only the first so many sequences of each document, and so more documents; default all
+        dtype: floating-point type of the model
+        device: cpu, cuda, or cuda:N
+        seed: of everything that is drawn
+        keep: what to store besides the oracle paths
+        memory: bound on one worker's working memory
+        unit_sequences: sequences per unit of work; default by the size of the search
+        workers: worker processes; default one per core, or per GPU with --device cuda
+        threads: threads of one worker
+        address: of the Ray cluster to use; its nodes share the run directory
+        local: work in this process, without Ray
+        overwrite: replace what the run directory holds, where that is a run of another configuration
+    """
+
+    model: str
+    data: str
+    out: str
+    strategy: str = "exhaustive"
+    settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
+    branches: str = "sB"
+    skip: SkipReading = SkipReading.FFN
+    context: str = "committed"
+    budget: str = "any"
+    null_draws: int | None = None
+    seq_len: int | None = None
+    max_sequences: int | None = None
+    per_document: int | None = None
+    dtype: Dtype = Dtype.FLOAT32
+    device: str = "cpu"
+    seed: int = 0
+    keep: Keep = Keep.NONE
+    memory: str = "1GiB"
+    unit_sequences: int | None = None
+    workers: int | None = None
+    threads: int = 1
+    address: str | None = None
+    local: bool = False
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        parse_settings(self.strategy, self.settings)
+        for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep)):
+            check_choice(name, getattr(self, name), choices)
+        parse_branches(self.branches)
+        parse_bytes(self.memory)
+        if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
+            raise ValueError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
+        least = dict.fromkeys(("max_sequences", "per_document", "unit_sequences", "workers", "threads"), 1)
+        least |= {"null_draws": 0, "seed": 0, "seq_len": 2}
+        for name, bound in least.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+        if self.local and self.address is not None:
+            raise ValueError("--local works in this process and --address on a Ray cluster; give one of them")
+        if self.local and self.workers not in (None, 1):
+            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+        if self.keep == Keep.LOSSES and not self.exact:
+            raise ValueError(
+                "--keep losses stores every pattern of the space, which only an exhaustive search evaluates; "
+                f"with --strategy {self.strategy} use --keep trials"
+            )
+
+    @property
+    def exact(self) -> bool:
+        """Whether every pattern of the space is tried."""
+        return load_strategy(self.strategy).covers_space
+
+    def identity(self, n_layers: int) -> dict[str, Any]:
+        """What of a resolved config decides what the tables hold, as JSON values; a run is continued only under equal ones.
+
+        Left out: the names of places (the model and the data are known by fingerprint) and how the work is spread.
+        """
+        values = {name: value for name, value in asdict(self).items() if name not in _NOT_IDENTITY}
+        del values["budget"]
+        budgets = [str(budget) for budget in self.problem(n_layers).budgets]
+        return {**values, "budgets": budgets, "keep": None if self.keep == Keep.NONE else self.keep, "n_layers": n_layers}
+
+    def resolved(self, n_layers: int, seq_len: int) -> SearchConfig:
+        """The same with the defaults filled in that depend on the model: `seq_len` is the length of its windows."""
+        null_draws = self.null_draws
+        if null_draws is None:
+            null_draws = 4 if self.exact else 0
+        unit_sequences = self.unit_sequences
+        if unit_sequences is None and parse_settings(self.strategy, self.settings).pooled:
+            unit_sequences = ALL_SEQUENCES
+        if unit_sequences is None:
+            most = None if self.exact else PROPOSED_PATTERNS
+            per_position = sum(min(space.size, most or space.size) for space in self.problem(n_layers).spaces())
+            unit_sequences = min(max(UNIT_PATTERNS // (seq_len * per_position), 1), MAX_UNIT_SEQUENCES)
+        return replace(self, seq_len=seq_len, null_draws=null_draws, unit_sequences=unit_sequences)
+
+    def problem(self, n_layers: int) -> Problem:
+        """The question as the engine takes it. Raises ValueError where an option does not fit a model of `n_layers`."""
+        return Problem(
+            n_layers=n_layers,
+            branches=parse_branches(self.branches),
+            budgets=parse_budgets(self.budget, n_layers),
+            context=parse_context(self.context, n_layers),
+            skip=SkipReading(self.skip),
+            strategy=self.strategy,
+            settings=dict(self.settings),
+            null_draws=self.null_draws or 0,
+            seed=self.seed,
+            keep=Keep(self.keep),
+            memory_bytes=parse_bytes(self.memory),
+        )

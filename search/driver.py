@@ -1,0 +1,180 @@
+"""The main job: from a config to a finished run directory.
+
+Reads the model and the data, plans units, hands them to a pool, and keeps the manifest. Holds a few units at a time, never
+all sequences. Knows neither Ray nor how a unit is solved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.data import Sequence, data_fingerprint, read_sequences, resolve_seq_len
+from models.family import load_model
+from models.tokenizer import load_tokenizer
+from oracle.model import RoutedModel
+from results.manifest import UnitRecord
+from results.store import RunWriter
+from results.texts import vocabulary_texts
+from search.config import SearchConfig
+from search.local_pool import LocalPool
+from search.pool import Notify, Pool, UnitFailure, plan_units
+from search.ray_pool import RayPool, check_address
+from search.unit import check_strategy, solve_sequences
+from search.worker import Job, Solve
+
+VERSIONED = ("torch", "numpy", "ray", "pyarrow", "optuna", "duo-oracle")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a run: where it lies, how many units this session solved, and what failed."""
+
+    directory: Path
+    solved: int
+    failures: tuple[UnitFailure, ...]
+
+
+def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Solve = solve_sequences) -> Outcome:
+    """Does the job of `duo-oracle search`, or goes on with it where `config.out` holds a part of it already.
+
+    Raises ValueError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
+    outcome, in run.json, and tried again by the next call. Progress is shown on stderr where that is a terminal; `notify`
+    takes what is said of failures and dead workers (default: a line on stderr).
+    """
+    _check_device(config)
+    if config.address is not None:
+        check_address(config.address)
+    checkpoint = read_checkpoint(config.model)
+    # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
+    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu")
+    config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
+    problem = config.problem(model.n_layers)
+    check_strategy(problem)
+    sequences = partial(
+        read_sequences,
+        config.data,
+        None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
+        model.n_vocabulary,
+        model.n_positions,
+        config.seq_len,
+        config.max_sequences,
+        config.per_document,
+    )
+    fingerprint, n_positions = _surveyed(sequences())
+    identity = config.identity(model.n_layers)
+    identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
+    texts = vocabulary_texts(checkpoint.tokenizer_json)
+    with RunWriter.open(config.out, identity, _facts(config), config.overwrite) as run:
+        if run.manifest.state == "complete":
+            return Outcome(run.directory, 0, ())
+        job = Job(
+            directory=str(Path(config.out).resolve()),
+            run_id=run.run_id,
+            problem=problem,
+            solve=solve,
+            dtype=config.dtype,
+            device=config.device,
+            threads=config.threads,
+            texts=None if texts is None else tuple(texts),
+        )
+        finished = run.finished_units
+        units = (unit for unit in plan_units(sequences(), config.unit_sequences or 1) if unit.index not in finished)
+        done = sum(record.tokens for record in run.manifest.units.values())
+        with _Progress(n_positions, done, notify) as progress:
+            solved, failures = 0, []
+            if done < n_positions:
+                with _pool(config, job, checkpoint, model, progress.say) as pool:
+                    for outcome in pool.run(units):
+                        if isinstance(outcome, UnitFailure):
+                            failures.append(outcome)
+                            run.add_failure(outcome.unit, outcome.message)
+                            progress.say(f"failed: {outcome.message}")
+                        else:
+                            solved += 1
+                            run.add_unit(outcome)
+                            progress.add(outcome)
+            run.finish({"local": config.local, "tokens_per_second": progress.rate})
+        return Outcome(run.directory, solved, tuple(failures))
+
+
+def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: RoutedModel, notify: Notify) -> Pool:
+    if config.local:
+        return LocalPool(job, model)
+    return RayPool(job, checkpoint, config.workers, config.address, notify)
+
+
+def _surveyed(sequences: Iterable[Sequence]) -> tuple[str, int]:
+    """The data's fingerprint and how many positions are scored, in one reading that holds one sequence at a time.
+
+    It meets every error of the data before any work is done.
+    """
+    n_positions = 0
+
+    def counted() -> Iterator[Sequence]:
+        nonlocal n_positions
+        for sequence in sequences:
+            n_positions += sequence.n_positions
+            yield sequence
+
+    return data_fingerprint(counted()), n_positions
+
+
+def _check_device(config: SearchConfig) -> None:
+    if config.device == "cpu" or config.address is not None:
+        return
+    if not config.local and config.device != "cuda":
+        raise ValueError(f"Ray gives each worker a GPU of its own: with workers, --device is cpu or cuda; got {config.device}")
+    n_devices = torch.cuda.device_count()
+    if int(config.device.partition(":")[2] or 0) >= n_devices:
+        raise ValueError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
+
+
+def _facts(config: SearchConfig) -> dict[str, Any]:
+    versions = {"python": platform.python_version()}
+    for name in VERSIONED:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return {"config": asdict(config), "model": config.model, "data": config.data, "versions": versions}
+
+
+class _Progress:
+    """The bar on stderr: positions done, positions per second, time left. Silent where stderr is no terminal."""
+
+    def __init__(self, total: int, done: int, notify: Notify | None) -> None:
+        self._notify = notify
+        self._done, self._started = 0, time.monotonic()
+        self._bar = tqdm(total=total, initial=done, unit="tok", desc="search", disable=not sys.stderr.isatty(), smoothing=0.1)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    @property
+    def rate(self) -> float:
+        """Positions per second of this session, with the time that the workers took to start."""
+        return round(self._done / max(time.monotonic() - self._started, 1e-9), 3)
+
+    def add(self, record: UnitRecord) -> None:
+        self._done += record.tokens
+        self._bar.update(record.tokens)
+
+    def say(self, line: str) -> None:
+        if self._notify is not None:
+            self._notify(line)
+        else:
+            self._bar.write(f"duo-oracle: {line}", file=sys.stderr)

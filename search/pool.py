@@ -1,0 +1,65 @@
+"""Where units run: the contract of `search/local_pool.py` (this process) and `search/ray_pool.py` (worker processes).
+
+Knows no torch and no Ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+from models.data import Sequence
+from results.manifest import UnitRecord
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The piece of work that one worker does at a time: some whole sequences."""
+
+    index: int
+    sequences: tuple[Sequence, ...]
+
+    def __str__(self) -> str:
+        numbers = [sequence.index for sequence in self.sequences]
+        which = f"sequence {numbers[0]}" if len(numbers) == 1 else f"sequences {numbers[0]}-{numbers[-1]}"
+        documents = list(dict.fromkeys(sequence.document for sequence in self.sequences))
+        more = f" and {len(documents) - 2} more" if len(documents) > 2 else ""
+        return f"unit {self.index} ({which}, of {', '.join(documents[:2])}{more})"
+
+
+@dataclass(frozen=True)
+class UnitFailure:
+    """A unit that could not be solved: its number, one line that says which it is and why, and where it happened."""
+
+    unit: int
+    message: str
+    traceback: str = ""
+
+
+Notify = Callable[[str], None]
+"""Tells the user one line while the work goes on."""
+
+
+class Pool(Protocol):
+    """Solves units. A context manager: entered before `run`, and left whatever happens, so that no worker stays behind."""
+
+    def run(self, units: Iterable[Unit]) -> Iterator[UnitRecord | UnitFailure]:
+        """What became of every unit, in the order in which they end. Takes units lazily, a few ahead of the work."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+def plan_units(sequences: Iterable[Sequence], unit_sequences: int) -> Iterator[Unit]:
+    """The units of a run, lazily: `unit_sequences` consecutive sequences each. Independent of who will work on them."""
+    waiting: list[Sequence] = []
+    index = 0
+    for sequence in sequences:
+        waiting.append(sequence)
+        if len(waiting) == unit_sequences:
+            yield Unit(index, tuple(waiting))
+            waiting, index = [], index + 1
+    if waiting:
+        yield Unit(index, tuple(waiting))

@@ -1,0 +1,41 @@
+"""The resolved question of a run: what every worker needs besides the model and the sequences.
+
+Knows no files, no Ray and no command line. Everything in it is a plain value, so that it pickles and compares.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from oracle.budgets import Budget
+from oracle.contexts import Context, SkipReading
+from oracle.patterns import Branch
+from oracle.spaces import SearchSpace
+
+
+class Keep(StrEnum):
+    NONE = "none"  # the oracle paths alone
+    LOSSES = "losses"  # and every pattern's loss for every position
+    TRIALS = "trials"  # and every evaluated pattern in the order in which it was asked for
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is searched, under which constraint and context, how, and what is kept of it."""
+
+    n_layers: int
+    branches: tuple[Branch, ...]
+    budgets: tuple[Budget, ...]
+    context: Context
+    skip: SkipReading
+    strategy: str
+    settings: dict[str, str] = field(default_factory=dict)  # the strategy's own, unparsed
+    null_draws: int = 0  # labels per position drawn from the all-big pattern's distribution
+    seed: int = 0
+    keep: Keep = Keep.NONE
+    memory_bytes: int = 1 << 30  # bound on one worker's working memory
+
+    def spaces(self) -> tuple[SearchSpace, ...]:
+        """The search space of every budget, in their order. Raises ValueError where one holds no pattern."""
+        return tuple(SearchSpace(self.n_layers, self.branches, budget) for budget in self.budgets)

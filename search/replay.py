@@ -1,0 +1,72 @@
+"""A run's positions read back from its own tables: its sequences, what was chosen for them, and the losses that it kept.
+
+Axes: N tokens, P patterns, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from models.data import Sequence
+from oracle.budgets import Budget
+from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from results.run import Run
+
+
+@dataclass(frozen=True)
+class Group:
+    """Some sequences of the run, and what it stored of their tokens, sequence after sequence."""
+
+    sequences: list[Sequence]
+    chosen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # by budget: loss_N, branches_NL, certified_N
+
+    @property
+    def document_N(self) -> np.ndarray:
+        return np.concatenate([[sequence.document] * sequence.n_positions for sequence in self.sequences])
+
+
+def kept_losses(run: Run, sequence: Sequence, budget: Budget) -> np.ndarray:
+    """loss_NP of one sequence's positions, for the patterns that the budget admits."""
+    mine = ds.field("sequence") == sequence.index
+    if run.context == "committed":
+        mine &= ds.field("budget_kind") == budget.kind.value
+        mine &= ds.field("budget").is_null() if budget.n_big is None else ds.field("budget") == budget.n_big
+    rows = run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
+    codes = rows["pattern"].unify_dictionaries().combine_chunks()
+    branches_PL = to_array(RoutingPattern.parse(pattern) for pattern in codes.dictionary.to_pylist())
+    loss_NP = np.full((sequence.n_positions, len(branches_PL)), np.nan)
+    loss_NP[rows["position"].to_numpy(), codes.indices.to_numpy()] = rows["loss"].to_numpy()
+    return loss_NP[:, budget.allows(run.n_layers)[branch_counts(branches_PL, Branch.BIG)]]
+
+
+def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -> Iterator[Group]:
+    """The run's sequences by unit, read from its own tables."""
+    n_left = max_sequences if max_sequences is not None else 1 << 60
+    tokens = run.dataset("tokens").to_table(columns=["sequence", "document", "position", "token_id", "target_id"]).to_pandas()
+    paths = run.paths()
+    tokens = tokens.sort_values(["sequence", "position"])
+    paths = paths.sort_values(["sequence", "position"])
+    indices = tokens["sequence"].unique().tolist()[:n_left]
+    size = run.identity.get("unit_sequences") or 1
+    for start in range(0, len(indices), size):
+        members = indices[start : start + size]
+        sequences = []
+        for index in members:
+            rows = tokens[tokens["sequence"] == index]
+            token_ids = np.append(rows["token_id"].to_numpy(), rows["target_id"].to_numpy()[-1]).astype(np.int32)
+            sequences.append(Sequence(index, rows["document"].iloc[0], token_ids))
+        of_group = paths[paths["sequence"].isin(members)]
+        chosen = {}
+        for text in budgets:
+            budget = run.budget(text)
+            mine = of_group["budget_kind"] == budget.kind.value
+            if budget.n_big is not None:
+                mine &= of_group["budget"] == budget.n_big
+            rows = of_group[mine]
+            branches_NL = to_array(RoutingPattern.parse(pattern) for pattern in rows["pattern"])
+            chosen[text] = (rows["loss"].to_numpy(np.float64), branches_NL, rows["certified"].to_numpy())
+        yield Group(sequences, chosen)

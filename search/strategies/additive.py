@@ -1,0 +1,97 @@
+"""Additive search: one evaluation per layer and branch from a base pattern, the losses added up, the best guesses evaluated.
+
+As if layers did not interact: the effect of a branch at a layer is the loss of the base with that one change, less the base's
+loss. Every pattern's estimate is then a sum over layers, and the m patterns of least estimate in the budget come from a k-best
+dynamic program over layers and numbers of B's (k-best Viterbi, Seshadri and Sundberg 1994). With L layers and b branches:
+at most 1 + L (b - 1) + m evaluations, whatever the budget. Layers do interact, so effects are best measured near the middle of
+the space, where every pattern is at most about half the layers away.
+
+Axes: N tokens, L layers, K numbers of B's, M best so far, C candidates.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from oracle.patterns import Branch
+from oracle.spaces import SearchSpace
+from search import strategy
+from search.rounds import Rounds, RoundStrategy
+from search.starts import check_start, named_start
+from search.strategy import Proposals
+
+_UNKNOWN = 1e6  # nats: the effect of a branch whose evaluation failed
+_TOKENS = 256  # whose dynamic programs are held at once
+
+
+class Additive(RoundStrategy):
+    proposes_outside_budget = True
+
+    @dataclass(frozen=True)
+    class Settings(strategy.Settings):
+        """top: guesses evaluated; base: what the effects are measured from: spread (half the layers big, or the nearest that the
+        budget admits), small, big, or a pattern.
+        """
+
+        top: int = 16
+        base: str = "spread"
+
+        def __post_init__(self) -> None:
+            check_start("base", self.base, ("spread", "small", "big"))
+            if self.top < 1:
+                raise ValueError(f"setting top of strategy additive is at least 1; got {self.top}")
+
+    def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
+        super().__init__(space, n_tokens, generator, settings)
+        self._base_L = named_start(space, settings.base)
+
+    def search(self) -> Rounds:
+        space, n_tokens, base_L = self.space, self.n_tokens, self._base_L
+        layer_C, index_C = (axis.ravel() for axis in np.indices((space.n_layers, len(space.branches))))
+        branch_C = np.array(space.branches, dtype=np.uint8)[index_C]
+        single_CL = np.tile(base_L, (len(layer_C), 1))
+        single_CL[np.arange(len(layer_C)), layer_C] = branch_C
+        loss_NLb = yield Proposals(np.repeat(np.arange(n_tokens), len(layer_C)), np.tile(single_CL, (n_tokens, 1)))
+        loss_NLb = loss_NLb.reshape(n_tokens, space.n_layers, len(space.branches))
+        base_N11 = loss_NLb[:, :1, space.branches.index(Branch(int(base_L[0])))][..., None]
+        failed = ~np.isfinite(loss_NLb)
+        effect_NLb = np.where(failed, _UNKNOWN, np.where(failed, 0.0, loss_NLb) - np.where(np.isfinite(base_N11), base_N11, 0.0))
+        n_guesses = min(self.settings.top, space.size)
+        guesses = [self._best_estimates(effect_NLb[start : start + _TOKENS], n_guesses) for start in range(0, n_tokens, _TOKENS)]
+        guess_RL = np.concatenate(guesses).reshape(-1, space.n_layers)
+        yield Proposals(np.repeat(np.arange(n_tokens), n_guesses), guess_RL)
+
+    def _best_estimates(self, effect_NLb: np.ndarray, n_guesses: int) -> np.ndarray:
+        """The patterns in the budget of least summed effect, uint8 (N, n_guesses, L)."""
+        space = self.space
+        n, n_layers, _ = effect_NLb.shape
+        allowed_K = np.array(space.sizes_by_big) > 0
+        most_big = int(np.flatnonzero(allowed_K)[-1])
+        sum_NKM = np.full((n, most_big + 1, n_guesses), np.inf)
+        sum_NKM[:, 0, 0] = 0.0
+        chosen = []  # per layer: which of the branches, and which of the M before it, each kept sum came from
+        for layer in range(n_layers):
+            found = []
+            for index, branch in enumerate(space.branches):
+                before_NKM = sum_NKM
+                if branch is Branch.BIG:
+                    before_NKM = np.full_like(sum_NKM, np.inf)
+                    before_NKM[:, 1:] = sum_NKM[:, :-1]
+                found.append(before_NKM + effect_NLb[:, layer, index, None, None])
+            candidate_NKC = np.concatenate(found, axis=2)
+            kept_NKM = np.argsort(candidate_NKC, axis=2, kind="stable")[..., :n_guesses]
+            sum_NKM = np.take_along_axis(candidate_NKC, kept_NKM, axis=2)
+            chosen.append(kept_NKM.astype(np.int32))
+        final_NC = np.where(allowed_K[: most_big + 1, None], sum_NKM, np.inf).reshape(n, -1)
+        best_NM = np.argsort(final_NC, axis=1, kind="stable")[:, :n_guesses]
+        big_NM, place_NM = np.divmod(best_NM, n_guesses)
+        guess_NML = np.empty((n, n_guesses, n_layers), dtype=np.uint8)
+        token_N1 = np.arange(n)[:, None]
+        for layer in reversed(range(n_layers)):
+            index_NM, place_NM = np.divmod(chosen[layer][token_N1, big_NM, place_NM], n_guesses)
+            guess_NML[:, :, layer] = np.array(space.branches, dtype=np.uint8)[index_NM]
+            big_NM = big_NM - (guess_NML[:, :, layer] == Branch.BIG)
+        return guess_NML

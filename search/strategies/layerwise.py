@@ -1,0 +1,106 @@
+"""Exhaustive per layer: all branches of one layer with the others held, layer after layer, until a sweep changes nothing.
+
+Coordinate descent over layers (iterated conditional modes, Besag 1986). Under a budget a B also moves: from the layer to any
+other, or from any other to it, and the layer that gives it up takes any cheaper branch, since one layer alone cannot move under
+an exact budget. It ends at a local optimum: no change of one layer within the budget, and no such move, has less loss.
+
+Axes: N tokens, R rows (candidates), L layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from oracle.budgets import BudgetKind
+from oracle.choices import check_choice
+from oracle.patterns import Branch
+from oracle.spaces import SearchSpace
+from search import strategy
+from search.rounds import Rounds, RoundStrategy, best_rows
+from search.starts import check_start, start_in_budget
+from search.strategy import Proposals
+
+
+class Order(StrEnum):
+    UP = "up"
+    DOWN = "down"
+    RANDOM = "random"  # another order in every sweep, the same for all tokens
+
+
+class Layerwise(RoundStrategy):
+    @dataclass(frozen=True)
+    class Settings(strategy.Settings):
+        """start: small, big (in the budget: its fewest or most B's, evenly spread), spread (half of the layers big, or the
+        nearest that the budget admits), random, or a pattern; order: of layers in a sweep, up, down or random; sweeps: at most
+        so many, 0 for until nothing changes.
+        """
+
+        start: str = "small"
+        order: str = "up"
+        sweeps: int = 0
+
+        def __post_init__(self) -> None:
+            check_start("start", self.start, ("small", "big", "spread", "random"))
+            check_choice("order", self.order, Order)
+            if self.sweeps < 0:
+                raise ValueError(f"setting sweeps of strategy layerwise is at least 0; got {self.sweeps}")
+
+    def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
+        super().__init__(space, n_tokens, generator, settings)
+        self._start_L = None if settings.start == "random" else start_in_budget(space, settings.start)
+
+    def search(self) -> Rounds:
+        if self._start_L is None:
+            current_NL = self.space.sample(self.n_tokens, self.generator)
+        else:
+            current_NL = np.tile(self._start_L, (self.n_tokens, 1))
+        active_N = np.arange(self.n_tokens)
+        loss_N = yield Proposals(active_N, current_NL)
+        n_sweeps = 0
+        while len(active_N) and (n_sweeps := n_sweeps + 1) <= (self.settings.sweeps or n_sweeps):
+            changed_N = np.zeros(self.n_tokens, dtype=bool)
+            for layer in self._layers():
+                token_R, branches_RL = self._candidates(active_N, current_NL[active_N], layer)
+                if not len(token_R):
+                    continue
+                loss_R = yield Proposals(token_R, branches_RL)
+                token_R = np.concatenate([active_N, token_R])
+                branches_RL = np.concatenate([current_NL[active_N], branches_RL])
+                loss_R = np.concatenate([loss_N[active_N], loss_R])
+                best_A = best_rows(token_R, loss_R, branches_RL, width=1)
+                changed_N[active_N] |= best_A >= len(active_N)
+                current_NL[active_N], loss_N[active_N] = branches_RL[best_A], loss_R[best_A]
+            active_N = np.flatnonzero(changed_N)
+
+    def _layers(self) -> list[int]:
+        up = list(range(self.space.n_layers))
+        if self.settings.order == Order.RANDOM:
+            return self.generator.permutation(up).tolist()
+        return up if self.settings.order == Order.UP else up[::-1]
+
+    def _candidates(self, token_N: np.ndarray, current_NL: np.ndarray, layer: int) -> tuple[np.ndarray, np.ndarray]:
+        """Every pattern of the space that takes another branch at `layer`, or moves a B to or from it."""
+        rows, found = [], []
+        for branch in self.space.branches:
+            rows_R = np.flatnonzero(current_NL[:, layer] != branch)
+            changed_RL = current_NL[rows_R]
+            changed_RL[:, layer] = branch
+            rows.append(rows_R)
+            found.append(changed_RL)
+        if self.space.budget.kind is not BudgetKind.ANY:
+            is_big_NL = current_NL == Branch.BIG
+            row_R, other_R = np.nonzero(is_big_NL != is_big_NL[:, [layer]])
+            here_R = is_big_NL[row_R, layer]
+            for branch in self.space.cheap:
+                changed_RL = current_NL[row_R]
+                changed_RL[:, layer] = np.where(here_R, branch, Branch.BIG)
+                changed_RL[np.arange(len(row_R)), other_R] = np.where(here_R, Branch.BIG, branch)
+                rows.append(row_R)
+                found.append(changed_RL)
+        row_R, branches_RL = np.concatenate(rows), np.concatenate(found)
+        inside_R = self.space.contains(branches_RL)
+        return token_N[row_R[inside_R]], branches_RL[inside_R]

@@ -1,0 +1,119 @@
+"""The contract of a search strategy: it proposes patterns for many tokens side by side (`ask`), and hears their losses (`tell`).
+
+A strategy knows the search space, its own settings and a generator; no model, no torch, no Ray, no files. Each file in
+`search/strategies/` holds one, and the file's name is its name on the command line.
+
+Axes: R rows (trials of any tokens), L layers.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import numpy as np
+
+from oracle.choices import check_choice, names_in
+from oracle.spaces import SearchSpace
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Patterns to evaluate: row r is for token `token_R[r]`, counted from 0."""
+
+    token_R: np.ndarray  # int64
+    branches_RL: np.ndarray  # uint8
+
+
+@dataclass(frozen=True)
+class Trials:
+    """Evaluated proposals, in the order in which they were asked. A failed trial's loss means nothing."""
+
+    token_R: np.ndarray  # int64
+    branches_RL: np.ndarray  # uint8
+    loss_R: np.ndarray  # float64, nats
+    complete_R: np.ndarray  # bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A strategy's own options; each strategy declares its own dataclass of defaults."""
+
+    @property
+    def pooled(self) -> bool:
+        """Whether all tokens are searched as one set, so that a strategy's tokens are those of many sequences."""
+        return False
+
+
+class Strategy(ABC):
+    """One search: `n_tokens` tokens over the same space, advanced side by side.
+
+    Laws, tested over the folder's listing: proposals stay in the space (but for `proposes_outside_budget`); no pattern is
+    proposed twice for a token (unless a setting says so); the search ends; equal generators give equal proposals; a failed
+    trial ends nothing.
+    """
+
+    Settings: ClassVar[type[Settings]] = Settings
+    covers_space: ClassVar[bool] = False
+    """Whether every pattern of the space is tried, so that an exact oracle may answer instead."""
+    proposes_outside_budget: ClassVar[bool] = False
+    """Whether patterns with another number of B's than the budget's are evaluated on the way; they are never the answer."""
+
+    def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
+        self.space, self.n_tokens, self.generator, self.settings = space, n_tokens, generator, settings
+
+    @abstractmethod
+    def ask(self, n: int) -> Proposals:
+        """At most `n` (at least 1) patterns per token to evaluate next. No rows: the search has ended."""
+
+    @abstractmethod
+    def tell(self, trials: Trials) -> None:
+        """Hear what the last proposals scored, in their order."""
+
+
+def load_strategy(name: str) -> type[Strategy]:
+    """The strategy of that name. Raises ValueError with the choices for another name."""
+    check_choice("strategy", name, names_in("search.strategies"))
+    module = importlib.import_module(f"search.strategies.{name}")
+    (found,) = (
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
+    )
+    return found
+
+
+def build_strategy(name: str, raw: dict[str, str], space: SearchSpace, n_tokens: int, generator: np.random.Generator) -> Strategy:
+    """The strategy of that name with its settings. Raises ValueError for settings that are none, or do not fit the space."""
+    return load_strategy(name)(space, n_tokens, generator, parse_settings(name, raw))
+
+
+def parse_settings(name: str, raw: dict[str, str]) -> Any:
+    """The strategy's settings with the given values in place of defaults.
+
+    Raises ValueError for an unknown key, or a value of another type.
+    """
+    declared = {field.name: field for field in fields(load_strategy(name).Settings)}
+    for key in raw:
+        if key not in declared:
+            choices = ", ".join(sorted(declared)) or "none"
+            raise ValueError(f"unknown setting {key!r} of strategy {name}; available: {choices}")
+    return load_strategy(name).Settings(**{key: _parsed(name, key, declared[key].default, value) for key, value in raw.items()})
+
+
+def _parsed(name: str, key: str, default: Any, value: str) -> Any:
+    assert default is not MISSING, "every setting has a default"
+    if isinstance(default, bool):
+        if value not in ("true", "false"):
+            raise ValueError(f"setting {key} of strategy {name} is true or false; got {value!r}")
+        return value == "true"
+    if isinstance(default, int | float):
+        try:
+            number = type(default)(value)
+        except ValueError:
+            kind = "whole number" if isinstance(default, int) else "number"
+            raise ValueError(f"setting {key} of strategy {name} is a {kind}; got {value!r}") from None
+        return number
+    return value

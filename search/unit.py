@@ -1,0 +1,207 @@
+"""Solving a unit: some whole sequences, under one resolved problem, in its context.
+
+An exhaustive problem goes to the exact oracle; any other strategy is asked, scored and told. Knows no files and no Ray:
+what is found goes to a sink.
+
+Axes: T token, N places or tokens of a strategy, Y labels, R rows, L layer.
+"""
+
+from __future__ import annotations
+
+import zlib
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import Sequence
+from oracle import records
+from oracle.contexts import ContextKind
+from oracle.exact import ExactOracle
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.patterns import Branch
+from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
+from oracle.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
+from oracle.walk import CommittedContext
+from search.loop import run_strategy
+from search.pooled import PooledScorer
+from search.problem import Keep, Problem
+from search.strategy import Trials, build_strategy, load_strategy, parse_settings
+
+
+def check_strategy(problem: Problem) -> None:
+    """Raises ValueError for a strategy that does not fit the problem: a budget without a pattern, a start outside the space."""
+    for space in problem.spaces():
+        strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
+    if strategy.settings.pooled and not problem.context.independent:
+        raise ValueError("one pattern for all tokens is searched in the context same, big, small or a pattern; got committed")
+    if strategy.settings.pooled and problem.null_draws:
+        raise ValueError(
+            f"one pattern for all tokens is searched by their real labels alone; got --null-draws {problem.null_draws}"
+        )
+
+
+class Sink(Protocol):
+    """Takes what is found, sequence by sequence or interleaved."""
+
+    def paths(self, sequence: Sequence, paths: OraclePaths) -> None: ...
+
+    def losses(self, sequence: Sequence, block: PatternLosses) -> None: ...
+
+    def trials(self, sequence: Sequence, trials: records.Trials) -> None: ...
+
+
+def solve_sequences(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: Sink) -> None:
+    """Find every sequence's oracle paths. The rows depend on the sequences, the model and the problem alone.
+
+    Raises ValueError for a loss that is not finite where an oracle path needs one.
+    """
+    tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
+    asks = not load_strategy(problem.strategy).covers_space or problem.keep is Keep.TRIALS
+    found = _by_asking(model, sequences, tokens, problem, sink) if asks else _exactly(model, sequences, tokens, problem, sink)
+    for sequence, paths in zip(sequences, found, strict=True):
+        _check_finite(sequence, paths)
+        sink.paths(sequence, paths)
+
+
+def _exactly(
+    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
+) -> list[OraclePaths]:
+    by_index = {sequence.index: sequence for sequence in sequences}
+    oracle = ExactOracle(
+        model,
+        problem.branches,
+        problem.budgets,
+        problem.skip,
+        NullLabels(problem.null_draws, problem.seed),
+        problem.memory_bytes,
+        (lambda index, block: sink.losses(by_index[index], block)) if problem.keep is Keep.LOSSES else None,
+    )
+    indices = [sequence.index for sequence in sequences]
+    if problem.context.kind is ContextKind.COMMITTED:
+        return oracle.in_committed_context(indices, tokens)
+    if problem.context.kind is ContextKind.SAME:
+        return [oracle.in_same_context(index, token_id_T) for index, token_id_T in zip(indices, tokens, strict=True)]
+    pattern = problem.context.pattern
+    assert pattern is not None
+    return [oracle.in_fixed_context(index, token_id_T, pattern) for index, token_id_T in zip(indices, tokens, strict=True)]
+
+
+def _by_asking(
+    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
+) -> list[OraclePaths]:
+    null = NullLabels(problem.null_draws, problem.seed)
+    if problem.context.kind is ContextKind.COMMITTED:
+        return _by_asking_committed(model, sequences, tokens, problem, null, sink)
+    scorers = [scorer_of(model, s.index, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
+    if parse_settings(problem.strategy, problem.settings).pooled:
+        groups: list[tuple[Scorer, list[Sequence]]] = [(PooledScorer(scorers), sequences)]
+    else:
+        groups = [(scorer, [sequence]) for scorer, sequence in zip(scorers, sequences, strict=True)]
+    found = []
+    for scorer, members in groups:
+        position_N = np.concatenate([np.arange(sequence.n_positions) for sequence in members])
+        sequence_N = [sequence for sequence in members for _ in range(sequence.n_positions)]
+        parts = [_ask(scorer, problem, budget, position_N, sequence_N, sink) for budget in range(len(problem.budgets))]
+        of_sequence_N = np.repeat(np.arange(len(members)), [sequence.n_positions for sequence in members])
+        for member in range(len(members)):
+            rows = np.flatnonzero(of_sequence_N == member)
+            found.append(in_order(concatenated([rows_of(part, rows) for part in parts])))
+    return found
+
+
+def scorer_of(model: RoutedModel, sequence: int, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
+    """The scorer of a sequence in a context whose positions are independent."""
+    if problem.context.kind is ContextKind.SAME:
+        return SameScorer(model, sequence, token_id_T, problem.skip, null)
+    assert problem.context.pattern is not None
+    return FixedScorer(model, sequence, token_id_T, problem.context.pattern, problem.skip, null)
+
+
+def _by_asking_committed(
+    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
+) -> list[OraclePaths]:
+    by_length = sorted(range(len(tokens)), key=lambda lane: -len(tokens[lane]))
+    n_scored = [len(tokens[lane]) - 1 for lane in by_length]
+    found: list[list[OraclePaths]] = [[] for _ in tokens]
+    for budget in range(len(problem.budgets)):
+        context = CommittedContext(model, len(by_length), n_scored[0], problem.skip)
+        for position in range(n_scored[0]):
+            active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
+            token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
+            lanes = [sequences[lane] for lane in active]
+            scorer = CommittedScorer(
+                model, context, position, token_N, target_N, [sequence.index for sequence in lanes], problem.skip, null
+            )
+            paths = _ask(scorer, problem, budget, np.full(len(active), position), lanes, sink)
+            for row, lane in enumerate(active):
+                found[lane].append(rows_of(paths, np.array([row])))
+            context.commit(position, model.embed(token_N), paths.branches_RL)
+    return [in_order(concatenated(parts)) for parts in found]
+
+
+def _ask(
+    scorer: Scorer, problem: Problem, budget: int, position_N: np.ndarray, sequence_N: list[Sequence], sink: Sink
+) -> OraclePaths:
+    """Run the strategy for one budget over all places of a scorer: one row per place."""
+    n_places, n_labels = scorer.n_places, scorer.n_labels
+    space = problem.spaces()[budget]
+    generator = np.random.default_rng(
+        (problem.seed, zlib.crc32(problem.strategy.encode()), sequence_N[0].index, int(position_N[0]), budget)
+    )
+    strategy = build_strategy(problem.strategy, problem.settings, space, n_places * n_labels, generator)
+
+    def keep_trials(trials: Trials) -> None:
+        place_R, label_R = np.divmod(trials.token_R, n_labels)
+        for sequence in dict.fromkeys(map(id, sequence_N)):
+            mine_N = np.array([id(other) == sequence for other in sequence_N])
+            rows = np.flatnonzero((label_R == 0) & mine_N[place_R])
+            sink.trials(sequence_N[int(np.flatnonzero(mine_N)[0])], _stored(trials, rows, position_N[place_R[rows]], budget))
+
+    best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
+    loss_NY = best.loss_N.reshape(n_places, n_labels)
+    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_layers) for branch in (Branch.SMALL, Branch.BIG))
+    null_gain_N = (big_NY - loss_NY)[:, 1:].mean(axis=1) if n_labels > 1 else np.full(n_places, np.nan)
+    evaluations_N = best.evaluations_N[::n_labels].astype(np.int32)
+    return OraclePaths(
+        position_R=position_N.astype(np.int32),
+        budget_R=np.full(n_places, budget, dtype=np.int16),
+        branches_RL=best.branches_NL[::n_labels],
+        loss_R=loss_NY[:, 0],
+        loss_small_R=small_NY[:, 0],
+        loss_big_R=big_NY[:, 0],
+        evaluations_R=evaluations_N,
+        certified_R=best.chosen_from_N[::n_labels] == space.size,
+        null_gain_R=null_gain_N,
+        leaves_R=evaluations_N,
+    )
+
+
+def _uniform_losses(scorer: Scorer, branch: Branch, n_layers: int) -> np.ndarray:
+    """Losses of the pattern that takes one branch everywhere, at every place under every label: float64 (N, Y)."""
+    place_R, label_R = (axis.ravel() for axis in np.mgrid[: scorer.n_places, : scorer.n_labels])
+    branches_RL = np.full((len(place_R), n_layers), branch, dtype=np.uint8)
+    return scorer.score(place_R, branches_RL, label_R).reshape(scorer.n_places, scorer.n_labels)
+
+
+def _stored(trials: Trials, rows: np.ndarray, position_R: np.ndarray, budget: int) -> records.Trials:
+    complete_R = trials.complete_R[rows]
+    return records.Trials(
+        position_R=position_R.astype(np.int32),
+        budget_R=np.full(len(rows), budget, dtype=np.int16),
+        branches_RL=trials.branches_RL[rows],
+        loss_R=np.where(complete_R, trials.loss_R[rows], np.nan),
+        message_R=tuple("" if complete else "the loss is not a finite number" for complete in complete_R),
+    )
+
+
+def _check_finite(sequence: Sequence, paths: OraclePaths) -> None:
+    losses = np.column_stack([paths.loss_R, paths.loss_small_R, paths.loss_big_R])
+    wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"a loss is a finite number; sequence {sequence.index} ({sequence.document}), position {paths.position_R[wrong[0]]} "
+            f"has {losses[wrong[0]].tolist()} for the oracle path, all-small and all-big"
+        )

@@ -1,0 +1,76 @@
+"""What a worker does with one unit: solve its sequences and write its parts. The same in every pool.
+
+Knows the engine and the run's files, not who sent the unit. A Python exception in a unit becomes a UnitFailure, so that
+one unit's fault costs no other.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from models.data import Sequence
+from oracle.allocator import keep_freed_memory
+from oracle.model import RoutedModel
+from oracle.records import OraclePaths, PatternLosses, Trials
+from results.manifest import UnitRecord
+from results.parts import UnitWriter
+from search.pool import Unit, UnitFailure
+from search.problem import Keep, Problem
+
+Solve = Callable[[RoutedModel, list[Sequence], Problem, "UnitSink"], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all units of a run share, besides the model's weights."""
+
+    directory: str  # absolute, and the same place for every worker
+    run_id: str
+    problem: Problem
+    solve: Solve
+    dtype: str
+    device: str
+    threads: int
+    texts: tuple[str, ...] | None  # how each token id reads
+
+
+class UnitSink:
+    """Takes what the engine finds, in any order of its sequences, to the unit's files."""
+
+    def __init__(self, writer: UnitWriter) -> None:
+        self._writer = writer
+
+    def paths(self, sequence: Sequence, paths: OraclePaths) -> None:
+        """The oracle paths of one whole sequence."""
+        self._writer.add_sequence(sequence.index, sequence.document, sequence.token_ids, paths)
+
+    def losses(self, sequence: Sequence, block: PatternLosses) -> None:
+        """A block of every-pattern losses of one sequence."""
+        self._writer.add_losses(sequence.index, block)
+
+    def trials(self, sequence: Sequence, trials: Trials) -> None:
+        """Some trials of one sequence, in the order in which they were asked for."""
+        self._writer.add_trials(sequence.index, trials)
+
+
+def prepare_worker(threads: int) -> None:
+    """Settings of a process that will solve units: its share of the cores, and no pages given back between calls."""
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def solve_unit(job: Job, model: RoutedModel, unit: Unit) -> UnitRecord | UnitFailure:
+    """Solves the unit and writes its parts. Its rows depend on the unit, the model and the problem alone."""
+    problem = job.problem
+    keep = None if problem.keep is Keep.NONE else str(problem.keep)
+    try:
+        with UnitWriter(job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts) as writer:
+            job.solve(model, list(unit.sequences), problem, UnitSink(writer))
+        return writer.record
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        return UnitFailure(unit.index, f"{unit}: {type(error).__name__}: {reason}", traceback.format_exc())

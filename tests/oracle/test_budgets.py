@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from oracle.budgets import Budget, BudgetKind, parse_budgets
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("any", ["any"]),
+        ("4", ["4"]),
+        ("0-3", ["0", "1", "2", "3"]),
+        ("atmost:4", ["atmost:4"]),
+        ("0-1,4,any, atmost:2", ["0", "1", "4", "any", "atmost:2"]),
+        ("2,2,1-2", ["2", "1"]),
+    ],
+)
+def test_budgets_are_read_in_their_order_each_once(text, written):
+    assert [str(budget) for budget in parse_budgets(text, 6)] == written
+
+
+@pytest.mark.parametrize("text", ["", "x", "7", "3-1", "atmost:9", "-1", "1.5", "average:3.5", "0-", "4,"])
+def test_what_is_no_budget_is_refused_in_one_line(text):
+    with pytest.raises(ValueError, match="budget") as error:
+        parse_budgets(text, 6)
+    assert "\n" not in str(error.value)
+
+
+def test_a_budget_admits_the_totals_it_names():
+    assert np.flatnonzero(Budget(BudgetKind.EXACT, 2).allows(4)).tolist() == [2]
+    assert np.flatnonzero(Budget(BudgetKind.ATMOST, 2).allows(4)).tolist() == [0, 1, 2]
+    assert Budget(BudgetKind.ANY).allows(4).all()

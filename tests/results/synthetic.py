@@ -1,0 +1,145 @@
+"""Runs made of random losses, written through the project's own writers: what the tests of results/ ask questions of.
+
+Axes: N positions, P patterns, L layers, R rows (position x budget).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from oracle.budgets import Budget, parse_budgets
+from oracle.patterns import Branch, branch_counts, tie_order
+from oracle.records import OraclePaths, PatternLosses, Trials
+from results.parts import UnitWriter
+from results.run import Run, load
+from results.store import RunWriter
+
+WORDS = [" the", " $5", "\n", " tree", "a_b", " ^x", "\t", " end", ".", " \u201cyes\u201d", " {no}", "s"]
+
+
+@dataclass(frozen=True)
+class Synthetic:
+    """A run's search question and size. Every sequence is a document's only window unless `windows` says more."""
+
+    documents: int = 6
+    windows: int = 2
+    length: int = 7
+    n_layers: int = 4
+    budgets: str = "0-4"
+    context: str = "big"
+    keep: str | None = "losses"
+    texts: bool = True
+    nulls: bool = True
+    seed: int = 0
+
+    @property
+    def identity(self) -> dict:
+        return {
+            "strategy": "exhaustive",
+            "settings": {},
+            "branches": "sB",
+            "skip": "ffn",
+            "context": self.context,
+            "budgets": [str(budget) for budget in self.parsed_budgets],
+            "n_layers": self.n_layers,
+            "dtype": "float32",
+            "seed": self.seed,
+            "keep": self.keep,
+            "model_fingerprint": "m0",
+            "data_fingerprint": f"{self.documents}x{self.windows}x{self.length}",
+        }
+
+    @property
+    def parsed_budgets(self) -> tuple[Budget, ...]:
+        return parse_budgets(self.budgets, self.n_layers)
+
+    @property
+    def branches_PL(self) -> np.ndarray:
+        bits_PL = (np.arange(2**self.n_layers)[:, None] >> np.arange(self.n_layers)) & 1
+        return (bits_PL + Branch.SMALL).astype(np.uint8)
+
+    def token_ids(self, sequence: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 1, sequence)).integers(0, len(WORDS), self.length).astype(np.int32)
+
+    def loss_NP(self, sequence: int) -> np.ndarray:
+        """Every pattern's loss at every position: falling with B's, different per token, and noise."""
+        rng = np.random.default_rng((self.seed, 2, sequence))
+        n_big_P = branch_counts(self.branches_PL, Branch.BIG)
+        base_N = rng.gamma(2.0, 1.5, self.length - 1)
+        noise_NP = rng.normal(0, 0.3, (self.length - 1, len(n_big_P)))
+        return np.abs(base_N[:, None] * (1.2 - 0.1 * n_big_P) + noise_NP).astype(np.float32)
+
+    def paths(self, sequence: int) -> OraclePaths:
+        loss_NP = self.loss_NP(sequence).astype(np.float64)
+        n_positions, n_budgets = len(loss_NP), len(self.parsed_budgets)
+        order_P = tie_order(self.branches_PL)
+        best_NB = np.empty((n_positions, n_budgets), dtype=np.int64)
+        for column, budget in enumerate(self.parsed_budgets):
+            allowed_P = order_P[budget.allows(self.n_layers)[branch_counts(self.branches_PL, Branch.BIG)[order_P]]]
+            best_NB[:, column] = allowed_P[loss_NP[:, allowed_P].argmin(axis=1)]
+        best_R = best_NB.ravel()
+        position_R = np.repeat(np.arange(n_positions, dtype=np.int32), n_budgets)
+        n_rows = len(best_R)
+        nulls_R = np.random.default_rng((self.seed, 3, sequence)).gamma(1.0, 0.3, n_rows)
+        return OraclePaths(
+            position_R=position_R,
+            budget_R=np.tile(np.arange(n_budgets, dtype=np.int16), n_positions),
+            branches_RL=self.branches_PL[best_R],
+            loss_R=loss_NP[position_R, best_R],
+            loss_small_R=loss_NP[position_R, 0],
+            loss_big_R=loss_NP[position_R, -1],
+            evaluations_R=np.full(n_rows, len(self.branches_PL), dtype=np.int32),
+            certified_R=np.ones(n_rows, dtype=bool),
+            null_gain_R=nulls_R if self.nulls else np.full(n_rows, np.nan),
+            leaves_R=np.full(n_rows, 5, dtype=np.int32),
+        )
+
+    def trials(self, sequence: int) -> Trials:
+        """Every pattern of every position under budget 0, as if asked for in the order of their number; the first one fails."""
+        loss_NP = self.loss_NP(sequence).astype(np.float64)
+        loss_NP[:, 0] = np.nan
+        n_positions, n_patterns = loss_NP.shape
+        return Trials(
+            position_R=np.repeat(np.arange(n_positions, dtype=np.int32), n_patterns),
+            budget_R=np.zeros(loss_NP.size, dtype=np.int16),
+            branches_RL=np.tile(self.branches_PL, (n_positions, 1)),
+            loss_R=loss_NP.ravel(),
+            message_R=tuple("no such state" if pattern == 0 else "" for _ in range(n_positions) for pattern in range(n_patterns)),
+        )
+
+    def blocks(self, sequence: int) -> list[PatternLosses]:
+        """The losses in blocks of positions and patterns, once, or per budget in a committed context."""
+        loss_NP, branches_PL = self.loss_NP(sequence), self.branches_PL
+        half = len(branches_PL) // 2
+        passes = range(len(self.parsed_budgets)) if self.context == "committed" else [None]
+        position_N = np.arange(len(loss_NP), dtype=np.int32)
+        return [
+            PatternLosses(position_N[rows], branches_PL[columns], loss_NP[rows, columns], budget)
+            for budget in passes
+            for rows in (slice(0, 2), slice(2, None))
+            for columns in (slice(0, half), slice(half, None))
+        ]
+
+    def write_unit(self, directory: Path, run_id: str, unit: int):
+        """One unit per document."""
+        texts = WORDS if self.texts else None
+        with UnitWriter(directory, run_id, unit, self.parsed_budgets, self.keep, texts) as writer:
+            for sequence in range(unit * self.windows, (unit + 1) * self.windows):
+                if self.keep == "losses":
+                    for block in self.blocks(sequence):
+                        writer.add_losses(sequence, block)
+                if self.keep == "trials":
+                    writer.add_trials(sequence, self.trials(sequence))
+                writer.add_sequence(sequence, f"doc{unit}", self.token_ids(sequence), self.paths(sequence))
+        return writer.record
+
+    def write(self, directory: Path) -> Run:
+        facts = {"config": {"seed": self.seed}, "model": "toy", "data": "synthetic", "versions": {}}
+        with RunWriter.open(directory, self.identity, facts) as run:
+            for unit in range(self.documents):
+                run.add_unit(self.write_unit(directory, run.run_id, unit))
+            run.finish()
+        return load(directory)

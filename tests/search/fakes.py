@@ -1,0 +1,85 @@
+"""Solvers that stand in for the engine, so that the driver and the pools are tested alone and their faults at will.
+
+Module-level functions, because a Ray worker finds them by name.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from models.data import Sequence
+from oracle.model import RoutedModel
+from oracle.records import OraclePaths
+from search.problem import Problem
+from search.worker import UnitSink
+
+MARK = "DUO_ORACLE_TEST_MARK"
+
+
+def paths_of(sequence: Sequence, problem: Problem) -> OraclePaths:
+    """Rows that follow from the sequence's tokens and the seed alone."""
+    n_budgets, n_layers = len(problem.budgets), problem.n_layers
+    n_rows = sequence.n_positions * n_budgets
+    position_R = np.repeat(np.arange(sequence.n_positions, dtype=np.int32), n_budgets)
+    generator = np.random.default_rng([problem.seed, sequence.index, *sequence.token_ids.tolist()])
+    loss_R = generator.random(n_rows)
+    return OraclePaths(
+        position_R=position_R,
+        budget_R=np.tile(np.arange(n_budgets, dtype=np.int16), sequence.n_positions),
+        branches_RL=generator.integers(1, 3, size=(n_rows, n_layers), dtype=np.uint8),
+        loss_R=loss_R,
+        loss_small_R=loss_R + 1,
+        loss_big_R=loss_R + 0.5,
+        evaluations_R=np.full(n_rows, 1, dtype=np.int32),
+        certified_R=np.zeros(n_rows, dtype=bool),
+        null_gain_R=np.full(n_rows, np.nan),
+        leaves_R=np.full(n_rows, 1, dtype=np.int32),
+    )
+
+
+def solves(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    for sequence in sequences:
+        sink.paths(sequence, paths_of(sequence, problem))
+
+
+def solves_slowly(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    time.sleep(0.15)
+    solves(model, sequences, problem, sink)
+
+
+def fails_on_sequence_2(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    solves(model, sequences, problem, sink)
+    if any(sequence.index == 2 for sequence in sequences):
+        raise ArithmeticError("sequence 2 is one too many")
+
+
+def dies_once_on_sequence_2(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    """Kills its process at the first try; the environment names the file that remembers it."""
+    mark = Path(os.environ[MARK])
+    if any(sequence.index == 2 for sequence in sequences) and not mark.exists():
+        mark.touch()
+        os._exit(1)
+    solves_slowly(model, sequences, problem, sink)
+
+
+def is_interrupted(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    if sequences[0].index:
+        raise KeyboardInterrupt
+    solves(model, sequences, problem, sink)
+
+
+def has_every_trouble(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+    """Raises on sequence 2, kills its worker on sequence 4 each time, and writes down which files its worker imports."""
+    import models
+    import oracle
+    import results
+    import search
+
+    Path(os.environ[MARK]).write_text("\n".join(str(package.__file__) for package in (oracle, models, results, search)))
+    if any(sequence.index == 4 for sequence in sequences):
+        os._exit(1)
+    fails_on_sequence_2(model, sequences, problem, sink)

@@ -1,0 +1,112 @@
+"""Strategies beside an exact run: the oracle's own numbers come back, and every context says the same thing."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import results
+from results.regret import regret_line
+from search.cli import main
+from search.comparison import compare, parse_candidate
+from search.config import SearchConfig
+from search.driver import run_search
+from tests.search.conftest import N_DOCUMENTS
+
+Asks = Callable[..., SearchConfig]
+ALL = [parse_candidate(text) for text in ("greedy", "beam:width=99", "layerwise", "additive:top=99", "mcts", "random_search:n=3")]
+
+
+@pytest.mark.parametrize("context", ["big", "same", "BsBs", "committed"])
+@pytest.mark.parametrize("keep", ["losses", "none"])
+def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: str, keep: str) -> None:
+    config = asks(context=context, keep=keep, budget="2,any", null_draws=0, unit_sequences=3)
+    run_search(config)
+    run = results.load(config.out)
+    found = compare(run, ALL, run.budgets, None, seed=0)
+    assert found.certified
+    assert set(found.exact_tokens_per_second) == {"2", "any"}
+    assert found.n_tokens == run.n_tokens
+    assert len(found.outcomes) == 2 * len(ALL)
+    for outcome in found.outcomes:
+        line = regret_line(outcome)
+        assert (outcome.loss_N >= outcome.reference_N - 1e-5).all()
+        assert line.regret.n_documents == N_DOCUMENTS
+        if outcome.strategy in ("beam:width=99", "mcts", "additive:top=99"):
+            assert line.regret.mean == pytest.approx(0, abs=1e-5)
+            assert line.exact.mean == 1.0
+        assert outcome.best_NE[:, -1] == pytest.approx(outcome.loss_N)
+
+
+def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
+    config = asks(context="big", keep="losses", budget="any", null_draws=0)
+    run_search(config)
+    run = results.load(config.out)
+    means = []
+    for seed in range(30):
+        (outcome,) = compare(run, [parse_candidate("random_search:n=4")], ("any",), None, seed=seed).outcomes
+        means.append(outcome.loss_N.mean())
+    assert np.mean(means) == pytest.approx(outcome.random_N.mean(), abs=4 * np.std(means) / np.sqrt(30) + 1e-3)
+
+
+def test_where_no_oracle_is_exact_the_best_found_is_the_reference(asks: Asks) -> None:
+    config = asks(context="big", strategy="random_search", settings={"n": "2"}, budget="any")
+    run_search(config)
+    run = results.load(config.out)
+    found = compare(run, [parse_candidate("greedy"), parse_candidate("beam")], ("any",), None, seed=0)
+    assert not found.certified
+    assert found.exact_tokens_per_second == {}
+    assert "none is exact" in found.heading(run.context)
+    least_N = np.min([outcome.loss_N for outcome in found.outcomes], axis=0)
+    assert (found.outcomes[0].reference_N <= least_N).all()
+    assert (found.outcomes[0].reference_N < least_N - 1e-6).mean() < 0.2
+
+
+def test_the_command_prints_a_table_and_draws_a_plot(asks: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    config = asks(context="same", keep="losses", budget="1,2", null_draws=0)
+    run_search(config)
+    plot = tmp_path / "regret.svg"
+    assert main(["strategies", config.out, "--plot", str(plot), "--strategy", "greedy", "--strategy", "beam:width=2"]) == 0
+    out = capsys.readouterr().out
+    assert "regret against the exact oracle" in out
+    assert plot.read_text().startswith("<?xml")
+    assert main(["strategies", config.out, "--budget", "2", "--format", "csv", "--max-sequences", "2"]) == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert [row["strategy"] for row in rows] == ["greedy", "beam", "layerwise", "additive", "mcts"]
+
+
+def test_the_landscape_of_a_run_is_printed(asks: Asks, capsys: pytest.CaptureFixture[str]) -> None:
+    config = asks(context="big", keep="losses", null_draws=0)
+    run_search(config)
+    assert main(["landscape", config.out]) == 0
+    assert "share of variance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--strategy", "bean"], "did you mean 'beam'"),
+        (["--strategy", "beam:width"], "NAME:KEY=VALUE"),
+        (["--strategy", "beam:size=3"], "unknown setting 'size'"),
+        (["--strategy", "exhaustive"], "without being named"),
+        (["--strategy", "optuna:scope=fixed"], "per token"),
+        (["--strategy", "layerwise:start=sB"], "4 letters"),
+        (["--budget", "7"], "not searched under budget '7'"),
+        (["--plot", "plot.gif"], ".svg, .png or .pdf"),
+        (["--max-sequences", "0"], "at least 1"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused_in_one_line(
+    asks: Asks, capsys: pytest.CaptureFixture[str], options: list[str], said: str
+) -> None:
+    config = asks(context="big", max_sequences=1, null_draws=0)
+    run_search(config)
+    assert main(["strategies", config.out, *options]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1

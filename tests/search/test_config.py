@@ -1,0 +1,121 @@
+"""What a search is asked: bad values are refused with the law, and the identity holds what decides the tables."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from oracle.budgets import Budget, BudgetKind
+from oracle.contexts import ContextKind
+from search.config import SearchConfig, parse_bytes
+from search.problem import Keep
+
+
+def config(**values: Any) -> SearchConfig:
+    return SearchConfig(**{"model": "m", "data": "d", "out": "o", **values})
+
+
+def test_every_option_has_its_line_of_help() -> None:
+    from search.cli.options import _argument_docs
+
+    assert set(_argument_docs(SearchConfig)) == {field.name for field in fields(SearchConfig)}
+
+
+@pytest.mark.parametrize(("text", "size"), [("1GiB", 1 << 30), ("512M", 512 << 20), ("1.5 GB", 3 << 29), ("2097152", 2 << 20)])
+def test_memory_is_read_in_binary_units(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"strategy": "exaustive"}, "did you mean 'exhaustive'"),
+        ({"settings": {"nonsense": "1"}}, "unknown setting 'nonsense'"),
+        ({"skip": "attention"}, "available: ffn, layer"),
+        ({"branches": "sX"}, "letters"),
+        ({"branches": ""}, "letters"),
+        ({"dtype": "int8"}, "available: float32"),
+        ({"device": "gpu"}, "cpu, cuda or cuda:N"),
+        ({"keep": "all"}, "available: none, losses, trials"),
+        ({"memory": "lots"}, "at least 1MiB"),
+        ({"memory": "10K"}, "at least 1MiB"),
+        ({"seq_len": 1}, "--seq-len is at least 2"),
+        ({"max_sequences": 0}, "--max-sequences is at least 1"),
+        ({"null_draws": -1}, "--null-draws is at least 0"),
+        ({"seed": -1}, "--seed is at least 0"),
+        ({"workers": 0}, "--workers is at least 1"),
+        ({"threads": 0}, "--threads is at least 1"),
+        ({"unit_sequences": 0}, "--unit-sequences is at least 1"),
+        ({"local": True, "address": "auto"}, "give one of them"),
+        ({"local": True, "workers": 2}, "this one process"),
+        ({"strategy": "random_search", "keep": "losses"}, "--keep trials"),
+    ],
+)
+def test_a_value_that_no_model_makes_good_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError) as error:
+        config(**values)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"budget": "7"}, "4 layers"), ({"budget": "few"}, "few"), ({"context": "bigg"}, "bigg"), ({"context": "BB"}, "4 letters")],
+)
+def test_a_value_that_does_not_fit_the_model_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        config(**values).problem(n_layers=4)
+
+
+def test_a_budget_without_a_pattern_is_refused() -> None:
+    with pytest.raises(ValueError, match="no pattern"):
+        config(branches="s", budget="2").problem(n_layers=4).spaces()
+
+
+def test_the_problem_says_what_was_asked() -> None:
+    problem = config(budget="1-2,atmost:3", context="same", keep="losses", memory="2GiB", seed=7).resolved(4, 16).problem(4)
+    assert problem.budgets == (Budget(BudgetKind.EXACT, 1), Budget(BudgetKind.EXACT, 2), Budget(BudgetKind.ATMOST, 3))
+    assert problem.context.kind is ContextKind.SAME
+    assert (problem.keep, problem.memory_bytes, problem.seed, problem.null_draws) == (Keep.LOSSES, 2 << 30, 7, 4)
+
+
+def test_only_an_exhaustive_search_draws_labels_unasked() -> None:
+    assert config(strategy="random_search").resolved(4, 16).null_draws == 0
+    assert config(strategy="random_search", null_draws=2).resolved(4, 16).null_draws == 2
+
+
+def test_a_unit_holds_more_sequences_where_the_search_is_smaller() -> None:
+    sizes = [config().resolved(n_layers, 256).unit_sequences for n_layers in (4, 8, 12)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1
+    assert sizes[0] > 1
+
+
+def test_the_identity_is_json_and_knows_nothing_of_places_and_workers() -> None:
+    here = config(out="a", workers=1, threads=2).resolved(4, 16).identity(4)
+    there = config(out="b", model="elsewhere", data="copy", local=True, overwrite=True).resolved(4, 16).identity(4)
+    assert json.loads(json.dumps(here)) == there
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"seed": 1},
+        {"budget": "2"},
+        {"context": "big"},
+        {"branches": ".sB"},
+        {"dtype": "float64"},
+        {"keep": "losses"},
+        {"null_draws": 0},
+    ],
+)
+def test_the_identity_tells_questions_apart(values: dict[str, Any]) -> None:
+    assert config(**values).resolved(4, 16).identity(4) != config().resolved(4, 16).identity(4)
+
+
+def test_a_default_said_aloud_is_the_same_question() -> None:
+    aloud = config(null_draws=4, seq_len=16, budget="0-1").resolved(4, 16).identity(4)
+    assert aloud == config(budget="0,1").resolved(4, 16).identity(4)

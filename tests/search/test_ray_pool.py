@@ -1,0 +1,134 @@
+"""Ray workers: the same tables as this process, whoever dies. Each test starts a Ray of its own, so all are slow."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+
+import models
+import oracle
+import results
+import search
+from search import ray_pool
+from search.config import SearchConfig
+from search.driver import Outcome, run_search
+from tests.search import fakes
+from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
+
+pytestmark = pytest.mark.slow
+Asks = Callable[..., SearchConfig]
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """A run whose unit 2 fails and whose unit 4 kills its workers, and what was seen meanwhile."""
+
+    out: Path
+    outcome: Outcome
+    said: list[str]
+    worker_files: list[str]
+    listening: set[str]
+    environment_before: dict[str, str]
+    environment_after: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def troubled(toy: Path, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Troubled:
+    directory = tmp_path_factory.mktemp("troubled")
+    config = SearchConfig(str(toy), str(tokens), str(directory / "run"), unit_sequences=1, workers=2)
+    said: list[str] = []
+    listening: set[str] = set()
+
+    def notify(line: str) -> None:
+        said.append(line)
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                listening.update(c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(fakes.MARK, str(directory / "mark"))
+        patch.chdir(directory)  # not the checkout: the import path must not depend on where the command is typed
+        before = dict(os.environ)
+        outcome = run_search(config, solve=fakes.has_every_trouble, notify=notify)
+        after = dict(os.environ)
+    return Troubled(directory / "run", outcome, said, (directory / "mark").read_text().split("\n"), listening, before, after)
+
+
+def test_what_fails_is_named_and_all_else_is_kept(troubled: Troubled) -> None:
+    failed = {failure.unit: failure for failure in troubled.outcome.failures}
+    assert failed[2].message == "unit 2 (sequence 2, of book 1): ArithmeticError: sequence 2 is one too many"
+    assert "fails_on_sequence_2" in failed[2].traceback
+    assert failed[4].message.startswith("unit 4 (sequence 4, of book 2): 3 workers died of it")
+    assert troubled.outcome.solved == N_SEQUENCES - 2
+    run = results.load(troubled.out)
+    assert set(run.paths()["sequence"]) == set(range(N_SEQUENCES)) - {2, 4}
+    assert run.manifest.failed == {unit: failure.message for unit, failure in failed.items()}
+
+
+def test_each_death_is_said(troubled: Troubled) -> None:
+    assert len([line for line in troubled.said if line.startswith("unit 4 (sequence 4, of book 2): its worker died")]) == 2
+
+
+def test_a_worker_imports_the_driver_s_files(troubled: Troubled) -> None:
+    assert troubled.worker_files == [str(package.__file__) for package in (oracle, models, results, search)]
+
+
+def test_what_ray_was_started_with_does_not_stay_in_the_environment(troubled: Troubled) -> None:
+    ours = {*ray_pool._AT_IMPORT, *ray_pool._AT_START, "PYTHONPATH"}
+    before, after = ({name: env.get(name) for name in ours} for env in (troubled.environment_before, troubled.environment_after))
+    assert before == after
+
+
+def test_ray_listens_on_the_loopback_alone(troubled: Troubled) -> None:
+    assert troubled.listening
+    assert all(ipaddress.ip_address(ip.removeprefix("::ffff:")).is_loopback for ip in troubled.listening)
+
+
+def test_no_process_stays_behind(troubled: Troubled) -> None:
+    assert not psutil.wait_procs(psutil.Process().children(recursive=True), timeout=30)[1]
+
+
+def test_worker_count_changes_nothing(asks: Asks, tmp_path: Path) -> None:
+    found = {}
+    for name, values in {"local": {}, "1": {"workers": 1}, "2": {"workers": 2}, "3": {"workers": 3}}.items():
+        config = asks(out=str(tmp_path / name), local=name == "local", budget="0-4", keep="losses", **values)
+        run_search(config)
+        found[name] = tables_of(config.out)
+    for name in ("1", "2", "3"):
+        assert_same_tables(found[name], found["local"])
+
+
+def test_dead_workers_cost_only_the_repetition_of_their_units(asks: Asks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker dies inside a unit by its own hand, another one is killed from outside."""
+    monkeypatch.setenv(fakes.MARK, str(tmp_path / "mark"))
+    said: list[str] = []
+    killer = threading.Thread(target=kill_a_working_process, daemon=True)
+    killer.start()
+    outcome = run_search(asks(local=False, workers=2), solve=fakes.dies_once_on_sequence_2, notify=said.append)
+    killer.join(timeout=1)
+    assert (outcome.solved, outcome.failures) == (N_SEQUENCES, ())
+    assert any(line.startswith("unit 2 (sequence 2, of book 1): its worker died") for line in said)
+    assert len(said) == 2
+    whole = asks(out=str(tmp_path / "whole"))
+    run_search(whole, solve=fakes.solves)
+    assert_same_tables(tables_of(asks().out), tables_of(whole.out))
+
+
+def kill_a_working_process() -> None:
+    """Kills the first of our descendants that is seen to solve a unit; Ray puts the task's name in the process's."""
+    for _ in range(1200):
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "ray::_solve" in " ".join(process.cmdline()):
+                    process.kill()
+                    return
+        time.sleep(0.02)
