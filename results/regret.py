@@ -33,7 +33,7 @@ class Outcomes:
     strategy: str
     budget: str
     n_patterns: int  # of the space
-    seconds: float
+    seconds: float  # of CPU time
     document_N: np.ndarray
     loss_N: np.ndarray
     evaluations_N: np.ndarray
@@ -140,7 +140,7 @@ def as_text(lines: Sequence[RegretLine]) -> str:
             "exact path",
             "random, as many",
             "ahead of it, nats [95%]",
-            "tokens/s",
+            "tokens per CPU s",
         ]
     ]
     for line in lines:

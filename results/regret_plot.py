@@ -15,7 +15,7 @@ def plot_regret(
     outcomes: Sequence[Outcomes], file: str | os.PathLike[str], title: str, exact_tokens_per_second: dict[str, float]
 ) -> None:
     """Draws a column of panels per budget: above, mean regret after each evaluation, dotted as many random patterns; below, the
-    final regret against milliseconds per token, with the exact oracle's time as a line. Equal outcomes give equal bytes.
+    final regret against CPU milliseconds per token, with the exact oracle's time as a line. Equal outcomes give equal bytes.
 
     Raises ValueError for an ending that is no picture's.
     """
@@ -46,7 +46,7 @@ def plot_regret(
             if budget in exact_tokens_per_second:
                 below.axvline(1e3 / exact_tokens_per_second[budget], color="black", linewidth=0.8, linestyle="--")
             above.set(xscale="log", yscale="log", title=f"budget {budget}", xlabel="evaluations per token")
-            below.set(xscale="log", yscale="log", xlabel="milliseconds per token")
+            below.set(xscale="log", yscale="log", xlabel="CPU milliseconds per token")
             for panel in (above, below):
                 panel.grid(alpha=0.3, linewidth=0.5)
                 panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -2,7 +2,7 @@
 
 In a context whose positions are independent every strategy sees what the oracle saw. In a committed run the strategies are
 asked along the oracle's own path: every earlier token ran the pattern that the run chose, so that a strategy's regret at one
-token is not mixed with its choices at those before. Where the run's paths are not certified (a model too deep for the
+token is not mixed with its choices at those before. Speed is by CPU time, which other work on the machine disturbs less than the clock's. Where the run's paths are not certified (a model too deep for the
 exact oracle), the reference is the best that the run or any of the strategies found.
 
 Axes: N tokens, R trials, P patterns, E evaluations, T positions of a sequence, L layers.
@@ -71,7 +71,7 @@ class Comparison:
         lines[0] += " random patterns, " + ("from all losses" if "losses" in run.tables else "from a random sample")
         if self.exact_tokens_per_second:
             said = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in self.exact_tokens_per_second.items())
-            lines.append(f"the exact oracle in this process, tokens/s by budget: {said}")
+            lines.append(f"the exact oracle in this process, tokens per CPU second by budget: {said}")
         return "\n".join(lines)
 
 
@@ -163,7 +163,7 @@ class _Watch:
         n_tokens = len(branches_NL)
         loss_N, evaluations_N = np.empty(n_tokens), np.empty(n_tokens, dtype=np.int64)
         rounds: list[Trials] = []
-        started = time.perf_counter()
+        started = time.process_time()
         for scorer, token_S in _scorers(model, problem, group, branches_NL):
 
             def keep(trials: Trials, token_S: np.ndarray = token_S) -> None:
@@ -172,7 +172,7 @@ class _Watch:
             strategy = build_strategy(self._candidate.name, self._candidate.settings, self._space, len(token_S), generator)
             best = run_strategy(strategy, scorer, keep)
             loss_N[token_S], evaluations_N[token_S] = best.loss_N, best.evaluations_N
-        self._seconds += time.perf_counter() - started
+        self._seconds += time.process_time() - started
         self.losses.append(loss_N)
         self.evaluations.append(evaluations_N)
         self._best_so_far.append(_best_so_far(rounds, self._space, n_tokens))
@@ -238,9 +238,9 @@ def _exact_seconds(model: RoutedModel, problem: Problem, group: Group) -> float:
     class Nowhere:
         paths = losses = trials = staticmethod(lambda *_: None)
 
-    started = time.perf_counter()
+    started = time.process_time()
     solve_sequences(model, group.sequences, replace(problem, strategy="exhaustive", settings={}), Nowhere())
-    return time.perf_counter() - started
+    return time.process_time() - started
 
 
 def _table(run: Run, model: RoutedModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
