@@ -2,8 +2,9 @@
 
 In a context whose positions are independent every strategy sees what the oracle saw. In a committed run the strategies are
 asked along the oracle's own path: every earlier token ran the pattern that the run chose, so that a strategy's regret at one
-token is not mixed with its choices at those before. Speed is by CPU time, which other work on the machine disturbs less than the clock's. Where the run's paths are not certified (a model too deep for the
-exact oracle), the reference is the best that the run or any of the strategies found.
+token is not mixed with its choices at those before. Where the run's paths are not certified (a model too deep for the
+exact oracle), the reference is the best that the run or any of the strategies found. Speed is by CPU time, which other work on
+the machine disturbs less than the clock's.
 
 Axes: N tokens, R trials, P patterns, E evaluations, T positions of a sequence, L layers.
 """
