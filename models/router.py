@@ -1,0 +1,158 @@
+"""The contract of a router: without knowing any label, it chooses each token's branch at each layer from the state there.
+
+Each file in `models/routers/` holds one, found by listing. Wherever a ROUTER stands, a directory (`router.json` and
+`router.safetensors`), a shipped name (`duo-tiny/budget-4`) and the written forms (`fixed:PATTERN`, `random:BUDGET`) are
+accepted. Knows nothing of training or runs; `models/routing.py` lets a router route a model.
+
+Axes: B batch, T token, L layer, D hidden, K the router's branches.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models.checkpoint import SHIPPED
+from oracle.choices import check_choice, names_in
+from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+
+RECORD, WEIGHTS = "router.json", "router.safetensors"
+FORMAT = 1
+_PACKAGE, _SUFFIX = "models.routers", "_router"
+
+Choose = Callable[[int, Tensor], Tensor]
+"""(layer, normed FFN input x_BTD) -> branch_BT: what `DuoLlama.forward` takes for its routing. Layers are asked in order."""
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Which tokens a batch holds: row b is the sequence of index `sequence_B[b]` in its data, from position `start` on.
+
+    A router that reads only the state needs none of it; one that draws, draws by sequence and position.
+    """
+
+    token_id_BT: Tensor  # int64
+    sequence_B: tuple[int, ...]
+    start: int = 0
+
+
+class Router(ABC):
+    """Chooses branches. Holds no state between batches: equal batches get equal choices.
+
+    Laws, tested over the folder's listing: only `branches` are chosen; a causal router chooses the same for a prefix whatever
+    follows it, and one token at a time as in one pass; the model is not changed.
+    """
+
+    name: str
+    """Its file in `models/routers/`, without the suffix `_router`."""
+    spec: str
+    """What read_router was given, or would take: how figures name this router."""
+    branches: tuple[Branch, ...]
+    causal: bool = True
+    budget: float | None = None
+    """Average B's per token that it was made for."""
+    skip: SkipReading | None = None
+    """The reading of skip that it was trained with; None where any will do."""
+    n_layers: int | None = None
+    n_hidden: int | None = None
+    """The model's sizes that it needs; None where any will do."""
+    fingerprint: str | None = None
+    """Of the model that it was trained on; None where it was trained on none."""
+
+    @abstractmethod
+    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+        """The choices for one forward pass over `tokens`."""
+
+    def logits(self, tokens: TokenBatch, layer: int, x_BTD: Tensor) -> Tensor | None:
+        """logits_BTK over `branches`, of which the greatest is chosen; None for a router that computes none."""
+        return None
+
+
+def router_names() -> tuple[str, ...]:
+    """The names of all routers, by listing the folder. A file `random_router.py` is `random`: its suffix keeps the module
+    from being named like one of the standard library."""
+    return tuple(sorted(stem.removesuffix(_SUFFIX) for stem in names_in(_PACKAGE)))
+
+
+def shipped_routers() -> tuple[str, ...]:
+    """The names of the routers that ship with the models: `duo-tiny/budget-4`."""
+    return tuple(
+        sorted(
+            f"{model}/{path.parent.name}" for model, directory in SHIPPED.items() for path in directory.glob(f"routers/*/{RECORD}")
+        )
+    )
+
+
+def router_module(name: str) -> Any:
+    """The module of a router's name. Raises ValueError with the choices for another name."""
+    check_choice("router", name, router_names())
+    stem = name if name in names_in(_PACKAGE) else f"{name}{_SUFFIX}"
+    return importlib.import_module(f"{_PACKAGE}.{stem}")
+
+
+def read_router(router: str | Path) -> Router:
+    """The router of a directory, a shipped name, or a written form.
+
+    Raises ValueError, one line, for what is none of them, and for files that are missing, cut short or not what they say.
+    """
+    text = str(router)
+    head, colon, argument = text.partition(":")
+    if colon and head in router_names() and not Path(text).exists():
+        module = router_module(head)
+        if not hasattr(module, "parse"):
+            raise ValueError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
+        return cast(Router, module.parse(argument))
+    directory = Path(text)
+    if not directory.is_dir():
+        model, _, name = text.partition("/")
+        directory = SHIPPED.get(model, Path(text)) / "routers" / name
+        if not name or not directory.is_dir():
+            raise ValueError(
+                "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
+                f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
+            )
+    record = _read_record(directory)
+    module = router_module(record["name"])
+    if not hasattr(module, "read"):
+        raise ValueError(f"{directory / RECORD}: router {record['name']} is written like fixed:PATTERN, not read")
+    path = directory / WEIGHTS
+    if not path.is_file():
+        raise ValueError(f"{directory}: a router directory must hold {WEIGHTS}; it does not")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as fault:
+        raise ValueError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
+    return cast(Router, module.read(text, record, tensors))
+
+
+def _read_record(directory: Path) -> dict[str, Any]:
+    path = directory / RECORD
+    if not path.is_file():
+        raise ValueError(f"{directory}: a router directory must hold {RECORD}; it does not")
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+        raise ValueError(f"{path}: must be JSON; {fault}") from None
+    if not isinstance(record, dict) or not isinstance(record.get("name"), str):
+        raise ValueError(f"{path}: must be a JSON object with the name of a router; got {str(record)[:80]!r}")
+    if record.get("format") != FORMAT:
+        raise ValueError(f"{path}: routers of format {FORMAT} can be read; got {record.get('format')!r}")
+    return record
+
+
+def record_field(record: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+    """A field of `router.json`. Raises ValueError where it is missing or of another type."""
+    value = record.get(key)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ValueError(f"{RECORD}: {key} is missing or of the wrong type; got {value!r:.80}")
+    return value

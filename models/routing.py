@@ -1,0 +1,98 @@
+"""Lets a router route a model over sequences: its choices as routing masks, by plain forward passes.
+
+Knows no router in particular, and nothing of training or runs.
+
+Axes: B batch, T token, L layer, D hidden, K the router's branches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby, islice
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.data import Sequence
+from models.families.duo_llama import DuoLlama
+from models.router import Router, TokenBatch
+from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+
+BATCH = 16
+"""Sequences of one length that are routed together. A causal router chooses the same for any number."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """A router's choices for every token of one sequence, the last included."""
+
+    sequence: Sequence
+    mask_TL: np.ndarray  # uint8
+    logits_TLK: np.ndarray | None  # float32; None where they were not asked for, or the router has none
+
+
+def check_router(router: Router, n_layers: int, n_hidden: int, skip: SkipReading, fingerprint: str) -> None:
+    """Raises ValueError, one line, where the router is not for this model and reading of skip."""
+    for what, needed, found in (("layers", router.n_layers, n_layers), ("hidden values", router.n_hidden, n_hidden)):
+        if needed is not None and needed != found:
+            raise ValueError(f"router {router.spec} is for a model of {needed} {what}; this model has {found}")
+    if router.fingerprint is not None and router.fingerprint != fingerprint:
+        raise ValueError(
+            f"router {router.spec} was trained on the model of fingerprint {router.fingerprint[:12]}; this is {fingerprint[:12]}"
+        )
+    if router.skip is not None and router.skip is not skip:
+        raise ValueError(f"router {router.spec} was trained with --skip {router.skip}; got --skip {skip}")
+
+
+def route(
+    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
+) -> Iterator[np.ndarray]:
+    """mask_TL (uint8) of every sequence in order, a row for each of its tokens: what the router chose.
+
+    `fingerprint` is the model's, as its checkpoint gives it. Raises ValueError for a router of another model or skip reading.
+    """
+    for routes in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
+        yield routes.mask_TL
+
+
+@torch.no_grad()
+def route_with_logits(
+    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str, logits: bool = True
+) -> Iterator[Routes]:
+    """As `route`, with the sequence and (where `logits`) what the choices were made from."""
+    n_layers = module.config.num_hidden_layers
+    check_router(router, n_layers, module.config.hidden_size, skip, fingerprint)
+    for batch in batches_of(sequences):
+        token_id_BT = torch.from_numpy(np.stack([sequence.token_ids for sequence in batch]).astype(np.int64))
+        tokens = TokenBatch(token_id_BT.to(module.unembedding_VD.device), tuple(sequence.index for sequence in batch))
+        mask_LBT: list[Tensor] = []
+        logits_LBTK: list[Tensor] = []
+        choose = router.routing(tokens, n_layers)
+
+        def recorded(layer: int, x_BTD: Tensor) -> Tensor:
+            if logits and (logits_BTK := router.logits(tokens, layer, x_BTD)) is not None:  # noqa: B023 - called in this iteration alone
+                logits_LBTK.append(logits_BTK.float().cpu())  # noqa: B023
+            branch_BT = choose(layer, x_BTD)  # noqa: B023
+            mask_LBT.append(branch_BT.to(torch.uint8).cpu())  # noqa: B023
+            return branch_BT
+
+        module(tokens.token_id_BT, recorded, skip)
+        mask_BTL = torch.stack(mask_LBT, dim=-1).numpy()
+        logits_BTLK = torch.stack(logits_LBTK, dim=2).numpy() if logits_LBTK else None
+        for row, sequence in enumerate(batch):
+            yield Routes(sequence, mask_BTL[row], None if logits_BTLK is None else logits_BTLK[row])
+
+
+def batches_of(sequences: Iterable[Sequence], size: int = BATCH) -> Iterator[list[Sequence]]:
+    """Neighbouring sequences of equal length, at most `size` together: no row is padded."""
+    for _, equals in groupby(sequences, key=lambda sequence: len(sequence.token_ids)):
+        while batch := list(islice(equals, size)):
+            yield batch
+
+
+def big_per_token(mask_NL: np.ndarray) -> float:
+    """The hard budget: mean B's per token."""
+    return float((mask_NL == Branch.BIG).sum(axis=-1).mean())
