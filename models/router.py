@@ -9,6 +9,7 @@ Axes: B batch, T token, L layer, D hidden, K the router's branches.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import json
 from abc import ABC, abstractmethod
@@ -112,15 +113,7 @@ def read_router(router: str | Path) -> Router:
         if not hasattr(module, "parse"):
             raise ValueError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
         return cast(Router, module.parse(argument))
-    directory = Path(text)
-    if not directory.is_dir():
-        model, _, name = text.partition("/")
-        directory = SHIPPED.get(model, Path(text)) / "routers" / name
-        if not name or not directory.is_dir():
-            raise ValueError(
-                "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
-                f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
-            )
+    directory = _directory(text)
     record = _read_record(directory)
     module = router_module(record["name"])
     if not hasattr(module, "read"):
@@ -133,6 +126,31 @@ def read_router(router: str | Path) -> Router:
     except SafetensorError as fault:
         raise ValueError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
     return cast(Router, module.read(text, record, tensors))
+
+
+def router_fingerprint(router: str | Path) -> str:
+    """sha256 over what decides its choices: a directory's files, or a written form. Raises ValueError as `read_router`."""
+    text = str(router)
+    head, colon, _ = text.partition(":")
+    if colon and head in router_names() and not Path(text).exists():
+        return hashlib.sha256(read_router(text).spec.encode()).hexdigest()
+    read_router(text)
+    directory = _directory(text)
+    return hashlib.sha256(b"\0".join((directory / name).read_bytes() for name in (RECORD, WEIGHTS))).hexdigest()
+
+
+def _directory(text: str) -> Path:
+    """The directory of a path or of a shipped name."""
+    directory = Path(text)
+    if not directory.is_dir():
+        model, _, name = text.partition("/")
+        directory = SHIPPED.get(model, Path(text)) / "routers" / name
+        if not name or not directory.is_dir():
+            raise ValueError(
+                "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
+                f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
+            )
+    return directory
 
 
 def _read_record(directory: Path) -> dict[str, Any]:
