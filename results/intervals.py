@@ -75,6 +75,23 @@ def bootstrap_sums(sums_DM: np.ndarray, counts_DM: np.ndarray, seed: int = 0) ->
     return estimates
 
 
+def contrast(sums_DM: np.ndarray, counts_DM: np.ndarray, weight_M: np.ndarray, seed: int = 0) -> Estimate:
+    """A weighted sum of ratios of sums over documents, such as a difference of two groups' means; paired by document.
+
+    A resample without a token of some ratio says nothing and is left out. Raises ValueError where a ratio has no token.
+    """
+    if not np.all(counts_DM.sum(axis=0) > 0):
+        raise ValueError("a mean is taken over one token or more; there are none")
+    weight_M = np.asarray(weight_M, dtype=np.float64)
+    mean = float(sums_DM.sum(axis=0) / counts_DM.sum(axis=0) @ weight_M)
+    n_documents = len(sums_DM)
+    low = high = math.nan
+    if n_documents > 1:
+        tail = widened_tail(n_documents)
+        low, high = np.nanquantile(_resampled(sums_DM, counts_DM, seed) @ weight_M, [tail, 1 - tail])
+    return Estimate(mean, float(low), float(high), int(counts_DM.max(axis=1).sum()), n_documents)
+
+
 def widened_tail(n_documents: int, level: float = LEVEL) -> float:
     """The share of resamples that each side of a percentile interval leaves out, widened for few documents."""
     t = student_quantile((1 + level) / 2, n_documents - 1)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from results.intervals import bootstrap, bootstrap_sums, student_quantile, widened_tail
+from results.intervals import bootstrap, bootstrap_sums, contrast, student_quantile, widened_tail
 
 
 def documents(rng: np.random.Generator, n: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -97,3 +97,20 @@ def test_few_documents_widen_the_interval() -> None:
     tails = [widened_tail(n) for n in (2, 5, 20, 1000)]
     assert tails == sorted(tails)
     assert tails[-1] == pytest.approx(0.025, rel=0.02)
+
+
+def test_a_contrast_of_two_groups_is_paired_by_document() -> None:
+    rng = np.random.default_rng(5)
+    document_N = np.repeat(np.arange(15), 20)
+    value_N = rng.normal(0, 3, 15)[document_N] + rng.normal(0, 0.1, 300)
+    first_N = np.tile([True, False], 150)
+    value_N = value_N + 0.5 * first_N
+    masks = (first_N, ~first_N)
+    sums_DM = np.stack([np.bincount(document_N, weights=value_N * mask) for mask in masks], axis=1)
+    counts_DM = np.stack([np.bincount(document_N, weights=mask) for mask in masks], axis=1)
+    difference = contrast(sums_DM, counts_DM, np.array([1.0, -1.0]))
+    (mean,) = bootstrap(value_N[:, None], document_N)
+    assert difference.low < 0.5 < difference.high
+    assert difference.high - difference.low < 0.1 * (mean.high - mean.low)
+    with pytest.raises(ValueError, match="one token or more"):
+        contrast(sums_DM, counts_DM * [1.0, 0.0], np.array([1.0, -1.0]))
