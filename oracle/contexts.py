@@ -15,6 +15,7 @@ class ContextKind(StrEnum):
     COMMITTED = "committed"  # every earlier token ran its own chosen pattern
     SAME = "same"  # every earlier token took the candidate pattern itself
     FIXED = "fixed"  # every earlier token took one given pattern: big, small, or any other
+    ROUTER = "router"  # every earlier token took what a router chose for it
 
 
 class SkipReading(StrEnum):
@@ -24,10 +25,11 @@ class SkipReading(StrEnum):
 
 @dataclass(frozen=True)
 class Context:
-    """A context; `pattern` is given exactly where the kind is fixed."""
+    """A context; `pattern` is given exactly where the kind is fixed, `router` (its name) where the kind is router."""
 
     kind: ContextKind
     pattern: RoutingPattern | None = None
+    router: str | None = None
 
     @property
     def independent(self) -> bool:
@@ -36,11 +38,16 @@ class Context:
 
 
 def parse_context(text: str, n_layers: int) -> Context:
-    """The context that `text` names: committed, same, big, small, or a pattern. Raises ValueError for anything else."""
+    """The context that `text` names: committed, same, big, small, a pattern, or router:ROUTER. Raises ValueError for another."""
     if text in (ContextKind.COMMITTED, ContextKind.SAME):
         return Context(ContextKind(text))
     if text in ("big", "small"):
         return Context(ContextKind.FIXED, RoutingPattern.uniform(Branch[text.upper()], n_layers))
+    kind, _, router = text.partition(":")
+    if kind == ContextKind.ROUTER and router:
+        return Context(ContextKind.ROUTER, router=router)
     if text and set(text) <= set(LETTERS):
         return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_layers))
-    raise ValueError(f"unknown context {text!r}; available: committed, same, big, small, or a pattern of {n_layers} letters . s B")
+    raise ValueError(
+        f"unknown context {text!r}; available: committed, same, big, small, a pattern of {n_layers} letters . s B, or router:ROUTER"
+    )

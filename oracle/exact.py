@@ -107,9 +107,12 @@ class ExactOracle:
         self._most_rows = max(1, memory_bytes // (2 * per_leaf))
         self._plans: dict[tuple[tuple[Budget, ...], int], _Plan] = {}
 
-    def in_fixed_context(self, sequence: int, token_id_T: Tensor, pattern: RoutingPattern) -> OraclePaths:
-        """Every earlier token took `pattern`. One pass for all budgets. `token_id_T` is int64, at least two tokens."""
-        context = FixedContext(self._model, token_id_T[:-1], pattern, self._skip)
+    def in_fixed_context(self, sequence: int, token_id_T: Tensor, routing: RoutingPattern | np.ndarray) -> OraclePaths:
+        """The earlier tokens took `routing`: one pattern, or mask_TL with a row per position. One pass for all budgets.
+
+        `token_id_T` is int64, at least two tokens.
+        """
+        context = FixedContext(self._model, token_id_T[:-1], routing, self._skip)
         parts = []
         for position_N, leaves in self.walk(context):
             search = self._search(leaves, self._budgets, token_id_T[position_N + 1], [sequence] * len(position_N), position_N)

@@ -90,18 +90,21 @@ class _PlaceScorer:
 
 
 class FixedScorer(_PlaceScorer):
-    """The positions of one sequence whose earlier tokens all took `pattern`. `token_id_T` is int64, at least two tokens."""
+    """The positions of one sequence whose earlier tokens took `routing`: one pattern, or mask_TL with a row per position.
+
+    `token_id_T` is int64, at least two tokens.
+    """
 
     def __init__(
         self,
         model: RoutedModel,
         sequence: int,
         token_id_T: Tensor,
-        pattern: RoutingPattern,
+        routing: RoutingPattern | np.ndarray,
         skip: SkipReading,
         null: NullLabels | None = None,
     ) -> None:
-        self._context = FixedContext(model, token_id_T[:-1], pattern, skip)
+        self._context = FixedContext(model, token_id_T[:-1], routing, skip)
         names = [(sequence, position) for position in range(len(token_id_T) - 1)]
         super().__init__(model, self._context.embedded_TD, token_id_T[1:], skip, null or NullLabels(), names)
 

@@ -76,16 +76,25 @@ def attend_forest(trie: Trie, attend: Attend) -> Attend:
 
 
 class FixedContext:
-    """One sequence whose earlier tokens all took `pattern`."""
+    """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own."""
 
-    def __init__(self, model: RoutedModel, token_id_T: Tensor, pattern: RoutingPattern, skip: SkipReading) -> None:
+    def __init__(self, model: RoutedModel, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, skip: SkipReading) -> None:
         self._model = model
         self.embedded_TD = model.embed(token_id_T)
         position_1T = torch.arange(len(token_id_T), device=model.device)[None]
         x_1TD = self.embedded_TD[None]
         self._kv: list[tuple[Tensor, Tensor]] = []
-        for layer, branch in enumerate(pattern.branches):
+        mask_TL = np.broadcast_to(
+            routing.branches if isinstance(routing, RoutingPattern) else routing, (len(token_id_T), model.n_layers)
+        )
+        for layer in range(model.n_layers):
             self._kv.append(model.key_value(layer, x_1TD, position_1T))
+            taken = np.unique(mask_TL[:, layer])
+            if len(taken) > 1:
+                attended_TD = model.attend_causal(layer, x_1TD)[0]
+                x_1TD = _each_its_own(model, layer, mask_TL[:, layer], x_1TD[0], attended_TD, skip)[None]
+                continue
+            branch = Branch(int(taken[0]))
             if branch is Branch.SKIP and skip is SkipReading.LAYER:
                 continue
             x_1TD = model.attend_causal(layer, x_1TD)
@@ -136,10 +145,16 @@ class CommittedContext:
             self._k_LNKCd[layer, lanes, :, position] = k_NK1d[:, :, 0]
             self._v_LNKCd[layer, lanes, :, position] = v_NK1d[:, :, 0]
             attended_ND = attend(layer, x_ND[None])[0]
-            after_ND = x_ND if self._skip is SkipReading.LAYER else attended_ND
-            after_ND = after_ND.clone()
-            for branch in (Branch.SMALL, Branch.BIG):
-                takes = torch.from_numpy(np.flatnonzero(branches_NL[:, layer] == branch)).to(x_ND.device)
-                if len(takes):
-                    after_ND[takes] = self._model.ffn(layer, branch, attended_ND[takes])
-            x_ND = after_ND
+            x_ND = _each_its_own(self._model, layer, branches_NL[:, layer], x_ND, attended_ND, self._skip)
+
+
+def _each_its_own(
+    model: RoutedModel, layer: int, branch_N: np.ndarray, x_ND: Tensor, attended_ND: Tensor, skip: SkipReading
+) -> Tensor:
+    """The states after a layer where each row takes its own branch."""
+    after_ND = (x_ND if skip is SkipReading.LAYER else attended_ND).clone()
+    for branch in (Branch.SMALL, Branch.BIG):
+        takes = torch.from_numpy(np.flatnonzero(branch_N == branch)).to(x_ND.device)
+        if len(takes):
+            after_ND[takes] = model.ffn(layer, branch, attended_ND[takes])
+    return after_ND

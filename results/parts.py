@@ -66,9 +66,14 @@ class UnitWriter:
         parts = {table: file.commit() for table, file in self._files.items()}
         self._record = UnitRecord(self._unit, self._n_sequences, self._n_tokens, parts)
 
-    def add_sequence(self, sequence: int, document: str, token_ids: np.ndarray, paths: OraclePaths) -> None:
-        """One sequence's tokens (its T token ids, the last only a target) and the paths of its T-1 positions."""
-        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts)
+    def add_sequence(
+        self, sequence: int, document: str, token_ids: np.ndarray, paths: OraclePaths, mask_TL: np.ndarray | None = None
+    ) -> None:
+        """One sequence's tokens (its T token ids, the last only a target) and the paths of its T-1 positions.
+
+        `mask_TL`, in a router's context, is what the router chose for each position.
+        """
+        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL)
         self._files["tokens"].add(tokens)
         self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
         self._n_sequences += 1

@@ -31,6 +31,7 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("token", pa.string()),  # null where the model came without a tokenizer
         ("target_id", pa.int32()),
         ("target", pa.string()),
+        ("context_pattern", pa.string()),  # what the token took as context of later ones: in a router's context, else null
     ],
     # One row per position and budget: the best pattern found, and what it is compared with.
     "paths": [
@@ -88,10 +89,18 @@ def schema(table: str, run_id: str) -> pa.Schema:
     return pa.schema(_COLUMNS[table], metadata=metadata)
 
 
-def tokens_table(run_id: str, sequence: int, document: str, token_ids: np.ndarray, texts: Sequence[str] | None = None) -> pa.Table:
+def tokens_table(
+    run_id: str,
+    sequence: int,
+    document: str,
+    token_ids: np.ndarray,
+    texts: Sequence[str] | None = None,
+    mask_TL: np.ndarray | None = None,
+) -> pa.Table:
     """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target.
 
-    `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null.
+    `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null. `mask_TL` holds a
+    row per scored position, what a router chose there; without it, context_pattern is null.
     """
     ids = np.asarray(token_ids, dtype=np.int32)
     n_scored = len(ids) - 1
@@ -104,6 +113,7 @@ def tokens_table(run_id: str, sequence: int, document: str, token_ids: np.ndarra
         pa.array(strings[:-1], pa.string()),
         ids[1:],
         pa.array(strings[1:], pa.string()),
+        pa.array([None] * n_scored if mask_TL is None else to_strings(mask_TL), pa.string()),
     ]
     return _table("tokens", run_id, columns)
 

@@ -41,7 +41,7 @@ def _heading(run: Run, lines: list[BudgetLine]) -> list[str]:
     said = [f"{first.n_tokens:,} tokens", f"{first.n_documents} document{'s' * (first.n_documents != 1)}"]
     said += [f"{key} {facts[key]}" for key in ("data", "model") if facts.get(key)]
     identity = run.identity
-    earlier = _EARLIER.get(run.context, f"earlier tokens took {run.context}")
+    earlier = _EARLIER.get(run.context, f"earlier tokens took {run.config.get('context', run.context)}")
     budget = f"budget {lines[0].budget}" if len(lines) == 1 else f"{len(lines)} budgets"
     searched = [f"{identity.get('strategy')} over {identity.get('branches')}", f"skip {identity.get('skip')}", budget]
     return [" · ".join(said), " · ".join([*searched, f"context {run.context} ({earlier})"])]

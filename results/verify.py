@@ -2,7 +2,8 @@
 
 In a `committed` run one pass per sequence and budget, every token routed by its stored path, must give every stored
 loss. In the other contexts, and for the losses of all-small and all-big, each checked position takes a pass of its own: the
-tokens before it in the run's context, itself as stored; these are a sample. Token ids come from the run's own tokens.
+tokens before it in the run's context, itself as stored; these are a sample. Token ids, and in a router's context what it chose,
+come from the run's own tokens.
 Only `RoutedModel.forward` is used. A sequence's last token has no path and takes the big branches: nothing sees it.
 
 Axes: B rows of a batch, T token, L layer, V vocabulary, R rows of the paths table.
@@ -20,7 +21,7 @@ import pyarrow.parquet as pq
 
 from oracle.budgets import parse_budgets
 from oracle.contexts import ContextKind, SkipReading, parse_context
-from oracle.patterns import Branch, RoutingPattern
+from oracle.patterns import Branch, RoutingPattern, to_array
 from results.manifest import PartRecord, file_sha256, part_path
 from results.run import Run
 
@@ -85,6 +86,7 @@ class _StoredSequence:
     branches_RL: np.ndarray
     loss_R3: np.ndarray  # oracle, all-small, all-big
     picked_R: np.ndarray  # whether the row is in the sample
+    context_TL: np.ndarray | None  # what every scored token took as context of later ones, in a router's context
 
 
 def verify(
@@ -145,7 +147,10 @@ class _Verifier:
         n_tokens = len(sequence.token_id_T)
         if self._context.kind is ContextKind.SAME:
             return np.repeat(own_BL[:, None], n_tokens, axis=1)
-        if self._context.pattern is not None:
+        if sequence.context_TL is not None:
+            last_1L = np.full((1, self._model.n_layers), Branch.BIG, np.uint8)
+            mask_BTL = np.tile(np.concatenate([sequence.context_TL, last_1L]), (len(rows), 1, 1))
+        elif self._context.pattern is not None:
             mask_BTL = np.tile(np.array(self._context.pattern.branches, np.uint8), (len(rows), n_tokens, 1))
         else:
             mask_BTL = np.stack([self._chosen(sequence, int(budget)) for budget in sequence.budget_R[rows]])
@@ -193,6 +198,7 @@ def _stored_sequences(run: Run, sample: int | None, seed: int) -> Iterator[_Stor
         picked = np.sort(np.random.default_rng(seed).choice(n_rows, sample, replace=False))
     budgets = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
     number = {(budget.kind.value, budget.n_big): index for index, budget in enumerate(budgets)}
+    routed = parse_context(run.context, run.n_layers).kind is ContextKind.ROUTER
     start = 0
     for record in records:
         tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
@@ -211,7 +217,12 @@ def _stored_sequences(run: Run, sample: int | None, seed: int) -> Iterator[_Stor
             ids, targets = tokens["token_id"].to_numpy()[mine][order], tokens["target_id"].to_numpy()[mine][order]
             position_R = paths["position"].to_numpy()[rows]
             token_id_T = np.append(ids, targets[-1])
-            yield _StoredSequence(index, token_id_T, position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows])
+            context_TL = None
+            if routed:
+                patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
+                context_TL = to_array(RoutingPattern.parse(text, run.n_layers) for text in patterns)[order]
+            found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_TL)
+            yield _StoredSequence(index, token_id_T, *found)
 
 
 def _read(run: Run, table: str, unit: int, part: PartRecord) -> pa.Table:

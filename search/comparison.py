@@ -206,7 +206,7 @@ def _scorers(model: RoutedModel, problem: Problem, group: Group, branches_NL: np
     tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in group.sequences]
     if problem.context.independent:
         scorers = [
-            scorer_of(model, sequence.index, token_id_T, problem, null)
+            scorer_of(model, sequence, token_id_T, problem, null)
             for sequence, token_id_T in zip(group.sequences, tokens, strict=True)
         ]
         yield PooledScorer(scorers), np.arange(len(branches_NL))

@@ -54,7 +54,7 @@ class SearchConfig:
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
-        context: routing of the earlier tokens: committed, same, big, small, or a pattern such as Bs.s
+        context: routing of the earlier tokens: committed, same, big, small, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
         null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
         seq_len: tokens per sequence; default 256, or the model's positions where they are fewer

@@ -10,7 +10,7 @@ import contextlib
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -23,6 +23,8 @@ from tqdm import tqdm
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.data import Sequence, data_fingerprint, read_sequences, resolve_seq_len
 from models.family import load_model
+from models.router import read_router
+from models.routing import check_router
 from models.tokenizer import load_tokenizer
 from oracle.model import RoutedModel
 from results.manifest import UnitRecord
@@ -32,6 +34,7 @@ from search.config import SearchConfig
 from search.local_pool import LocalPool
 from search.pool import Notify, Pool, UnitFailure, plan_units
 from search.ray_pool import RayPool, check_address
+from search.routed import context_name, module_of, routed
 from search.unit import check_strategy, solve_sequences
 from search.worker import Job, Solve
 
@@ -63,7 +66,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
     problem = config.problem(model.n_layers)
     check_strategy(problem)
-    sequences = partial(
+    read = partial(
         read_sequences,
         config.data,
         None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
@@ -73,8 +76,14 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         config.max_sequences,
         config.per_document,
     )
-    fingerprint, n_positions = _surveyed(sequences())
+    sequences: Callable[[], Iterable[Sequence]] = read
     identity = config.identity(model.n_layers)
+    if problem.context.router is not None:
+        router, module = read_router(problem.context.router), module_of(checkpoint)
+        check_router(router, model.n_layers, model.n_hidden, problem.skip, checkpoint.fingerprint)
+        identity["context"] = context_name(problem.context.router)
+        sequences = lambda: routed(router, module, read(), problem.skip, checkpoint.fingerprint)  # noqa: E731
+    fingerprint, n_positions = _surveyed(read())
     identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     with RunWriter.open(config.out, identity, _facts(config), config.overwrite) as run:

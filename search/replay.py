@@ -13,8 +13,10 @@ import pyarrow.dataset as ds
 
 from models.data import Sequence
 from oracle.budgets import Budget
+from oracle.contexts import ContextKind, parse_context
 from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from results.run import Run
+from search.routed import RoutedSequence
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,10 @@ def kept_losses(run: Run, sequence: Sequence, budget: Budget) -> np.ndarray:
 def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -> Iterator[Group]:
     """The run's sequences by unit, read from its own tables."""
     n_left = max_sequences if max_sequences is not None else 1 << 60
-    tokens = run.dataset("tokens").to_table(columns=["sequence", "document", "position", "token_id", "target_id"]).to_pandas()
+    columns = ["sequence", "document", "position", "token_id", "target_id", "context_pattern"]
+    tokens = run.dataset("tokens").to_table(columns=columns).to_pandas()
     paths = run.paths()
+    routed = parse_context(run.context, run.n_layers).kind is ContextKind.ROUTER
     tokens = tokens.sort_values(["sequence", "position"])
     paths = paths.sort_values(["sequence", "position"])
     indices = tokens["sequence"].unique().tolist()[:n_left]
@@ -58,7 +62,11 @@ def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -
         for index in members:
             rows = tokens[tokens["sequence"] == index]
             token_ids = np.append(rows["token_id"].to_numpy(), rows["target_id"].to_numpy()[-1]).astype(np.int32)
-            sequences.append(Sequence(index, rows["document"].iloc[0], token_ids))
+            sequence = Sequence(index, rows["document"].iloc[0], token_ids)
+            if routed:
+                mask_TL = to_array(RoutingPattern.parse(text) for text in rows["context_pattern"])
+                sequence = RoutedSequence(sequence.index, sequence.document, token_ids, mask_TL)
+            sequences.append(sequence)
         of_group = paths[paths["sequence"].isin(members)]
         chosen = {}
         for text in budgets:

@@ -21,13 +21,14 @@ from oracle.contexts import ContextKind
 from oracle.exact import ExactOracle
 from oracle.labels import NullLabels
 from oracle.model import RoutedModel
-from oracle.patterns import Branch
+from oracle.patterns import Branch, RoutingPattern
 from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from oracle.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
 from oracle.walk import CommittedContext
 from search.loop import run_strategy
 from search.pooled import PooledScorer
 from search.problem import Keep, Problem
+from search.routed import RoutedSequence
 from search.strategy import Trials, build_strategy, load_strategy, parse_settings
 
 
@@ -36,7 +37,9 @@ def check_strategy(problem: Problem) -> None:
     for space in problem.spaces():
         strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
     if strategy.settings.pooled and not problem.context.independent:
-        raise ValueError("one pattern for all tokens is searched in the context same, big, small or a pattern; got committed")
+        raise ValueError(
+            "one pattern for all tokens is searched in the context same, big, small, a pattern or a router; got committed"
+        )
     if strategy.settings.pooled and problem.null_draws:
         raise ValueError(
             f"one pattern for all tokens is searched by their real labels alone; got --null-draws {problem.null_draws}"
@@ -84,9 +87,7 @@ def _exactly(
         return oracle.in_committed_context(indices, tokens)
     if problem.context.kind is ContextKind.SAME:
         return [oracle.in_same_context(index, token_id_T) for index, token_id_T in zip(indices, tokens, strict=True)]
-    pattern = problem.context.pattern
-    assert pattern is not None
-    return [oracle.in_fixed_context(index, token_id_T, pattern) for index, token_id_T in zip(indices, tokens, strict=True)]
+    return [oracle.in_fixed_context(s.index, t, _routing(s, problem)) for s, t in zip(sequences, tokens, strict=True)]
 
 
 def _by_asking(
@@ -95,7 +96,7 @@ def _by_asking(
     null = NullLabels(problem.null_draws, problem.seed)
     if problem.context.kind is ContextKind.COMMITTED:
         return _by_asking_committed(model, sequences, tokens, problem, null, sink)
-    scorers = [scorer_of(model, s.index, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
+    scorers = [scorer_of(model, s, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
     if parse_settings(problem.strategy, problem.settings).pooled:
         groups: list[tuple[Scorer, list[Sequence]]] = [(PooledScorer(scorers), sequences)]
     else:
@@ -112,12 +113,19 @@ def _by_asking(
     return found
 
 
-def scorer_of(model: RoutedModel, sequence: int, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
+def scorer_of(model: RoutedModel, sequence: Sequence, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
     """The scorer of a sequence in a context whose positions are independent."""
     if problem.context.kind is ContextKind.SAME:
-        return SameScorer(model, sequence, token_id_T, problem.skip, null)
-    assert problem.context.pattern is not None
-    return FixedScorer(model, sequence, token_id_T, problem.context.pattern, problem.skip, null)
+        return SameScorer(model, sequence.index, token_id_T, problem.skip, null)
+    return FixedScorer(model, sequence.index, token_id_T, _routing(sequence, problem), problem.skip, null)
+
+
+def _routing(sequence: Sequence, problem: Problem) -> RoutingPattern | np.ndarray:
+    """What the earlier tokens of a sequence took: one pattern, or in a router's context each its own."""
+    if problem.context.pattern is not None:
+        return problem.context.pattern
+    assert isinstance(sequence, RoutedSequence)
+    return sequence.mask_TL
 
 
 def _by_asking_committed(

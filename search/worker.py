@@ -20,6 +20,7 @@ from results.manifest import UnitRecord
 from results.parts import UnitWriter
 from search.pool import Unit, UnitFailure
 from search.problem import Keep, Problem
+from search.routed import RoutedSequence
 
 Solve = Callable[[RoutedModel, list[Sequence], Problem, "UnitSink"], None]
 
@@ -46,7 +47,8 @@ class UnitSink:
 
     def paths(self, sequence: Sequence, paths: OraclePaths) -> None:
         """The oracle paths of one whole sequence."""
-        self._writer.add_sequence(sequence.index, sequence.document, sequence.token_ids, paths)
+        mask_TL = sequence.mask_TL if isinstance(sequence, RoutedSequence) else None
+        self._writer.add_sequence(sequence.index, sequence.document, sequence.token_ids, paths, mask_TL)
 
     def losses(self, sequence: Sequence, block: PatternLosses) -> None:
         """A block of every-pattern losses of one sequence."""
