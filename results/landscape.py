@@ -14,7 +14,7 @@ Axes: N tokens, P = 2^L patterns (bit l of the number says that layer l is big),
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -111,7 +111,7 @@ def landscape(run: Run, budget: str | None = None) -> Landscape:
         context=run.context,
         n_layers=n_layers,
         deviation=float(np.sqrt(square_DO.sum() / n_tokens)),
-        share_O=tuple(Estimate(e.mean, e.low, e.high, n_tokens, len(count_D)) for e in shares),
+        share_O=tuple(replace(e, n_tokens=n_tokens, n_documents=len(count_D)) for e in shares),
         effects=tuple(
             LayerEffect(layer, mu, float(effect_NL[:, layer].std()), float((effect_NL[:, layer] < 0).mean()))
             for layer, mu in enumerate(mus)

@@ -14,7 +14,7 @@ Axes: N tokens, P patterns, E evaluations, D documents.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -169,7 +169,7 @@ def _share(found: Outcomes, loss_N: np.ndarray) -> Estimate:
     if not wholes_DM.sum() > 0:  # one pattern alone, so that nothing can be gained
         return Estimate(1.0, float("nan"), float("nan"), len(loss_N), len(sums_DM))
     (ratio,) = bootstrap_sums(sums_DM, wholes_DM)
-    return Estimate(ratio.mean, ratio.low, ratio.high, len(loss_N), len(sums_DM))
+    return replace(ratio, n_tokens=len(loss_N), n_documents=len(sums_DM))
 
 
 def _interval(estimate: Estimate, digits: int) -> str:

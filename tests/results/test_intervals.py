@@ -7,7 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from results.intervals import bootstrap, bootstrap_sums, contrast, student_quantile, widened_tail
+from results.intervals import (
+    _resampled,
+    bootstrap,
+    bootstrap_sums,
+    contrast,
+    effective_documents,
+    paired,
+    student_quantile,
+    widened_tail,
+)
 
 
 def documents(rng: np.random.Generator, n: int, spread: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -22,16 +31,34 @@ def test_the_mean_is_over_tokens_not_over_documents() -> None:
     assert (estimate.n_tokens, estimate.n_documents) == (4, 2)
 
 
-def test_the_interval_holds_the_truth_about_as_often_as_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("results.intervals.RESAMPLES", 1000)
+@pytest.mark.parametrize(("n_documents", "shortest"), [(12, 5), (12, 100), (20, 5)])
+def test_the_interval_covers_the_truth_of_19_runs_in_20(n_documents: int, shortest: int) -> None:
     rng = np.random.default_rng(0)
-    for n_documents in (8, 30):
-        held = 0
-        for seed in range(100):
-            values_N, document_N = documents(rng, n_documents)
-            (estimate,) = bootstrap(values_N[:, None], document_N, seed)
-            held += estimate.low <= 0 <= estimate.high
-        assert 0.86 <= held / 100 <= 0.99
+    covered = plain = 0
+    for _ in range(1000):
+        counts_D = rng.integers(shortest, 193, n_documents).astype(float)
+        # the sum over a document's tokens of its effect and of their noise
+        sums_D = counts_D * rng.normal(0, 0.3, n_documents) + rng.normal(0, np.sqrt(counts_D))
+        (estimate,) = bootstrap_sums(sums_D[:, None], counts_D[:, None])
+        covered += estimate.low <= 0 <= estimate.high
+        low, high = np.quantile(_resampled(sums_D[:, None], counts_D[:, None], 0), [0.025, 0.975])
+        plain += low <= 0 <= high
+    assert 930 <= covered <= 970
+    assert plain < covered  # the plain percentile interval holds it less often
+
+
+def test_the_detectable_difference_is_shown_by_four_runs_of_five() -> None:
+    rng = np.random.default_rng(1)
+    n_documents, counts_D = 12, np.linspace(60, 190, 12)
+    error = np.sqrt((counts_D**2 * 0.09 + counts_D).sum()) / counts_D.sum()
+    estimates = []
+    for _ in range(500):
+        sums_D = counts_D * rng.normal(0, 0.3, n_documents) + rng.normal(0, np.sqrt(counts_D))
+        estimates += bootstrap_sums(sums_D[:, None], counts_D[:, None])
+    assert np.mean([estimate.error for estimate in estimates]) == pytest.approx(error, rel=0.1)
+    size = float(np.mean([estimate.detectable for estimate in estimates]))
+    shown = np.mean([estimate.low + size > 0 for estimate in estimates])  # the same runs with a true mean of that size
+    assert 0.74 <= shown <= 0.86
 
 
 def test_taking_tokens_for_independent_would_be_too_narrow() -> None:
@@ -79,6 +106,31 @@ def test_unknown_values_are_left_out_of_their_column() -> None:
     assert (first.mean, second.mean) == (2.0, 5.0)
     assert (second.n_tokens, second.n_documents) == (2, 2)
     assert math.isfinite(second.low)
+
+
+def test_a_paired_difference_is_the_mean_of_the_tokens_differences() -> None:
+    values_N, document_N = documents(np.random.default_rng(5), 10)
+    other_N = np.random.default_rng(6).normal(size=len(values_N))
+    assert paired(values_N, other_N, document_N) == bootstrap((values_N - other_N)[:, None], document_N)[0]
+    above = paired(values_N + 5, values_N + other_N * 0.01, document_N)
+    assert above.sign == 1
+    assert paired(values_N, values_N + 5 + other_N * 0.01, document_N).sign == -1
+    assert paired(other_N, -other_N, document_N).sign == 0
+    assert above.detectable < 0.01
+
+
+def test_unequal_documents_count_for_fewer() -> None:
+    assert effective_documents(np.full(12, 7.0)) == 12
+    assert effective_documents(np.array([10.0, 1, 1, 1])) == 2
+    assert 8 < effective_documents(np.linspace(5, 192, 12)) < 10
+
+
+def test_many_documents_are_drawn_in_blocks_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    values_N, document_N = documents(np.random.default_rng(7), 30)
+    (kept,) = bootstrap(values_N[:, None], document_N)
+    monkeypatch.setattr("results.intervals._KEPT", 0)
+    monkeypatch.setattr("results.intervals._BLOCK", 3000)
+    assert bootstrap(values_N[:, None], document_N) == [kept]
 
 
 def test_a_mean_of_nothing_is_an_error() -> None:
