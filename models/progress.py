@@ -11,14 +11,16 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file
 from torch import nn
 
 from models.checkpoint import save_file_whole, write_text_whole
-from models.train_config import TrainConfig
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Options that change how, not what, is trained: they may differ between the parts of an interrupted run.
@@ -45,14 +47,19 @@ class Progress:
     history: tuple[LossPoint, ...]
 
 
-def config_identity(config: TrainConfig) -> dict[str, Any]:
+def config_identity(config: DataclassInstance) -> dict[str, Any]:
     """The options that the weights depend on, as JSON keeps them."""
     options = {key: value for key, value in asdict(config).items() if key not in _FREE}
     return json.loads(json.dumps(options))
 
 
 def save_progress(
-    folder: Path, step: int, module: nn.Module, optimizer: torch.optim.Optimizer, history: list[LossPoint], config: TrainConfig
+    folder: Path,
+    step: int,
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: list[LossPoint],
+    config: DataclassInstance,
 ) -> None:
     """Writes a checkpoint; the JSON that names its tensors comes last, and only then is the one before removed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +81,7 @@ def save_progress(
             other.unlink()
 
 
-def read_progress(folder: Path, config: TrainConfig) -> Progress | None:
+def read_progress(folder: Path, config: DataclassInstance) -> Progress | None:
     """The record of the last checkpoint, or None where there is none. Raises ValueError for one of another configuration."""
     path = folder / "progress.json"
     if not path.is_file():

@@ -102,7 +102,8 @@ def router_module(name: str) -> Any:
 
 
 def read_router(router: str | Path) -> Router:
-    """The router of a directory, a shipped name, or a written form.
+    """The router of a directory, a shipped name, or a written form. `NAME@STEP` is a trained router as it was at an earlier
+    checkpoint of its training, `NAME@uncalibrated` before its calibration, and `expert_choice-4@batch` chooses among a whole batch.
 
     Raises ValueError, one line, for what is none of them, and for files that are missing, cut short or not what they say.
     """
@@ -113,7 +114,7 @@ def read_router(router: str | Path) -> Router:
         if not hasattr(module, "parse"):
             raise ValueError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
         return cast(Router, module.parse(argument))
-    directory = _directory(text)
+    directory, variant = _directory(text)
     record = _read_record(directory)
     module = router_module(record["name"])
     if not hasattr(module, "read"):
@@ -125,7 +126,7 @@ def read_router(router: str | Path) -> Router:
         tensors = load_file(path)
     except SafetensorError as fault:
         raise ValueError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
-    return cast(Router, module.read(text, record, tensors))
+    return cast(Router, module.read(text, record, tensors, variant))
 
 
 def router_fingerprint(router: str | Path) -> str:
@@ -135,22 +136,26 @@ def router_fingerprint(router: str | Path) -> str:
     if colon and head in router_names() and not Path(text).exists():
         return hashlib.sha256(read_router(text).spec.encode()).hexdigest()
     read_router(text)
-    directory = _directory(text)
-    return hashlib.sha256(b"\0".join((directory / name).read_bytes() for name in (RECORD, WEIGHTS))).hexdigest()
+    directory, variant = _directory(text)
+    files = [(directory / name).read_bytes() for name in (RECORD, WEIGHTS)]
+    return hashlib.sha256(b"\0".join([*files, variant.encode()] if variant else files)).hexdigest()
 
 
-def _directory(text: str) -> Path:
-    """The directory of a path or of a shipped name."""
-    directory = Path(text)
+def _directory(text: str) -> tuple[Path, str]:
+    """The directory of a path or of a shipped name, and the variant behind its @."""
+    place, at, variant = text.rpartition("@")
+    if not at or Path(text).is_dir():
+        place, variant = text, ""
+    directory = Path(place)
     if not directory.is_dir():
-        model, _, name = text.partition("/")
-        directory = SHIPPED.get(model, Path(text)) / "routers" / name
+        model, _, name = place.partition("/")
+        directory = SHIPPED.get(model, Path(place)) / "routers" / name
         if not name or not directory.is_dir():
             raise ValueError(
                 "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
                 f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
             )
-    return directory
+    return directory, variant
 
 
 def _read_record(directory: Path) -> dict[str, Any]:

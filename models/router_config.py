@@ -1,0 +1,92 @@
+"""The options of `duo-oracle train-router`, each declared once. Imports nothing heavy, so that the command line starts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from oracle.choices import check_choice
+from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+from oracle.spaces import parse_branches
+
+
+@dataclass(frozen=True)
+class RouterConfig:
+    """Trains a router on a frozen model: only the router's weights learn.
+
+    Args:
+        model: model directory, or the name of a shipped model (duo-tiny)
+        text: training documents (.txt, .jsonl or .parquet), equally many windows of every file; every 20th document is held
+            out of training, for calibration
+        router: budget, token_choice, expert_choice, expert_threshold or distilled
+        out: directory for the router; training goes on where its progress ends
+        budget: average big layers per token
+        settings: a setting of the router's own, KEY=VALUE; repeatable
+        run: for distilled, run directories of searches on training text that kept losses or trials; repeatable
+        tokens: how many tokens to train on; schedules end with them
+        seed: from which the order of windows follows
+        branches: branches that a layer may take, any of: . (skip) s (small) B (big)
+        skip: what a skip leaves out, the FFN or the whole layer
+        batch: windows per step
+        learning_rate: of Adam, reached after the warm-up; a cosine then lowers it to a tenth
+        warmup: share of the steps in which the learning rate rises
+        calibrate: how cutoffs are set on held-out training documents: pooled, layer, none; default as the router says
+        calibration_text: documents to calibrate on, instead of those held out of the training text
+        calibration_tokens: how many tokens to calibrate on
+        checkpoint_minutes: time between checkpoints of the training
+        holdouts: sources that the router is evaluated on at the end
+        holdout_tokens: the most tokens of each holdout that are evaluated
+        device: cpu, or cuda
+        threads: threads of torch on a CPU, 0 for torch's own choice
+        work: directory for the tokenised text; default OUT/work
+    """
+
+    model: str
+    text: tuple[str, ...]
+    router: str
+    out: str
+    budget: float
+    settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
+    run: tuple[str, ...] = ()
+    tokens: int = 400_000
+    seed: int = 0
+    branches: str = "sB"
+    skip: SkipReading = SkipReading.FFN
+    batch: int = 8
+    learning_rate: float = 1e-2
+    warmup: float = 0.05
+    calibrate: str | None = None
+    calibration_text: tuple[str, ...] = ()
+    calibration_tokens: int = 16_384
+    checkpoint_minutes: float = 1.0
+    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdout_tokens: int = 50_000
+    device: str = "cpu"
+    threads: int = 0
+    work: str | None = None
+
+    def check(self) -> None:
+        """Raises ValueError, one line that states the law and the value, for an option outside its range."""
+        if not self.text:
+            raise ValueError("training needs at least one text file; got none")
+        least_of = {"tokens": 1, "batch": 1, "calibration_tokens": 1, "holdout_tokens": 1, "threads": 0, "seed": 0}
+        for name, least in least_of.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+        if not self.learning_rate > 0:
+            raise ValueError(f"learning_rate must be above 0; got {self.learning_rate}")
+        if not 0 <= self.warmup <= 1:
+            raise ValueError(f"warmup must lie between 0 and 1; got {self.warmup}")
+        if not self.checkpoint_minutes >= 0:
+            raise ValueError(f"checkpoint_minutes must not be below 0; got {self.checkpoint_minutes}")
+        branches = parse_branches(self.branches)
+        if Branch.BIG not in branches or len(branches) < 2:
+            raise ValueError(f"a router chooses between B and at least one other branch; got branches {self.branches!r}")
+        if self.calibrate is not None:
+            check_choice("calibration", self.calibrate, ("pooled", "layer", "none"))
+        check_choice("skip reading", self.skip, SkipReading)
+
+    def check_layers(self, n_layers: int) -> None:
+        """Raises ValueError where the model's layers do not hold the budget."""
+        if not 0 < self.budget < n_layers:
+            raise ValueError(f"budget must lie between 0 and the model's {n_layers} layers, both excluded; got {self.budget:g}")

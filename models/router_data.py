@@ -1,0 +1,59 @@
+"""The text a router is trained and calibrated on: documents of the training text, some of them held out of training.
+
+Axes: T token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Indexable
+
+import numpy as np
+
+from models.data import Sequence
+
+HELD_OUT_EVERY = 20
+"""Every so many documents one is held out of the training of a router, for its calibration."""
+
+
+def split_stream(stream: np.ndarray, separator: int) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The tokens that are trained on, and the documents held out, of a stream whose documents each end with the separator.
+
+    Of a stream of fewer than 20 documents, its last twentieth is held out.
+    """
+    ends = np.flatnonzero(stream == separator) + 1
+    if len(ends) < HELD_OUT_EVERY:
+        at = len(stream) - max(2, len(stream) // HELD_OUT_EVERY)
+        return np.asarray(stream[:at]), [np.asarray(stream[at:])]
+    starts = np.concatenate(([0], ends[:-1]))
+    place = np.arange(len(ends)) % HELD_OUT_EVERY
+    held = [np.asarray(stream[start : end - 1]) for start, end in zip(starts[place == 0], ends[place == 0], strict=True)]
+    keep = np.ones(len(stream), dtype=bool)
+    for start, end in zip(starts[place == 0], ends[place == 0], strict=True):
+        keep[start:end] = False
+    return np.asarray(stream[keep]), [document for document in held if len(document) > 1]
+
+
+def documents_of(stream: np.ndarray, separator: int) -> list[np.ndarray]:
+    """The documents of a stream, without their separators."""
+    ends = np.flatnonzero(stream == separator)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    return [np.asarray(stream[start:end]) for start, end in zip(starts, ends, strict=True) if end - start > 1]
+
+
+def calibration_sequences(held: Indexable[list[np.ndarray]], n_positions: int, n_tokens: int, seed: int) -> list[Sequence]:
+    """Whole windows of held-out documents, drawn evenly from every source, up to about `n_tokens` tokens; longest first, so that
+    windows of one length stand together."""
+    generator = np.random.default_rng((seed, 1))
+    windows: list[np.ndarray] = []
+    for documents in held:
+        pieces = [
+            document[start : start + n_positions] for document in documents for start in range(0, len(document) - 1, n_positions)
+        ]
+        wanted = n_tokens / len(held)
+        for place in generator.permutation(len(pieces)):
+            if wanted <= 0:
+                break
+            windows.append(pieces[int(place)])
+            wanted -= len(pieces[int(place)])
+    windows.sort(key=len, reverse=True)
+    return [Sequence(index, f"held out {index}", window.astype(np.int32)) for index, window in enumerate(windows)]

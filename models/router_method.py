@@ -1,0 +1,157 @@
+"""The contract of a way to train a router: what share of each branch a token takes in a training step, and what is learned.
+
+A method holds the linear maps (`models/linear_router.py`), whatever else its update rule keeps, and a record of every step. All of
+it are parameters, so that a checkpoint of the parameters is all that a resumed run needs. Each trained router's file has one.
+
+Axes: B batch, T token, N tokens of the batch (B x T), L layer, D hidden, K branches, S step.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from models.linear_router import LinearMaps, margins
+from oracle.choices import check_choice
+from oracle.patterns import Branch
+
+SNAPSHOTS = (0.25, 0.5)
+"""Shares of the training after which the router is kept as it was, so that its routes can be compared with the final ones."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a router is trained for: the model's sizes, the router's branches, average B's per token, and the run's length."""
+
+    n_layers: int
+    n_hidden: int
+    branches: tuple[Branch, ...]
+    budget: float
+    n_steps: int
+
+    @property
+    def rate(self) -> float:
+        """The target share of B at a layer."""
+        return self.budget / self.n_layers
+
+
+class Method(nn.Module):
+    """One router in training. `Settings` are its own options, each with a default; a str's choices are in its metadata."""
+
+    Settings: ClassVar[type[Any]]
+    calibration: str = "pooled"
+    """How cutoffs are set after training: pooled, one shift for all layers; or layer, so that each layer takes its target."""
+    everywhere: bool = True
+    """Whether all branches are computed for all tokens, because the gradient compares them; else those taken alone."""
+
+    def __init__(self, task: Task, settings: Any) -> None:
+        super().__init__()
+        self.task, self.settings = task, settings
+        n_branches = len(task.branches)
+        self.weight_LKD = nn.Parameter(torch.zeros(task.n_layers, n_branches, task.n_hidden))
+        self.bias_LK = nn.Parameter(torch.zeros(task.n_layers, n_branches))
+        self.cutoff_L = fixed_parameter(torch.zeros(task.n_layers))
+        self.usage_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_layers))
+        self.cutoff_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_layers))
+        self.snapshot_step_C = tuple(round(share * task.n_steps) for share in SNAPSHOTS)
+        self.snapshot_CLD = fixed_parameter(torch.zeros(len(SNAPSHOTS), task.n_layers, n_branches * (task.n_hidden + 1) + 1))
+        self.batch_cutoff_SL = fixed_parameter(torch.full((task.n_steps, task.n_layers), torch.nan))
+
+    def logits(self, layer: int, x_BTD: Tensor) -> Tensor:
+        """logits_BTK, without the cutoff."""
+        return F.linear(x_BTD, self.weight_LKD[layer], self.bias_LK[layer])
+
+    def mix(self, layer: int, x_BTD: Tensor, step: int) -> Tensor:
+        """share_BTK: what each branch's output is multiplied by at this layer. Sums to one."""
+        raise NotImplementedError
+
+    def penalty(self) -> Tensor:
+        """What the step adds to the cross-entropy, after all layers have been mixed."""
+        return torch.zeros(())
+
+    def finish(self, step: int) -> None:
+        """Hears that the optimiser has made the step: the place for rules that are no gradient."""
+
+    def maps(self) -> LinearMaps:
+        """What the router would choose by, as it stands."""
+        return LinearMaps(*(tensor.detach().clone() for tensor in (self.weight_LKD, self.bias_LK, self.cutoff_L)))
+
+    def _flat(self) -> Tensor:
+        maps = self.maps()
+        return torch.cat((maps.weight_LKD.flatten(1), maps.bias_LK, maps.cutoff_L[:, None]), dim=1)
+
+    def take_snapshot(self, n_done: int) -> None:
+        """Keeps the maps where so many steps are one of the early checkpoints."""
+        if n_done in self.snapshot_step_C:
+            self.snapshot_CLD[self.snapshot_step_C.index(n_done)] = self._flat()
+
+    def snapshots(self) -> dict[int, LinearMaps]:
+        """The maps at the early checkpoints, by step."""
+        n_weights = self.weight_LKD[0].numel()
+        return {
+            step: LinearMaps(
+                flat_LD[:, :n_weights].view_as(self.weight_LKD).clone(), flat_LD[:, n_weights:-1].clone(), flat_LD[:, -1].clone()
+            )
+            for step, flat_LD in zip(self.snapshot_step_C, self.snapshot_CLD.detach(), strict=True)
+        }
+
+    def note_usage(self, step: int, layer: int, big: Tensor) -> None:
+        """Records the layer's share of B in the step, and the cutoff that it was chosen with."""
+        with torch.no_grad():
+            self.usage_SL[step, layer] = big.float().mean()
+            self.cutoff_SL[step, layer] = self.cutoff_L[layer]
+
+
+def fixed_parameter(value: Tensor) -> nn.Parameter:
+    """State of an update rule that no gradient reaches."""
+    return nn.Parameter(value, requires_grad=False)
+
+
+def straight_through(hard_BTK: Tensor, soft_BTK: Tensor) -> Tensor:
+    """`hard` going forward, to the last bit, with the gradient of `soft`: the frozen FFNs expect scale 1."""
+    return hard_BTK + (soft_BTK - soft_BTK.detach())
+
+
+def big_or_small(big_BT: Tensor, gate_BT: Tensor, everywhere: bool) -> Tensor:
+    """share_BTK of two branches where `big` replaces the other, with the gate's gradient at every token or at B's alone.
+
+    small + gate x (big - small), where the gate counts as one: an expert over an expert that is always on.
+    """
+    gate_BT = gate_BT if everywhere else gate_BT * big_BT
+    share_BT = straight_through(big_BT.float(), gate_BT)
+    return torch.stack((1 - share_BT, share_BT), dim=-1)
+
+
+def two_branch_margin(logits_BTK: Tensor) -> Tensor:
+    """logit_BT of one expert, big, against the always-on other."""
+    assert logits_BTK.shape[-1] == 2
+    return margins(logits_BTK)
+
+
+def parse_settings(name: str, settings: type[Any], raw: dict[str, str]) -> Any:
+    """A router's settings with the given values in place of defaults. Raises ValueError for an unknown key or a bad value."""
+    declared = {field.name: field for field in fields(settings)}
+    for key in raw:
+        if key not in declared:
+            raise ValueError(f"unknown setting {key!r} of router {name}; available: {', '.join(sorted(declared)) or 'none'}")
+    values: dict[str, Any] = {}
+    for key, text in raw.items():
+        field = declared[key]
+        assert field.default is not MISSING, "every setting has a default"
+        choices = field.metadata.get("choices")
+        if choices is not None:
+            values[key] = check_choice(f"setting {key} of router {name}", text, choices)
+            continue
+        try:
+            values[key] = type(field.default)(text)
+        except ValueError:
+            kind = "whole number" if isinstance(field.default, int) else "number"
+            raise ValueError(f"setting {key} of router {name} is a {kind}; got {text!r}") from None
+        least, most = field.metadata.get("range", (float("-inf"), float("inf")))
+        if not least <= values[key] <= most:
+            raise ValueError(f"setting {key} of router {name} must lie between {least:g} and {most:g}; got {text}")
+    return settings(**values)

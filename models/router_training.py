@@ -1,0 +1,269 @@
+"""Stage 3: trains a router on a frozen Duo-LLM, sets its cutoffs to the budget on held-out training text, and evaluates it.
+
+Only the router's weights learn. Everything follows from one seed; an interrupted run goes on to the same losses. Knows no router in
+particular: what a step does with its tokens is `models/router_method.py`, one file in `models/routers/` each.
+
+Axes: B batch, T token, L layer, D hidden, S step.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from tqdm import tqdm
+
+from models.batches import Windows, tokenised
+from models.checkpoint import Checkpoint, read_checkpoint, write_text_whole
+from models.data import Sequence, read_sequences
+from models.documents import resolve_source
+from models.families.duo_llama import MODEL_TYPE, DuoLlama, build_module
+from models.family import resolve_device
+from models.linear_router import LinearMaps, LinearRouter, write_linear
+from models.progress import LossPoint, history_csv, read_progress, restore_moments, restore_weights, save_progress
+from models.router import router_module, router_names
+from models.router_calibration import calibrate, evaluate_router
+from models.router_config import RouterConfig
+from models.router_data import calibration_sequences, documents_of, split_stream
+from models.router_labels import PatternLabels
+from models.router_method import Method, Task, parse_settings
+from models.router_mixture import mixed_logits
+from models.tokenizer import SEPARATOR, load_tokenizer
+from oracle.allocator import keep_freed_memory
+from oracle.choices import check_choice
+from oracle.patterns import Branch
+from oracle.spaces import parse_branches
+
+STEPS_PER_POINT = 10
+"""A loss is recorded, and a checkpoint may be made, every so many steps."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that a training run has before its first step."""
+
+    checkpoint: Checkpoint
+    module: DuoLlama
+    task: Task
+    windows: Windows
+    held: list[Sequence]
+
+
+def trainable_routers() -> tuple[str, ...]:
+    """The names of the routers that are trained, by listing the folder."""
+    return tuple(name for name in router_names() if hasattr(router_module(name), "read"))
+
+
+def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = None) -> None:
+    """Trains, or goes on training, into `config.out`: a router directory with `loss.csv` and `progress/`.
+
+    `labels` are the losses of patterns, for a router that learns from an oracle's. Raises ValueError for options out of range,
+    unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
+    """
+    config.check()
+    check_choice("trained router", config.router, trainable_routers())
+    implementation = router_module(config.router)
+    settings = parse_settings(config.router, implementation.Settings, config.settings)
+    learns_from_labels = hasattr(implementation, "fit")
+    if learns_from_labels != (labels is not None):
+        raise ValueError(
+            f"router {config.router} learns from an oracle's losses; name search runs on training text with --run"
+            if learns_from_labels
+            else f"router {config.router} learns from text alone; --run is for a router that learns from an oracle's losses"
+        )
+    keep_freed_memory()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    prepared = prepare(config)
+    out, skip = Path(config.out), config.skip
+    progress = read_progress(out / "progress", config)
+    early: dict[int, LinearMaps] = {}
+    record: dict[str, Tensor] = {}
+    started = time.monotonic()
+    if labels is not None:
+        maps, how, report = implementation.fit(prepared.task, settings, prepared.module, list(labels), skip, config.seed)
+        seconds = time.monotonic() - started
+        training: dict[str, Any] = {"seconds": round(seconds, 1), **report}
+    else:
+        method: Method = implementation.METHOD(prepared.task, settings).to(config.device)
+        history = list(progress.history) if progress is not None else []
+        if progress is not None:
+            restore_weights(out / "progress", progress, method)
+        _learn(config, prepared, method, history)
+        maps, how, early = method.maps(), method.calibration, method.snapshots()
+        record = {"usage": method.usage_SL, "cutoff": method.cutoff_SL, "batch_cutoff": method.batch_cutoff_SL}
+        training = {"steps": prepared.task.n_steps, "seconds": round(history[-1].seconds, 1), "loss": round(history[-1].loss, 5)}
+        write_text_whole(out / "loss.csv", history_csv(history))
+    _finish(config, prepared, settings, training, maps, early, config.calibrate or how, record)
+
+
+def prepare(config: RouterConfig) -> Prepared:
+    """Reads model and text. Raises ValueError for those that are unusable."""
+    device = resolve_device(config.device)
+    for source in (*config.text, *config.calibration_text, *config.holdouts):
+        resolve_source(source)
+    checkpoint = read_checkpoint(config.model)
+    if checkpoint.config.get("model_type") != MODEL_TYPE:
+        raise ValueError(f"routers are trained on models of type {MODEL_TYPE}; got {checkpoint.config.get('model_type')!r}")
+    module = build_module(checkpoint.config, checkpoint.tensors).to(device)
+    if checkpoint.tokenizer_json is None:
+        raise ValueError(f"a router is trained on text, so the model must have a tokenizer.json; {config.model} has none")
+    config.check_layers(module.config.num_hidden_layers)
+    tokenizer = load_tokenizer(checkpoint.tokenizer_json)
+    separator = tokenizer.token_to_id(SEPARATOR)
+    if separator is None:
+        raise ValueError(f"the tokenizer must have the separator {SEPARATOR}, which stands between documents; it has none")
+    work = Path(config.work) if config.work else Path(config.out) / "work"
+    splits = [split_stream(tokenised(source, tokenizer, work), separator) for source in config.text]
+    n_positions = module.config.max_position_embeddings
+    windows = Windows([stream for stream, _ in splits], n_positions, config.batch, config.seed)
+    held = [documents for _, documents in splits]
+    if config.calibration_text:
+        held = [documents_of(tokenised(source, tokenizer, work), separator) for source in config.calibration_text]
+    n_steps = max(1, round(config.tokens / (config.batch * n_positions)))
+    branches = parse_branches(config.branches)
+    task = Task(module.config.num_hidden_layers, module.config.hidden_size, branches, config.budget, n_steps)
+    sequences = calibration_sequences(held, n_positions, config.calibration_tokens, config.seed)
+    return Prepared(checkpoint, module, task, windows, sequences)
+
+
+def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: list[LossPoint]) -> None:
+    """All steps that are not yet done, with checkpoints; appends to `history`."""
+    task, module = prepared.task, prepared.module
+    learning = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=(0.9, 0.95))
+    step = history[-1].step if history else 0
+    folder = Path(config.out) / "progress"
+    if step and (progress := read_progress(folder, config)) is not None:
+        restore_moments(folder, progress, method, optimizer)
+    seconds_before = history[-1].seconds if history else 0.0
+    n_tokens = config.batch * module.config.max_position_embeddings
+    started = saved = time.monotonic()
+    losses: list[Tensor] = []
+    bar = tqdm(
+        total=task.n_steps * n_tokens,
+        initial=step * n_tokens,
+        unit="token",
+        unit_scale=True,
+        desc=f"router {config.router}",
+        disable=not sys.stderr.isatty(),
+    )
+    with bar:
+        while step < task.n_steps:
+            rate = learning_rate(step, task.n_steps, config)
+            losses.append(_step(step, rate, config, prepared, method, optimizer))
+            step += 1
+            method.take_snapshot(step)
+            bar.update(n_tokens)
+            if step % STEPS_PER_POINT and step < task.n_steps:
+                continue
+            loss = torch.stack(losses).mean().item()
+            losses.clear()
+            if not math.isfinite(loss):
+                raise ValueError(
+                    f"training diverged: the loss is {loss} at step {step}; lower learning-rate (now {config.learning_rate})"
+                )
+            now = time.monotonic()
+            history.append(LossPoint(step, step * n_tokens, loss, rate, seconds_before + now - started))
+            bar.set_postfix(loss=f"{loss:.3f}", big=f"{method.usage_SL[step - 1].sum().item():.2f}")
+            if now - saved >= 60 * config.checkpoint_minutes or step == task.n_steps:
+                save_progress(folder, step, method, optimizer, history, config)
+                saved = now
+
+
+def _step(
+    step: int, rate: float, config: RouterConfig, prepared: Prepared, method: Method, optimizer: torch.optim.Optimizer
+) -> Tensor:
+    """One step; returns its cross-entropy in nats per token, detached."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    token_id_BT = torch.from_numpy(prepared.windows.batch(step)).to(config.device)
+    logits_BTV = mixed_logits(
+        prepared.module,
+        token_id_BT[:, :-1],
+        lambda layer, x_BTD: method.mix(layer, x_BTD, step),
+        prepared.task.branches,
+        config.skip,
+        method.everywhere,
+    )
+    loss = F.cross_entropy(logits_BTV.flatten(0, 1), token_id_BT[:, 1:].flatten())
+    (loss + method.penalty()).backward()
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    method.finish(step)
+    return loss.detach()
+
+
+def learning_rate(step: int, n_steps: int, config: RouterConfig) -> float:
+    """Linear warm-up, then a cosine that ends at a tenth of the peak with the last step."""
+    n_warmup = max(1, round(config.warmup * n_steps))
+    if step < n_warmup:
+        return config.learning_rate * (step + 1) / n_warmup
+    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup))))
+
+
+def _finish(
+    config: RouterConfig,
+    prepared: Prepared,
+    settings: Any,
+    training: dict[str, Any],
+    maps: LinearMaps,
+    early: dict[int, LinearMaps],
+    how: str,
+    record: dict[str, Tensor],
+) -> None:
+    """Calibrates the router and its early checkpoints, evaluates it, prints what it reached, and writes the directory."""
+    task, module = prepared.task, prepared.module
+    fingerprint = prepared.checkpoint.fingerprint
+    raw = LinearRouter(config.router, maps, task.branches, fingerprint, config.skip, task.budget, config.out)
+    router, calibration = calibrate(raw, module, prepared.held, config.skip, how)
+    tensors = {"uncalibrated/cutoff": maps.cutoff_L.float().cpu()}
+    for step, then in early.items():
+        before = LinearRouter(config.router, then, task.branches, fingerprint, config.skip, task.budget, config.out)
+        checkpoint, _ = calibrate(before, module, prepared.held, config.skip, how, rounds=1)
+        tensors |= checkpoint.maps.to_tensors(f"step-{step}/")
+    tensors |= {f"training/{name}": values.detach().cpu().contiguous() for name, values in record.items()}
+    names = " and ".join(Path(text).name for text in config.calibration_text or config.text)
+    kept = "" if config.calibration_text else "documents that the router's training held out of "
+    if how != "none":
+        print(
+            f"calibrated ({how}) on {calibration['tokens']} tokens of {kept}{names}: "
+            f"{calibration['budget_before']:.3f} -> {calibration['budget_after']:.3f} B's per token, target {task.budget:g}"
+        )
+    evaluation = {}
+    tokenizer = load_tokenizer(prepared.checkpoint.tokenizer_json or "")
+    for source in config.holdouts:
+        sequences = read_sequences(source, tokenizer, module.config.vocab_size, module.config.max_position_embeddings)
+        reached = evaluate_router(router, module, sequences, config.skip, config.holdout_tokens)
+        evaluation[source] = replace(reached, loss=round(reached.loss, 5), budget=round(reached.budget, 4)).to_dict()
+        off = reached.budget / task.budget - 1
+        print(
+            f"{source}: {reached.loss:.4f} nats per token, {reached.budget:.3f} B's per token ({off:+.1%} of the target "
+            f"{task.budget:g}), over {reached.tokens} tokens"
+        )
+    facts = {
+        "settings": vars(settings),
+        "seed": config.seed,
+        "text": [Path(text).name for text in config.text],
+        "tokens": config.tokens,
+        "batch": config.batch,
+        "learning_rate": config.learning_rate,
+        "training": training,
+        "calibration": {"text": [Path(text).name for text in config.calibration_text or config.text], **calibration},
+        "evaluation": evaluation,
+    }
+    write_linear(Path(config.out), router, facts, tensors)
+
+
+def usage_of(mask_NL: np.ndarray) -> np.ndarray:
+    """Each layer's share of B."""
+    return (mask_NL == Branch.BIG).mean(axis=0)

@@ -1,0 +1,71 @@
+"""Expert choice: each layer's big FFN takes the top-k tokens of the batch, k = budget / L of them: balanced by construction.
+
+It looks at later tokens, so it is not causal. Its directory, read as it is, gives the causal router that thresholds at the average
+of the k-th largest logits, as the released code of arXiv 2603.11535 evaluates it; `DIRECTORY@batch` gives the router as it was
+trained, top-k of each batch.
+
+Axes: B batch, T token, D hidden, K branches, L layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.expert_cutoffs import CutoffMethod, top_k
+from models.linear_router import LinearRouter, margins, read_linear
+from models.router import Choose, TokenBatch
+from models.router_method import Task
+
+
+@dataclass(frozen=True)
+class Settings:
+    """beta: decay of the cutoffs' average, 0 for 1 - 10 / steps; gradient: at every token, or at the chosen alone."""
+
+    beta: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
+    gradient: str = field(default="chosen", metadata={"choices": ("all", "chosen")})
+
+
+class ExpertChoice(CutoffMethod):
+    Settings = Settings
+
+    def __init__(self, task: Task, settings: Any) -> None:
+        super().__init__(task, settings, settings.beta or default_beta(task.n_steps))
+
+    def choose(self, layer: int, logit_BT: Tensor, step: int) -> Tensor:
+        return top_k(logit_BT, self.n_chosen(logit_BT.numel()))
+
+
+def default_beta(n_steps: int) -> float:
+    """1 - beta about 10 / steps: the paper's 0.999 is for some 10,000."""
+    return max(0.5, 1 - 10 / n_steps)
+
+
+class BatchExpertChoice(LinearRouter):
+    """Expert choice as it was trained. Needs all tokens of the batch at once."""
+
+    causal = False
+
+    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+        assert self.budget is not None
+        rate = self.budget / n_layers
+        other, big = (int(branch) for branch in self.branches)
+
+        def choose(layer: int, x_BTD: Tensor) -> Tensor:
+            logit_BT = margins(self.logits(tokens, layer, x_BTD))
+            k = max(1, min(logit_BT.numel(), round(rate * logit_BT.numel())))
+            return torch.where(top_k(logit_BT, k), big, other)
+
+        return choose
+
+
+METHOD = ExpertChoice
+
+
+def read(spec: str, record: dict[str, Any], tensors: dict[str, Tensor], variant: str = "") -> LinearRouter:
+    if variant == "batch":
+        return read_linear(spec, record, tensors, kind=BatchExpertChoice)
+    return read_linear(spec, record, tensors, variant)

@@ -1,0 +1,35 @@
+"""stage 3: train a router on a frozen Duo-LLM
+
+Killed or interrupted, the same command goes on from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+from models.router_config import RouterConfig
+from search.cli.command import Command
+
+
+def _run(config: RouterConfig) -> int:
+    from models.router_training import train_router
+
+    labels = None
+    if config.run:
+        from search.router_labels import read_labels
+
+        labels = read_labels(config.run, config.model)
+    train_router(config, labels)
+    return 0
+
+
+COMMAND = Command(
+    options=RouterConfig,
+    run=_run,
+    positional=("model", "text"),
+    examples=(
+        "duo-oracle train-router duo-tiny prose.jsonl code.jsonl --router budget --budget 4 --out routers/budget-4",
+        "duo-oracle train-router duo-tiny prose.jsonl --router expert_threshold --budget 6 --set cutoff=pooled --out routers/et-6",
+        "duo-oracle train-router duo-tiny prose.jsonl --router budget --budget 6 --branches .B --out routers/skips-6",
+        "duo-oracle train-router duo-tiny prose.jsonl --router distilled --run runs/labels --budget 4 --out routers/distilled-4",
+    ),
+    resumes=True,
+)
