@@ -1,0 +1,173 @@
+"""The page of a reproduction: the same items as Markdown, as self-contained HTML with the figures inside, and as JSON.
+
+Knows the answers of figures, and not how they came to be.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.effects import Effect
+from results.figure import Answer, PaperFigure, Table, effects_table
+
+RULE = (
+    "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the paper's direction, and so does that "
+    "of the effect beyond its control. **not distinguishable from luck**: the effect's does, beyond the control it does not. "
+    "**not found**: otherwise. Where a finding makes several statements, or is said of prose and of code, the weakest decides. "
+    "Intervals resample documents; they do not cover another training of the model."
+)
+_STYLE = (
+    "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}"
+    "table{border-collapse:collapse;margin:.6em 0 1em;font-size:13px;display:block;overflow-x:auto}"
+    "th,td{border:1px solid #ccc;padding:.2em .6em;text-align:right}th:first-child,td:first-child{text-align:left}"
+    "th{background:#f3f3f3}svg{max-width:100%;height:auto}.v{padding:.5em .8em;border-left:5px solid #888;background:#f6f6f6}"
+    ".found{border-color:#2a7d2a}.luck{border-color:#c98a00}.not{border-color:#a33}"
+)
+_CLASS = {"found": "found", "not distinguishable from luck": "luck", "not found": "not"}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One figure and what it found."""
+
+    name: str
+    figure: PaperFigure
+    answer: Answer
+
+    @property
+    def verdict(self) -> str:
+        """The one line: the verdict and the effect that decides it."""
+        deciding = self.answer.deciding
+        return f"**{deciding.verdict}** · {deciding}"
+
+
+def write_pages(out: Path, items: Sequence[Item], left_out: dict[str, str], about: Sequence[str]) -> None:
+    """Writes README.md, index.html, verdicts.json and figures/NAME.svg into `out`. Equal answers give equal bytes."""
+    folder = out / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = {}
+    for item in items:
+        pictures[item.name] = folder / f"{item.name}.svg"
+        draw(item.answer, pictures[item.name])
+    _write(out / "README.md", _markdown(items, left_out, about))
+    _write(out / "index.html", _html(items, left_out, about, {name: file.read_text("utf-8") for name, file in pictures.items()}))
+    _write(out / "verdicts.json", json.dumps({item.name: _record(item) for item in items}, indent=1) + "\n")
+
+
+def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
+    """The answer's picture, as .svg, .png or .pdf by the file's name. Equal answers give equal bytes."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from results.picture import picture_ending
+
+    ending = picture_ending(file)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=answer.size, layout="constrained")
+        FigureCanvasAgg(figure)
+        answer.draw(figure)
+        figure.savefig(file, dpi=120, metadata={"Date": None} if ending == ".svg" else None)
+
+
+def _write(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def _record(item: Item) -> dict[str, Any]:
+    def effect(one: Effect) -> dict[str, Any]:
+        intervals = {name: [e.mean, e.low, e.high] for name, e in (("raw", one.raw), ("beyond", one.beyond))}
+        return {"what": one.what, "unit": one.unit, "verdict": str(one.verdict), **intervals, "documents": one.raw.n_documents}
+
+    deciding = item.answer.deciding
+    return {
+        "title": item.figure.title,
+        "finding": item.figure.finding,
+        "verdict": str(deciding.verdict),
+        "deciding": deciding.what,
+        "effects": [effect(one) for one in item.answer.effects],
+        "beside": [effect(one) for one in item.answer.beside],
+    }
+
+
+def _summary(items: Sequence[Item]) -> Table:
+    rows = [
+        (f"[{item.figure.title}](#{item.name})", item.figure.finding, str(item.answer.deciding.verdict), str(item.answer.deciding))
+        for item in items
+    ]
+    return Table("", ("item", "the paper's finding", "verdict", "what decides it"), tuple(rows))
+
+
+def _tables(item: Item) -> list[Table]:
+    return [effects_table((*item.answer.effects, *item.answer.beside)), *item.answer.tables]
+
+
+def _markdown(items: Sequence[Item], left_out: dict[str, str], about: Sequence[str]) -> str:
+    parts = ["# The figures of Duo-LLM (arXiv 2410.10846), made again", *about, RULE, _markdown_table(_summary(items))]
+    for item in items:
+        parts += [f'<a id="{item.name}"></a>\n\n## {item.figure.title}', f"The paper: {item.figure.finding}."]
+        parts += [f"> {item.verdict}", f"![{item.figure.title}](figures/{item.name}.svg)", f"Control: {item.figure.control}"]
+        parts += item.answer.notes
+        for table in _tables(item):
+            parts += [f"**{table.title}**", _markdown_table(table)]
+    parts += ["## Left out", "\n".join(f"- **{name}**: {why}." for name, why in left_out.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    ruler = "|---|" + "---:|" * (len(table.headings) - 1)
+    return "\n".join([line(table.headings), ruler, *(line(row) for row in table.rows)])
+
+
+def _html(items: Sequence[Item], left_out: dict[str, str], about: Sequence[str], pictures: dict[str, str]) -> str:
+    parts = ["<h1>The figures of Duo-LLM (arXiv 2410.10846), made again</h1>"]
+    parts += [f"<p>{_inline(line)}</p>" for line in (*about, RULE)]
+    parts.append(_html_table(_summary(items)))
+    for item in items:
+        parts += [f'<h2 id="{item.name}">{_inline(item.figure.title)}</h2>', f"<p>The paper: {_inline(item.figure.finding)}.</p>"]
+        parts.append(f'<p class="v {_CLASS[str(item.answer.deciding.verdict)]}">{_inline(item.verdict)}</p>')
+        parts += [_alone(pictures[item.name], item.name), f"<p>Control: {_inline(item.figure.control)}</p>"]
+        parts += [f"<p>{_inline(note)}</p>" for note in item.answer.notes]
+        for table in _tables(item):
+            parts += [f"<p><b>{_inline(table.title)}</b></p>", _html_table(table)]
+    listed = "".join(f"<li><b>{_inline(name)}</b>: {_inline(why)}.</li>" for name, why in left_out.items())
+    parts.append(f"<h2>Left out</h2><ul>{listed}</ul>")
+    head = f'<meta charset="utf-8"><title>Duo-LLM made again</title><style>{_STYLE}</style>'
+    return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
+
+
+def _html_table(table: Table) -> str:
+    head = "".join(f"<th>{_inline(cell)}</th>" for cell in table.headings)
+    body = "".join("<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return f"<table><tr>{head}</tr>{body}</table>"
+
+
+def _inline(text: str) -> str:
+    """The little Markdown of our own lines: **bold**, `code` and [text](#anchor)."""
+    import re
+
+    text = html.escape(text, quote=False)
+    text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
+    return re.sub(r"\[([^\]\[]+)\]\((#\w+)\)", r'<a href="\2">\1</a>', text)
+
+
+def _alone(svg: str, name: str) -> str:
+    """An SVG file as an element whose ids are its own, so that several stand on one page."""
+    import re
+
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', svg)
+    return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)

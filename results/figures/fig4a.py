@@ -1,0 +1,165 @@
+"""Figure 4 a: perplexity of the oracle, the best of 100 random patterns, routers and the best fixed pattern.
+
+Axes: N tokens, P patterns, K budgets.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from results.baselines import fixed_patterns_of_run
+from results.effects import Effect, effect, estimate, ratio
+from results.figure import Answer, PaperFigure, Table, number, thirds
+from results.figure_marks import FIXED, PLAIN, REAL
+from results.intervals import Estimate
+from results.material import Material
+from results.regret import best_of_n
+
+RANDOM_PATTERNS = 100
+
+
+@dataclass(frozen=True)
+class Line:
+    """One way to choose patterns: mean B's per token, and nats per token in the context big."""
+
+    what: str
+    n_big: float
+    loss: Estimate
+    colour: str
+
+
+def _answer(material: Material) -> Answer:
+    decide: list[Effect] = []
+    beside: list[Effect] = []
+    tables = []
+    for holdout in material.holdouts:
+        real, random = (material.positions(holdout, kind) for kind in ("big", "random"))
+        losses = material.losses(holdout)
+        for k in thirds(material.n_layers):
+            column = real.column(k)
+            mean_N = losses.within(k).mean(axis=1, dtype=np.float64)
+            luck_N = real.null_gain_NK[:, column] - random.null_gain_NK[:, random.column(k)]
+            terms = [ratio(real.document_N, each) for each in (mean_N - real.loss_NK[:, column], luck_N)]
+            what = f"{holdout}, k={k}: the oracle is below a random pattern of its budget"
+            decide.append(effect(what, "nats", [(1, terms[0])], [(1, terms[1])]))
+        for routes in material.routes(holdout):
+            routed_N = losses.of(routes.branches_NL)
+            if routes.trained and not np.isnan(routed_N).any():
+                beside.append(_router_effect(material, holdout, routes.router, routed_N, round(routes.n_big)))
+        rows = tuple(
+            (line.what, number(line.n_big, 2), f"{math.exp(line.loss.mean):.1f}", str(line.loss))
+            for line in _lines(material, holdout)
+        )
+        title = f"{holdout}: {len(real.big_N):,} tokens, every pattern read in the context big"
+        tables.append(Table(title, ("patterns", "B's per token", "perplexity", "nats per token [95%]"), rows))
+    return Answer(
+        effects=tuple(decide),
+        beside=tuple(beside),
+        tables=tuple(tables),
+        draw=partial(_draw, material),
+        size=(5.6 * len(material.holdouts), 5.2),
+        notes=(
+            f"Best of {RANDOM_PATTERNS} random patterns is an expectation, exact from all losses of the budget; it is "
+            f"read in two ways: "
+            "each token the best of its own, or one set for all tokens, of which the best is taken for all.",
+        ),
+    )
+
+
+def _router_effect(material: Material, holdout: str, router: str, routed_N: np.ndarray, k: int) -> Effect:
+    """A router against the mean pattern of the nearest budget. It sees no label, so nothing of it is luck of the label."""
+    real, losses = material.positions(holdout, "big"), material.losses(holdout)
+    gain_N = losses.within(k).mean(axis=1, dtype=np.float64) - routed_N
+    what = f"{holdout}, {router}: below the mean pattern of k={k} (without a label, so no control)"
+    return effect(what, "nats", [(1, ratio(real.document_N, gain_N))], [])
+
+
+def oracle_at_average(loss_NK: np.ndarray, n_big_K: np.ndarray, average: float) -> tuple[np.ndarray, float]:
+    """The losses of the oracle that spends `average` B's per token as it likes, and what it spends: the budget of each token
+    minimises loss + price x B's, at the lowest price under which the average is kept (a Lagrangian over the budgets' answers).
+    """
+    low, high = 0.0, 1.0
+
+    def chosen(price: float) -> np.ndarray:
+        return (loss_NK + price * n_big_K).argmin(axis=1)
+
+    while n_big_K[chosen(high)].mean() > average and high < 1e6:
+        high *= 2
+    if n_big_K[chosen(low)].mean() > average:
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if n_big_K[chosen(middle)].mean() > average else (low, middle)
+    else:
+        high = low
+    choice_N = chosen(high)
+    return np.take_along_axis(loss_NK, choice_N[:, None], axis=1)[:, 0], float(n_big_K[choice_N].mean())
+
+
+def _lines(material: Material, holdout: str) -> list[Line]:
+    real, losses = material.positions(holdout, "big"), material.losses(holdout)
+    budgets = thirds(material.n_layers)
+    fixed = fixed_patterns_of_run(material.run(holdout, "big"), tuple(str(k) for k in budgets))
+
+    def mean(value_N: np.ndarray) -> Estimate:
+        return estimate((1, ratio(real.document_N, value_N)))
+
+    lines = [Line("all-big", real.n_layers, mean(real.big_N), "black")]
+    n_big_K = np.array([int(budget) for budget in real.budgets])
+    for k in budgets:
+        within_NP = losses.within(k)
+        n = min(RANDOM_PATTERNS, within_NP.shape[1])
+        per_token_N = best_of_n(within_NP, np.full(len(within_NP), n))
+        averaged_N, spent = oracle_at_average(real.loss_NK, n_big_K, k)
+        one_set = _best_set(within_NP, n)
+        lines += [
+            Line(f"oracle, k={k}", k, mean(real.loss_NK[:, real.column(k)]), REAL),
+            Line(f"oracle, average {k}", spent, mean(averaged_N), REAL),
+            Line(f"best of {n} random, per token, k={k}", k, mean(per_token_N), PLAIN),
+            Line(f"best of {n} random, one for all, k={k}", k, one_set, PLAIN),
+            Line(f"best fixed of other documents, k={k}", k, fixed[str(k)].best or fixed[str(k)].best_in_sample, FIXED),
+            Line(f"mean pattern, k={k}", k, fixed[str(k)].mean, PLAIN),
+        ]
+    for routes in material.routes(holdout):
+        routed_N = losses.of(routes.branches_NL)
+        if not np.isnan(routed_N).any():
+            lines.append(Line(f"{routes.router}, in context big", routes.n_big, mean(routed_N), "tab:green"))
+        lines.append(Line(f"{routes.router}, as it routes itself", routes.n_big, mean(routes.loss_N), "tab:green"))
+    return lines
+
+
+def _best_set(within_NP: np.ndarray, n: int) -> Estimate:
+    """The expected least mean over all tokens of n patterns of the budget, one set for all. A number without an interval: the
+    set is drawn, the tokens are these."""
+    mean_P = within_NP.mean(axis=0, dtype=np.float64)
+    value = float(best_of_n(mean_P[None], np.array([n]))[0])
+    return Estimate(value, math.nan, math.nan, len(within_NP), 1)
+
+
+def _draw(material: Material, figure: Any) -> None:
+    axes = figure.subplots(1, len(material.holdouts), squeeze=False)[0]
+    _, half, _ = thirds(material.n_layers)
+    for panel, holdout in zip(axes, material.holdouts, strict=True):
+        lines = [line for line in _lines(material, holdout) if "k=" not in line.what or line.what.endswith(f"k={half}")]
+        lines = [line for line in lines if "average" not in line.what or line.what.endswith(f" {half}")]
+        for place, line in enumerate(reversed(lines)):
+            panel.barh(place, math.exp(line.loss.mean), color=line.colour, alpha=0.75, height=0.7)
+            if math.isfinite(line.loss.low):
+                panel.plot([math.exp(line.loss.low), math.exp(line.loss.high)], [place, place], color="black", linewidth=1)
+        panel.set_yticks(range(len(lines)), [line.what for line in reversed(lines)], fontsize=7)
+        panel.set(title=holdout, xlabel="perplexity")
+
+
+FIGURE = PaperFigure(
+    title="Figure 4 a: perplexity of oracle, random, router and fixed patterns",
+    finding="the oracle lies far below all others; the router lies near the best of 100 random patterns and the best fixed one",
+    control="the same choice among patterns on labels drawn from all-big at the same positions: the null gain of the "
+    "oracle minus that "
+    "of a random pattern of the budget; and the exact expectation of the best of 100.",
+    needs=("big", "random", "routes"),
+    answer=_answer,
+)

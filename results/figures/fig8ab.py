@@ -1,0 +1,73 @@
+"""Figure 8 a, b: Duo-LLMs trained at several shares of big FFNs, beside dense models of equal FLOPs."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from results.effects import effect, estimate
+from results.figure import Answer, PaperFigure, Table, number
+from results.figure_marks import FIXED, REAL, band, legend_below
+from results.material import Material, Trained
+
+
+def pairs(material: Material) -> list[tuple[Trained, Trained]]:
+    """(Duo-LLM, dense) at every share of big FFNs, by share."""
+    study = material.study().values()
+    dense = {one.p_big: one for one in study if one.dense}
+    duo = sorted((one for one in study if one.name == f"duo-{one.p_big:g}"), key=lambda one: one.p_big)
+    return [(one, dense[one.p_big]) for one in duo]
+
+
+def _answer(material: Material) -> Answer:
+    found = pairs(material)
+    seed_duo, seed_dense = found[-1]  # at P = 1 a Duo-LLM is the dense model of another seed
+    seed_gap = [(1.0, seed_duo.losses["own"]), (-1.0, seed_dense.losses["own"])]
+    effects, rows = [], []
+    for duo, dense in found:
+        gap = [(1.0, duo.losses["own"]), (-1.0, dense.losses["own"])]
+        if 0 < duo.p_big < 1:
+            what = f"P={duo.p_big:g}: the Duo-LLM loses more to its dense model than at P=1"
+            effects.append(effect(what, "nats", gap, seed_gap))
+        means = [estimate((1, each)) for each in (duo.losses["own"], dense.losses["own"], duo.losses["big"], duo.losses["small"])]
+        rows.append((number(duo.p_big, 2), *map(str, means[:2]), str(estimate(*gap)), *map(str, means[2:])))
+    headings = (
+        "P(big)",
+        "Duo-LLM, routed at P",
+        "dense, equal FLOPs",
+        "Duo-LLM minus dense",
+        "Duo-LLM all-big",
+        "Duo-LLM all-small",
+    )
+    return Answer(
+        effects=(effects[0],),
+        beside=tuple(effects[1:]),
+        tables=(Table("Nats per token [95%]", headings, tuple(rows)),),
+        draw=partial(_draw, material),
+        size=(6.0, 4.2),
+        notes=(
+            f"Trained here: {material.study_notes()}.",
+            "The least share of big FFNs between 0 and 1 decides; one training of each model.",
+        ),
+    )
+
+
+def _draw(material: Material, figure: Any) -> None:
+    axes = figure.subplots()
+    found = pairs(material)
+    at = [duo.p_big for duo, _ in found]
+    band(axes, at, [estimate((1, duo.losses["own"])) for duo, _ in found], "Duo-LLM, random routing at P", REAL)
+    band(axes, at, [estimate((1, dense.losses["own"])) for _, dense in found], "dense model of equal FLOPs", FIXED)
+    axes.set(xlabel="P(big) in training and evaluation", ylabel="nats per token, holdout:code")
+    legend_below(figure, axes)
+
+
+FIGURE = PaperFigure(
+    title="Figure 8 a, b: random routing against dense models of equal FLOPs",
+    finding="near the dense model at P(big) = 1, behind it at small P",
+    control="the gap at P = 1, where both are the same model of two seeds. Documents differ much and both models meet "
+    "the same ones: the gap is "
+    "paired, the bands are not.",
+    needs=("study",),
+    answer=_answer,
+)

@@ -1,0 +1,59 @@
+"""Figure 8 c: joint training of big and small FFNs against big first, then small."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from results.effects import effect, estimate
+from results.figure import Answer, PaperFigure, Table
+from results.figure_marks import CONTROL, FIXED, REAL
+from results.material import Material
+
+WAYS = {"own": "random routing, P = 0.5", "small": "all-small", "big": "all-big"}
+_NAMES = {"duo-0.5": "joint", "duo-0.5-again": "joint, another seed", "big-then-small": "big, then small"}
+
+
+def _answer(material: Material) -> Answer:
+    study = material.study()
+    joint, again, later = (study[name].losses for name in _NAMES)
+    effects = []
+    for way, words in WAYS.items():
+        gap, seed = [(1.0, later[way]), (-1.0, joint[way])], [(1.0, again[way]), (-1.0, joint[way])]
+        effects.append(effect(f"{words}: joint training is below big-then-small", "nats", gap, seed))
+    rows = tuple((said, *(str(estimate((1, study[name].losses[way]))) for way in WAYS)) for name, said in _NAMES.items())
+    return Answer(
+        effects=(effects[0],),
+        beside=tuple(effects[1:]),
+        tables=(Table("Nats per token [95%], equal numbers of training tokens", ("training", *WAYS.values()), rows),),
+        draw=partial(_draw, material),
+        size=(6.0, 3.6),
+        notes=(
+            f"Trained here: {material.study_notes()}.",
+            "Random routing decides. Big-then-small gives two thirds of the tokens to all-big and then freezes all but "
+            "the small FFNs.",
+        ),
+    )
+
+
+def _draw(material: Material, figure: Any) -> None:
+    axes = figure.subplots()
+    study = material.study()
+    for place, ((name, said), colour) in enumerate(zip(_NAMES.items(), (REAL, CONTROL, FIXED), strict=True)):
+        means = [estimate((1, study[name].losses[way])) for way in WAYS]
+        at = [column + 0.25 * (place - 1) for column in range(len(WAYS))]
+        errors = [[e.mean - e.low for e in means], [e.high - e.mean for e in means]]
+        axes.bar(at, [e.mean for e in means], 0.24, yerr=errors, color=colour, alpha=0.75, label=said, error_kw={"linewidth": 0.8})
+    axes.set_xticks(range(len(WAYS)), list(WAYS.values()))
+    lowest = min(estimate((1, study[name].losses[way])).low for name in _NAMES for way in WAYS)
+    axes.set(ylabel="nats per token, holdout:code", ylim=(max(0.0, lowest - 0.3), None))
+    axes.legend(fontsize=8, frameon=False)
+
+
+FIGURE = PaperFigure(
+    title="Figure 8 c: joint training against big first, then small",
+    finding="joint training is better",
+    control="joint training with another seed: what a seed alone changes.",
+    needs=("study",),
+    answer=_answer,
+)

@@ -1,0 +1,31 @@
+"""make the figures of the Duo-LLM paper again, each with its control and one verdict
+
+Killed or interrupted, the same command goes on from there.
+"""
+
+from __future__ import annotations
+
+from search.cli.command import Command
+from search.reproduce_config import ReproduceConfig
+
+
+def _run(config: ReproduceConfig) -> int:
+    from search.reproduce import reproduce
+
+    for name, answer in reproduce(config).items():
+        print(f"{name:<6} {answer.deciding.verdict}: {answer.deciding}")
+    print(f"page: {config.out}/index.html and {config.out}/README.md")
+    return 0
+
+
+COMMAND = Command(
+    options=ReproduceConfig,
+    run=_run,
+    examples=(
+        "duo-oracle reproduce --out runs/paper",
+        "duo-oracle reproduce --only fig4b --max-documents 6 --out runs/curve",
+        "duo-oracle reproduce MODEL --data my.jsonl --router ROUTER --out runs/mine",
+    ),
+    positional=("model",),
+    resumes=True,
+)

@@ -1,0 +1,217 @@
+"""Makes the figures of the Duo-LLM paper again: plans the searches and trainings that they need, runs them, asks the figures.
+
+Every search goes through the normal driver and every training through the normal trainer, into subfolders of one directory, so
+that the same command goes on where it was interrupted. Knows no figure by name.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.checkpoint import Checkpoint, read_checkpoint, write_text_whole
+from models.data import Sequence as Window
+from models.data import read_sequences
+from models.documents import resolve_source
+from models.family import load_model
+from models.router import shipped_routers
+from models.tokenizer import load_tokenizer
+from results.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
+from results.figure_page import Item, write_pages
+from results.material import Material, random_budgets
+from search.config import SearchConfig
+from search.driver import run_search
+from search.problem import Keep
+from search.reproduce_config import ReproduceConfig
+from search.routed_losses import write_routes
+from search.sampled_text import sample_like, write_tokens
+from search.training_study import FULL, QUICK, run_study
+
+MOST_LAYERS = 16  # all patterns of s and B are enumerated, and their losses kept
+_SETTINGS = "reproduction.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of the work: what it is called on the bar, and how it is done. Doing a finished one again costs nothing."""
+
+    name: str
+    work: Callable[[], None]
+
+
+class Reproduction:
+    """One directory of a reproduction: what its steps are, and its answers."""
+
+    def __init__(self, config: ReproduceConfig) -> None:
+        self._config = config
+        self._out = Path(config.out)
+        self._checkpoint: Checkpoint = read_checkpoint(config.model)
+        model = load_model(self._checkpoint, "float32", "cpu")
+        self._n_layers = model.n_layers
+        if not 3 <= self._n_layers <= MOST_LAYERS:
+            raise ValueError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
+        self._seq_len = config.seq_len or min(24 if config.quick else 192, model.n_positions)
+        self._most = config.max_documents or (3 if config.quick else None)
+        self._sources = {resolve_source(source).stem: source for source in config.data}
+        if len(self._sources) < len(config.data):
+            raise ValueError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+        self._routers = config.router or tuple(name for name in shipped_routers() if name.startswith(f"{config.model}/"))
+        self._figures: dict[str, PaperFigure] = {name: load_figure(name) for name in config.only or figure_names()}
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """What is not made, by name, and why."""
+        missing = {
+            f"{name}: {figure.title}": "no trained router ships with this model; give one with --router"
+            for name, figure in self._figures.items()
+            if "routes" in figure.needs and not self._routers
+        }
+        return missing | LEFT_OUT
+
+    @property
+    def made(self) -> dict[str, PaperFigure]:
+        return {name: figure for name, figure in self._figures.items() if self._routers or "routes" not in figure.needs}
+
+    def steps(self) -> list[Step]:
+        """The work that the figures need, in order: what others need first, first."""
+        needs = {kind for figure in self.made.values() for kind in figure.needs}
+        found = []
+        for holdout, source in self._sources.items():
+            text = self._out / "data" / f"{holdout}-sampled.jsonl"
+            if needs & {"sampled", "sampled-skip"}:
+                found.append(Step(f"{holdout}: text of all-big", partial(self._sample, source, text)))
+            searches = {
+                "big": (source, {"budget": self._every, "null_draws": 4, "keep": Keep.LOSSES}),
+                "random": (
+                    source,
+                    {"budget": self._some, "null_draws": 4, "strategy": "random_search", "settings": {"n": "1"}},
+                ),
+                "sampled": (str(text), {"budget": self._every, "null_draws": 0}),
+                "skip": (source, {"budget": self._half, "null_draws": 0, "branches": ".B"}),
+                "sampled-skip": (str(text), {"budget": self._half, "null_draws": 0, "branches": ".B"}),
+            }
+            for kind, (data, options) in searches.items():
+                if kind in needs:
+                    found.append(Step(f"{holdout}: {kind}", partial(self._search, f"{holdout}-{kind}", data, options)))
+            if "routes" in needs:
+                found.append(Step(f"{holdout}: routers", partial(self._route, holdout, source)))
+        if "study" in needs:
+            found.append(Step("training study", self._study))
+        return found
+
+    @property
+    def _every(self) -> str:
+        return f"0-{self._n_layers}"
+
+    @property
+    def _some(self) -> str:
+        """Budgets at which a random pattern is compared; with no B or no other branch there is no choice to compare with."""
+        return ",".join(map(str, random_budgets(self._n_layers)))
+
+    @property
+    def _half(self) -> str:
+        return str(self._n_layers - self._n_layers // 2)
+
+    def answers(self) -> dict[str, Answer]:
+        """What each figure found, once the steps are done."""
+        material = Material(self._out, tuple(self._sources))
+        return {name: figure.answer(material) for name, figure in self.made.items()}
+
+    def _windows(self, source: str) -> list[Window]:
+        tokenizer = None if self._checkpoint.tokenizer_json is None else load_tokenizer(self._checkpoint.tokenizer_json)
+        model = load_model(self._checkpoint, "float32", "cpu")
+        return list(read_sequences(source, tokenizer, model.n_vocabulary, model.n_positions, self._seq_len, self._most, 1))
+
+    def _sample(self, source: str, text: Path) -> None:
+        if not text.exists():
+            write_tokens(
+                text, sample_like(load_model(self._checkpoint, "float32", "cpu"), self._windows(source), self._config.seed)
+            )
+
+    def _search(self, name: str, data: str, options: dict) -> None:
+        outcome = run_search(
+            SearchConfig(
+                model=self._config.model,
+                data=data,
+                out=str(self._out / "runs" / name),
+                context="big",
+                seq_len=self._seq_len,
+                per_document=1,
+                max_sequences=self._most,
+                seed=self._config.seed,
+                workers=self._config.workers,
+                local=self._config.local,
+                **options,
+            )
+        )
+        if outcome.failures:
+            raise ValueError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
+
+    def _route(self, holdout: str, source: str) -> None:
+        write_routes(self._out / "routes" / holdout, self._checkpoint, self._windows(source), self._routers, self._config.seed)
+
+    def _study(self) -> None:
+        n_workers = 1 if self._config.local else self._config.workers
+        run_study(self._out / "study", QUICK if self._config.quick else FULL, self._config.seed, n_workers)
+
+
+def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
+    """Does the work, or what is left of it, and writes README.md, index.html, verdicts.json and figures/ into `config.out`.
+
+    Raises ValueError as a search or a training does, and for a directory that holds a reproduction of other sizes.
+    """
+    started = time.monotonic()
+    reproduction = Reproduction(config)
+    _check_same(config)
+    steps = reproduction.steps()
+    with tqdm(total=len(steps) + 1, desc="reproduce", unit="step", disable=not sys.stderr.isatty()) as bar:
+        for step in steps:
+            bar.set_postfix_str(step.name)
+            step.work()
+            bar.update()
+        bar.set_postfix_str("figures")
+        answers = reproduction.answers()
+        figures = reproduction.made
+        items = [Item(name, figures[name], answer) for name, answer in answers.items()]
+        minutes = _add_minutes(Path(config.out), (time.monotonic() - started) / 60)
+        write_pages(Path(config.out), items, reproduction.left_out, _about(config, minutes))
+        bar.update()
+    return answers
+
+
+def _about(config: ReproduceConfig, minutes: float) -> Sequence[str]:
+    data = ", ".join(f"`{source}`" for source in config.data)
+    lines = [f"Model `{config.model}`, data {data}, seed {config.seed}; {minutes:.0f} minutes of work in all."]
+    if config.quick:
+        lines.append("**Made with --quick: sizes at which no verdict means anything.**")
+    return lines
+
+
+def _check_same(config: ReproduceConfig) -> None:
+    """What decides the material must be the directory's: its figures would else mix two reproductions."""
+    fixed = ("model", "data", "router", "quick", "seq_len", "max_documents", "seed")
+    wanted = json.loads(json.dumps({name: getattr(config, name) for name in fixed}))
+    path = Path(config.out) / _SETTINGS
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        differing = [f"{name} {found.get(name)!r}, not {wanted[name]!r}" for name in fixed if found.get(name) != wanted[name]]
+        if differing:
+            raise ValueError(f"{config.out} holds a reproduction with {'; '.join(differing)}; choose another --out")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_whole(path, json.dumps({"settings": wanted, "minutes": 0.0}, indent=1) + "\n")
+
+
+def _add_minutes(out: Path, minutes: float) -> float:
+    """The minutes of all sessions, this one added."""
+    content = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+    content["minutes"] += minutes
+    write_text_whole(out / _SETTINGS, json.dumps(content, indent=1) + "\n")
+    return float(content["minutes"])

@@ -1,0 +1,46 @@
+"""The options of `duo-oracle reproduce`, each declared once. Imports nothing heavy, so that the command line starts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """What `duo-oracle reproduce` is asked.
+
+    Args:
+        model: model directory, or the name of a shipped model
+        out: directory for the page, the figures and the runs behind them; the same command goes on with it
+        data: holdouts or files; repeatable
+        router: a trained router for the figures of routers; repeatable; default all that ship with the model
+        only: make this figure alone (fig4b); repeatable
+        quick: tiny sizes, to see that all works; its verdicts mean nothing
+        seq_len: tokens of each document that are searched
+        max_documents: the most documents of each holdout; default all
+        seed: of everything that is drawn
+        workers: worker processes; default one per core
+        local: work in this process, without Ray
+    """
+
+    model: str = "duo-tiny"
+    out: str = "runs/paper"
+    data: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    router: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    quick: bool = False
+    seq_len: int | None = None
+    max_documents: int | None = None
+    seed: int = 0
+    workers: int | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("seq_len", 8), ("max_documents", 2), ("workers", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+        if self.local and self.workers not in (None, 1):
+            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+        if not self.data:
+            raise ValueError("--data is a holdout or a file; got none")
