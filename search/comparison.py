@@ -27,11 +27,10 @@ from oracle.spaces import SearchSpace
 from oracle.walk import CommittedContext
 from results.regret import Outcomes, best_of_n
 from results.run import Run
-from search.config import SearchConfig
 from search.loop import run_strategy
 from search.pooled import PooledScorer
-from search.problem import Keep, Problem
-from search.replay import Group, kept_losses, read_groups
+from search.problem import Problem
+from search.replay import Group, kept_losses, problem_of, read_groups
 from search.rounds import rank_in_group
 from search.strategy import Trials, build_strategy, load_strategy, parse_settings
 from search.unit import scorer_of, solve_sequences
@@ -104,7 +103,7 @@ def compare(
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
         raise ValueError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
     routed = load_model(checkpoint, run.identity["dtype"])
-    problem = _problem(run, seed)
+    problem = problem_of(run, seed)
     for candidate in candidates:
         for budget in parsed:
             space = SearchSpace(run.n_layers, problem.branches, budget)
@@ -260,11 +259,3 @@ def _table(run: Run, model: RoutedModel, problem: Problem, group: Group, text: s
         token_R, loss_R = (np.concatenate([getattr(trials, name) for trials in rounds]) for name in ("token_R", "loss_R"))
         found_NP[token_S[token_R], rank_in_group(token_R)] = loss_R
     return found_NP
-
-
-def _problem(run: Run, seed: int) -> Problem:
-    identity = run.identity
-    config = SearchConfig(
-        model="", data="", out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
-    )
-    return replace(config.problem(run.n_layers), seed=seed, keep=Keep.NONE)

@@ -6,7 +6,7 @@ Axes: N tokens, P patterns, L layers.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.dataset as ds
@@ -16,6 +16,8 @@ from oracle.budgets import Budget
 from oracle.contexts import ContextKind, parse_context
 from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from results.run import Run
+from search.config import SearchConfig
+from search.problem import Keep, Problem
 from search.routed import RoutedSequence
 
 
@@ -78,3 +80,12 @@ def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -
             branches_NL = to_array(RoutingPattern.parse(pattern) for pattern in rows["pattern"])
             chosen[text] = (rows["loss"].to_numpy(np.float64), branches_NL, rows["certified"].to_numpy())
         yield Group(sequences, chosen)
+
+
+def problem_of(run: Run, seed: int) -> Problem:
+    """The run's question without its strategy: model, branches, context and skip as it was searched, nothing kept or drawn."""
+    identity = run.identity
+    config = SearchConfig(
+        model="", data="", out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
+    )
+    return replace(config.problem(run.n_layers), seed=seed, keep=Keep.NONE)

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.checkpoint import Checkpoint
-from models.data import Sequence
+from models.data import Sequence, data_fingerprint
 from models.families import duo_llama
 from models.families.duo_llama import DuoLlama, build_module
 from models.router import Router, router_fingerprint
 from models.routing import route_with_logits
 from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+from results.routes import write_routes
 
 
 @dataclass(frozen=True)
@@ -48,3 +50,41 @@ def module_of(checkpoint: Checkpoint) -> DuoLlama:
 def context_name(router: str) -> str:
     """How a run names the context of this router: by what decides its choices, not by where it lies."""
     return f"router:{router_fingerprint(router)[:16]}"
+
+
+def write_route_file(
+    file: str, router: Router, module: DuoLlama, fingerprint: str, sequences: list[Sequence], skip: SkipReading, logits: bool
+) -> str:
+    """Writes the router's choices over the sequences as a route file; returns one line that says what is in it.
+
+    Raises ValueError for a router of another model or reading of skip, and for logits of a router that computes none.
+    """
+    facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip)
+    n_big = 0
+
+    def parts() -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+        nonlocal n_big
+        for found in route_with_logits(router, module, sequences, skip, fingerprint, logits):
+            if logits and found.logits_TLK is None:
+                raise ValueError(f"router {router.spec} computes no logits; leave out --logits")
+            scored = slice(0, found.sequence.n_positions)
+            n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
+            yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]
+
+    n_rows = write_routes(file, facts, parts(), module.config.num_hidden_layers)
+    return f"{n_rows:,} positions of {len(sequences)} sequences, {n_big / n_rows:.3f} big layers per token: {file}"
+
+
+def route_facts(router: Router, fingerprint: str, data: str, skip: SkipReading) -> dict[str, str]:
+    """What a route file says of itself; `fingerprint` is the model's and `data` the sequences'."""
+    facts = {
+        "model_fingerprint": fingerprint,
+        "data_fingerprint": data,
+        "router": router.spec,
+        "router_fingerprint": router_fingerprint(router.spec),
+        "causal": str(router.causal).lower(),
+        "branches": "".join(branch.letter for branch in router.branches),
+        "skip": str(skip),
+        "budget": "" if router.budget is None else f"{router.budget:g}",
+    }
+    return {key: value for key, value in facts.items() if value}

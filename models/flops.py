@@ -1,0 +1,56 @@
+"""Floating-point operations of one token's forward pass, by what it does at each layer.
+
+Counted from the matrix products alone, a multiply-add as two (norms, activations and the router's own few products are below one
+percent of them); a token attends to itself and all tokens before it. Knows configs, not weights.
+
+Axes: N tokens, L layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from models.families.duo_llama import MODEL_TYPE, DuoLlamaConfig
+from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+
+
+@dataclass(frozen=True)
+class Flops:
+    """What one token takes: the vocabulary head once, and at each layer what its branch says."""
+
+    head: float
+    skip: float
+    small: float
+    big: float
+
+    def per_token(self, branches_NL: np.ndarray) -> float:
+        """The mean over tokens that take these patterns."""
+        return self.head + float(sum((branches_NL == b).sum() * self.of(b) for b in Branch)) / max(len(branches_NL), 1)
+
+    def of(self, branch: Branch) -> float:
+        return (self.skip, self.small, self.big)[branch]
+
+
+def flops_of(config: Mapping[str, Any], mean_context: float, skip: SkipReading) -> Flops | None:
+    """The operations of a model by its config.json; None for a family whose products are not known here.
+
+    `mean_context`: to how many tokens, itself included, a token attends on average.
+    """
+    if config.get("model_type") != MODEL_TYPE:
+        return None
+    duo = DuoLlamaConfig.from_dict(config)
+    width, kv_width = duo.num_attention_heads * duo.head_dim, duo.num_key_value_heads * duo.head_dim
+    keys_values = 2 * 2 * duo.hidden_size * kv_width
+    attention = keys_values + 2 * 2 * duo.hidden_size * width + 2 * 2 * width * mean_context
+    small, big = (3 * 2 * duo.hidden_size * inner for inner in (duo.small_intermediate_size, duo.intermediate_size))
+    return Flops(
+        head=2 * duo.hidden_size * duo.vocab_size,
+        skip=keys_values if skip is SkipReading.LAYER else attention,
+        small=attention + small,
+        big=attention + big,
+    )

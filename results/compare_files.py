@@ -1,0 +1,138 @@
+"""What `compare --out` writes: every figure, every token, every layer, as Parquet for more questions, and pictures of the use.
+
+Knows planes and routed tokens, not how they came to be.
+
+Axes: N tokens, L layer, W widths or bands.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.patterns import Branch, to_strings
+from results.compare import Line, Plane, Routed
+from results.compare_table import as_table
+
+BANDS = 8
+
+
+def write_files(directory: str | os.PathLike[str], plane: Plane, routers: Sequence[Routed], lines: Sequence[Line]) -> None:
+    """Writes lines.parquet, tokens.parquet, layers.parquet and usage.svg into `directory`, which is made where there is none."""
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    _write(path / "lines.parquet", as_table(lines, plane.context))
+    if routers:
+        _write(path / "tokens.parquet", pa.concat_tables([tokens_table(plane, routed) for routed in routers]))
+        _write(path / "layers.parquet", layers_table(plane, routers))
+        plot_usage(plane, routers, path / "usage.svg")
+
+
+def tokens_table(plane: Plane, routed: Routed) -> pa.Table:
+    """One row per token: the router's pattern and its loss, beside what the plane knows of the token at the router's budget."""
+    budget = float(routed.n_big_N.mean())
+    average_N = plane.average.at(budget)[0] if plane.average is not None else np.full(len(routed.loss_N), np.nan)
+    columns = {
+        "loss": routed.loss_N,
+        "real_loss": routed.real_N,
+        "rank": routed.rank_N,
+        "matched_random": routed.matched_N,
+        "best_fixed": plane.between(plane.fixed_KN, budget),
+        "random": plane.between(plane.random_KN, budget),
+        "oracle": plane.between(plane.oracle_KN, budget),
+        "oracle_average": average_N,
+        "loss_small": plane.loss_small_N,
+        "loss_big": plane.loss_big_N,
+    }
+    return pa.table(
+        {
+            "router": pa.array([routed.name] * len(routed.loss_N), pa.string()),
+            "sequence": pa.array(plane.sequence_N, pa.int32()),
+            "position": pa.array(plane.position_N, pa.int32()),
+            "document": pa.array(plane.document_N.tolist(), pa.string()),
+            "pattern": pa.array(to_strings(routed.branches_NL), pa.string()),
+            "n_big": pa.array(routed.n_big_N, pa.int16()),
+            **{name: pa.array(values_N, pa.float32(), mask=np.isnan(values_N)) for name, values_N in columns.items()},
+        }
+    )
+
+
+def layers_table(plane: Plane, routers: Sequence[Routed]) -> pa.Table:
+    """One row per router and layer: the share of tokens that take B, beside the target and the oracle's share at that budget."""
+    rows = []
+    for routed in routers:
+        share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
+        target = routed.target if routed.target is not None else float(routed.n_big_N.mean())
+        nearest = min(plane.oracles, key=lambda k: (abs(k - target), k)) if plane.oracles else None
+        oracle_L = (plane.oracles[nearest].branches_NL == Branch.BIG).mean(axis=0) if nearest is not None else None
+        for layer, share in enumerate(share_L):
+            rows.append(
+                {
+                    "router": routed.name,
+                    "layer": layer,
+                    "big": float(share),
+                    "even": target / plane.n_layers,
+                    "oracle_budget": nearest,
+                    "oracle_big": None if oracle_L is None else float(oracle_L[layer]),
+                }
+            )
+    return pa.Table.from_pylist(rows)
+
+
+def bands_of(values_N: np.ndarray, n_bands: int = BANDS) -> np.ndarray:
+    """Which of `n_bands` equally full bands each value is in; equal values may share one, so that a band can be empty."""
+    edges = np.quantile(values_N, np.linspace(0, 1, n_bands + 1)[1:-1])
+    return np.searchsorted(edges, values_N, side="right")
+
+
+def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[str]) -> None:
+    """Three panels: share of B per layer, against the position in the sequence, and against all-small's loss, a line per router;
+    dotted what an even use of its target would be."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    position_band_N = (BANDS * plane.position_N / (plane.position_N.max() + 1)).astype(int)
+    loss_band_N = bands_of(plane.loss_small_N)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
+        figure = Figure(figsize=(12.0, 3.9), layout="constrained")
+        FigureCanvasAgg(figure)
+        per_layer, by_position, by_loss = figure.subplots(1, 3, sharey=True)
+        for number, routed in enumerate(routers):
+            colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_layers
+            share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
+            per_layer.plot(share_L, marker=".", color=colour, label=routed.name, linewidth=1)
+            if routed.target is not None:
+                per_layer.axhline(routed.target / plane.n_layers, color=colour, linestyle=":", linewidth=0.7)
+            _line_of_bands(by_position, plane.position_N, position_band_N, share_N, colour)
+            _line_of_bands(by_loss, plane.loss_small_N, loss_band_N, share_N, colour)
+        per_layer.set(xlabel="layer", ylabel="share of tokens that take B", ylim=(-0.03, 1.03))
+        by_position.set(xlabel="position in the sequence")
+        by_loss.set(xlabel="all-small's loss, nats")
+        for axes in (per_layer, by_position, by_loss):
+            axes.grid(alpha=0.3, linewidth=0.5)
+        figure.legend(*per_layer.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
+        figure.savefig(file, metadata={"Date": None})
+
+
+def _line_of_bands(axes: Any, at_N: np.ndarray, band_N: np.ndarray, share_N: np.ndarray, colour: str) -> None:
+    bands = np.unique(band_N)
+    axes.plot(
+        [at_N[band_N == band].mean() for band in bands],
+        [share_N[band_N == band].mean() for band in bands],
+        marker=".",
+        color=colour,
+        linewidth=1,
+    )
+
+
+def _write(path: Path, table: pa.Table) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    pq.write_table(table, aside, compression="zstd")
+    os.replace(aside, path)

@@ -1,0 +1,181 @@
+"""The comparison of routers as an Arrow table with every figure, and as text for people. Knows lines, not how they came to be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from results.compare import Line
+from results.formats import aligned
+from results.intervals import Estimate
+
+_ESTIMATES = (
+    "minus_fixed",
+    "minus_random",
+    "minus_matched",
+    "regret_exact",
+    "regret_average",
+    "regret_any",
+    "gap_closed_exact",
+    "gap_closed_average",
+    "gap_closed_any",
+    "excess",
+    "gap_closed_excess",
+    "headroom",
+    "gap_closed_headroom",
+    "rank",
+    "random_rank",
+    "real_loss",
+)
+_NUMBERS = (
+    "budget_spread",
+    "target",
+    "budget_error",
+    "flops",
+    "same_pattern",
+    "agreement",
+    "agreement_majority",
+    "agreement_random",
+    "hamming",
+    "jaccard",
+    "jaccard_random",
+    "entropy",
+    "commonest_share",
+    "all_big_share",
+)
+SCHEMA = pa.schema(
+    [
+        ("name", pa.string()),
+        ("kind", pa.string()),
+        ("context", pa.string()),
+        ("budget", pa.float64()),
+        *((f"{name}{end}", pa.float64()) for name in ("loss", "perplexity") for end in ("", "_low", "_high")),
+        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in ("", "_low", "_high")),
+        *((name, pa.float64()) for name in _NUMBERS),
+        ("agreement_by_layer", pa.list_(pa.float64())),  # each layer's agreement minus its majority rate
+        ("compared_with", pa.string()),  # the oracle that agreement is with
+        ("patterns", pa.int64()),
+        ("commonest", pa.string()),
+        ("pattern", pa.string()),  # of a best fixed pattern: the one that is best in-sample
+        ("causal", pa.bool_()),
+        ("tokens", pa.int64()),
+        ("documents", pa.int64()),
+    ]
+)
+
+
+def as_table(lines: Sequence[Line], context: str) -> pa.Table:
+    """One row per line, every figure a column, intervals as _low and _high, null where a figure is unknown."""
+    rows = []
+    for line in lines:
+        row = {"name": line.name, "kind": line.kind, "context": context, "budget": line.budget}
+        row |= _three("loss", line.loss)
+        row |= {name: math.exp(value) if value is not None else None for name, value in _three("perplexity", line.loss).items()}
+        for name in _ESTIMATES:
+            row |= _three(name, line[name])
+        row |= {name: line[name] for name in (*_NUMBERS, "agreement_by_layer", "compared_with", "patterns", "commonest", "pattern")}
+        rows.append(row | {"causal": line["causal"], "tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def as_text(lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
+    """Two tables: what the routers cost, with the lines at their budgets that they are read against, and how they route."""
+    routers = [line for line in lines if line.kind == "router"]
+    parts = ["\n".join(_costs(lines, routers))]
+    if routers:
+        parts += ["\n".join(_ways(routers)), "\n".join(_READING)]
+    if notes:
+        parts.append("\n".join(notes))
+    return "\n\n".join(parts) + "\n"
+
+
+_READING = (
+    "minus ...: paired differences in nats, below zero where the router is better; random: as many big layers on average, drawn;",
+    "matched: as many as the router gave the token, in random layers. gap closed: (fixed - router) / (fixed - oracle). headroom:",
+    "fixed - oracle minus the same on labels drawn from all-big. rank: percentile in the token's table of all patterns (0 best).",
+    "agreement: share of (token, layer) with the oracle's branch, in brackets always guessing the layer's majority; random layers.",
+)
+
+
+def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
+    near = {k for line in routers for k in (math.floor(line.budget + 1e-9), math.ceil(line.budget - 1e-9))}
+    wanted = [
+        line
+        for line in lines
+        if line.kind not in ("fixed", "random", "oracle")
+        or not routers
+        or line.name.endswith("any")
+        or round(line.budget, 9) in near
+    ]
+    wanted.sort(key=lambda line: (line.kind == "router", line.budget if line.kind != "router" else 0))
+    rows = [["", "B's", "MFLOP", "nats [95%]", "perplexity", "minus fixed", "minus random", "minus matched"]]
+    rows[0] += ["regret exact", "regret average", "gap closed exact", "average", "headroom"]
+    for line in wanted:
+        rows.append(
+            [
+                line.name,
+                f"{line.budget:.2f}",
+                "-" if line["flops"] is None else f"{line['flops'] / 1e6:.3g}",
+                str(line.loss),
+                f"{math.exp(min(line.loss.mean, 700)):.2f}",
+                *(_cell(line[name]) for name in ("minus_fixed", "minus_random", "minus_matched")),
+                *(_mean(line[name]) for name in ("regret_exact", "regret_average")),
+                *(_percent(line[name]) for name in ("gap_closed_exact", "gap_closed_average")),
+                _cell(line["headroom"]) if line.kind == "router" else "-",
+            ]
+        )
+    empty = [column for column in range(2, len(rows[0])) if all(row[column] == "-" for row in rows[1:])]
+    kept = [column for column in range(len(rows[0])) if column not in empty]
+    return aligned([[row[column] for column in kept] for row in rows], [column > 0 for column in kept])
+
+
+def _ways(routers: Sequence[Line]) -> list[str]:
+    rows = [["", "target", "B's", "spread", "causal", "own pass", "rank", "random", "agreement", "random", "Jaccard", "random"]]
+    rows[0] += ["patterns", "entropy", "commonest", "all-big"]
+    for line in routers:
+        agreed = "-" if line["agreement"] is None else f"{line['agreement']:.3f} ({line['agreement_majority']:.3f})"
+        rows.append(
+            [
+                line.name,
+                "-" if line["target"] is None else f"{line['target']:g}",
+                f"{line.budget:.2f}",
+                f"{line['budget_spread']:.2f}",
+                {None: "-", True: "yes", False: "no"}[line["causal"]],
+                *(_mean(line[name]) for name in ("real_loss", "rank", "random_rank")),
+                agreed,
+                *(_number(line[name]) for name in ("agreement_random", "jaccard", "jaccard_random")),
+                f"{line['patterns']:,}",
+                f"{line['entropy']:.2f}",
+                f"{line['commonest']} {line['commonest_share']:.1%}",
+                f"{line['all_big_share']:.1%}",
+            ]
+        )
+    return aligned(rows, [column > 0 for column in range(len(rows[0]))])
+
+
+def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    if estimate is None:
+        return {name: None, f"{name}_low": None, f"{name}_high": None}
+    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
+    return {name: estimate.mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def _cell(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else str(estimate)
+
+
+def _mean(estimate: Estimate | None) -> str:
+    return "-" if estimate is None else f"{estimate.mean:.3f}"
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _percent(estimate: Estimate | None) -> str:
+    if estimate is None:
+        return "-"
+    text = f"{estimate.mean:.1%}"
+    return text if math.isnan(estimate.low) else f"{text} [{estimate.low:.1%}, {estimate.high:.1%}]"

@@ -1,0 +1,233 @@
+"""Route files: what a router chose at every scored position, as Parquet that anybody's router can write.
+
+Columns `sequence` and `position` (whole numbers, as in a run's tokens table), `pattern` (letters, layer 0 first) and, where kept,
+`logits`; a row for every position but a sequence's last. Our own files say in their metadata which model, data and router they are
+of, and this is checked against the run; files from elsewhere may say nothing, and their rows alone are. Knows no torch and
+no router.
+
+Axes: R rows, N the run's positions, T token, L layer, K branches.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from oracle.patterns import RoutingPattern, to_strings
+from results.run import Run
+
+VERSION = 1
+_PREFIX = "duo_oracle."
+_TABLE = "routes"
+FACTS = ("model_fingerprint", "data_fingerprint", "router", "router_fingerprint", "causal", "branches", "skip", "budget")
+"""What a file's metadata says, each as text; any may be absent."""
+
+
+@dataclass(frozen=True)
+class Routes:
+    """A router's choices at all of a run's positions, in the order of its tokens: by sequence, then position."""
+
+    name: str
+    branches_NL: np.ndarray  # uint8
+    facts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def causal(self) -> bool | None:
+        """Whether no choice looked at a later token; None where nobody says."""
+        return {"true": True, "false": False}.get(self.facts.get("causal", ""))
+
+    @property
+    def budget(self) -> float | None:
+        """Average B's per token that the router was made for."""
+        try:
+            return float(self.facts["budget"])
+        except (KeyError, ValueError):
+            return None
+
+
+def routes_schema(facts: Mapping[str, str], n_layers: int, n_logits: int | None = None) -> pa.Schema:
+    """The columns of a route file; `logits`, L x K numbers a row, where `n_logits` (K) is given."""
+    columns = [("sequence", pa.int32()), ("position", pa.int32()), ("pattern", pa.string())]
+    if n_logits is not None:
+        columns.append(("logits", pa.list_(pa.list_(pa.float32(), n_logits), n_layers)))
+    said = {"table": _TABLE, "schema_version": str(VERSION), **facts}
+    return pa.schema(columns, metadata={_PREFIX + key: value for key, value in said.items()})
+
+
+def write_routes(
+    file: str | os.PathLike[str],
+    facts: Mapping[str, str],
+    parts: Iterable[tuple[int, np.ndarray, np.ndarray | None]],
+    n_layers: int,
+) -> int:
+    """Writes a route file from (sequence, mask_TL, logits_TLK or None), a row for every scored position; returns the rows.
+
+    Written aside and renamed: a file that exists is whole.
+    """
+    path = Path(file)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    writer, n_rows = None, 0
+    try:
+        for sequence, mask_TL, logits_TLK in parts:
+            schema = routes_schema(facts, n_layers, None if logits_TLK is None else logits_TLK.shape[-1])
+            writer = writer or pq.ParquetWriter(aside, schema, compression="zstd")
+            n_positions = len(mask_TL)
+            positions = np.arange(n_positions, dtype=np.int32)
+            columns = [np.full(n_positions, sequence, np.int32), positions, pa.array(to_strings(mask_TL), pa.string())]
+            if logits_TLK is not None:
+                flat = pa.FixedSizeListArray.from_arrays(pa.array(logits_TLK.astype(np.float32).ravel()), logits_TLK.shape[-1])
+                columns.append(pa.FixedSizeListArray.from_arrays(flat, n_layers))
+            writer.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema))
+            n_rows += n_positions
+        if writer is None:
+            raise ValueError(f"{path}: routes have a row for every scored position; there was no sequence")
+        writer.close()
+        os.replace(aside, path)
+    finally:
+        if writer is not None and writer.is_open:
+            writer.close()
+        aside.unlink(missing_ok=True)
+    return n_rows
+
+
+def read_routes(file: str | os.PathLike[str], run: Run, name: str | None = None) -> Routes:
+    """The choices of a route file at the run's positions.
+
+    Raises ValueError, one line with file, row (counted from 0) and value, for what is not Parquet, a missing column, another
+    type, a null, a pattern of another length or with a branch that the run does not have, a position that is doubled, missing
+    or not of the run, and for metadata of another model, data, or reading of skip.
+    """
+    path = Path(file)
+    table, facts = _read_table(path)
+    _check_facts(path, facts, run)
+    branches_RL = _branches(path, table["pattern"], run)
+    row_N = _rows_of_positions(path, _whole(path, table, "sequence"), _whole(path, table, "position"), run)
+    return Routes(name or facts.get("router") or path.stem, branches_RL[row_N], facts)
+
+
+def positions_of(run: Run) -> pa.Table:
+    """The run's sequence, position and document columns, by sequence, then position: the order of `Routes`."""
+    rows = run.dataset("tokens").to_table(columns=["sequence", "position", "document"])
+    return rows.sort_by([("sequence", "ascending"), ("position", "ascending")])
+
+
+def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
+    if not path.is_file():
+        raise ValueError(f"routes are a Parquet file; there is no {str(path)!r}")
+    try:
+        opened = pq.ParquetFile(path)
+        schema = opened.schema_arrow
+        missing = [column for column in ("sequence", "position", "pattern") if column not in schema.names]
+        if missing:
+            raise ValueError(
+                f"{path}: routes have the columns sequence, position and pattern; {missing[0]} is missing "
+                f"among {', '.join(schema.names) or 'none'}"
+            )
+        table = opened.read(columns=["sequence", "position", "pattern"])
+    except (pa.ArrowException, OSError) as fault:
+        raise ValueError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
+    metadata = schema.metadata or {}
+    said = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in metadata.items()}
+    facts = {key.removeprefix(_PREFIX): value for key, value in said.items() if key.startswith(_PREFIX)}
+    if facts.get("table", _TABLE) != _TABLE:
+        raise ValueError(f"{path}: its metadata says that it is a part of a run, table {facts['table']!r}, not routes")
+    version = facts.get("schema_version", str(VERSION))
+    if version != str(VERSION):
+        raise ValueError(f"{path}: route files of version {VERSION} can be read; its metadata says {version!r}")
+    return table, {key: facts[key] for key in FACTS if facts.get(key)}
+
+
+def _check_facts(path: Path, facts: Mapping[str, str], run: Run) -> None:
+    for key in ("model", "data"):
+        found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
+        if found is not None and found != wanted:
+            hint = "; route with the run's --seq-len, --max-sequences and --per-document" if key == "data" else ""
+            raise ValueError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
+    skip = facts.get("skip")
+    if skip is not None and skip != run.identity.get("skip") and "." in facts.get("branches", "."):
+        raise ValueError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")
+
+
+def _branches(path: Path, column: pa.ChunkedArray, run: Run) -> np.ndarray:
+    """branches_RL of the pattern column."""
+    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise ValueError(f"{path}: column pattern holds strings such as {'Bs' * 2!r}; its type is {column.type}")
+    _refuse_null(path, "pattern", column)
+    codes = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
+    texts, code_R = codes.dictionary.to_pylist(), codes.indices.to_numpy()
+    allowed = run.identity.get("branches", ".sB")
+    found = np.empty((len(texts), run.n_layers), dtype=np.uint8)
+    faults: list[tuple[int, str]] = []
+    for code, text in enumerate(texts):
+        try:
+            pattern = RoutingPattern.parse(text, run.n_layers)
+            outside = [branch.letter for branch in pattern.branches if branch.letter not in allowed]
+            if outside:
+                raise ValueError(f"{run.path} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
+            found[code] = pattern.branches
+        except ValueError as fault:
+            faults.append((int(np.argmax(code_R == code)), str(fault)))
+    if faults:
+        row, fault_text = min(faults)
+        raise ValueError(f"{path} row {row}: {fault_text}")
+    return found[code_R] if len(texts) else np.empty((0, run.n_layers), dtype=np.uint8)
+
+
+def _whole(path: Path, table: pa.Table, name: str) -> np.ndarray:
+    """A column of whole numbers as int64."""
+    column = table[name]
+    if not pa.types.is_integer(column.type):
+        raise ValueError(f"{path}: column {name} holds whole numbers (int32); its type is {column.type}")
+    _refuse_null(path, name, column)
+    value_R = column.combine_chunks().to_numpy(zero_copy_only=False)
+    wrong = np.flatnonzero((value_R < 0) | (value_R > np.iinfo(np.int32).max))
+    if len(wrong):
+        raise ValueError(f"{path} row {wrong[0]}: {name} is a whole number from 0 on; got {value_R[wrong[0]]}")
+    return value_R.astype(np.int64)
+
+
+def _refuse_null(path: Path, name: str, column: pa.ChunkedArray) -> None:
+    if column.null_count:
+        row = int(np.argmax(column.is_null().combine_chunks().to_numpy(zero_copy_only=False)))
+        raise ValueError(f"{path} row {row}: {name} must not be null")
+
+
+def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: Run) -> np.ndarray:
+    """Which row of the file each of the run's positions is."""
+    positions = positions_of(run)
+    key_N = (positions["sequence"].to_numpy().astype(np.int64) << 32) + positions["position"].to_numpy()
+    key_R = (sequence_R << 32) + position_R
+    place_R = np.minimum(np.searchsorted(key_N, key_R), max(len(key_N) - 1, 0))
+    unknown = np.flatnonzero(key_N[place_R] != key_R) if len(key_N) else np.arange(len(key_R))
+    if len(unknown):
+        row = unknown[0]
+        raise ValueError(
+            f"{path} row {row}: {run.path} has no position {position_R[row]} in sequence {sequence_R[row]} (a sequence's last "
+            f"token has no row); it has {len(key_N):,} positions"
+        )
+    order_R = np.argsort(key_R, kind="stable")
+    doubled = np.flatnonzero(np.diff(key_R[order_R]) == 0)
+    if len(doubled):
+        row = int(order_R[doubled + 1].min())
+        first = int(np.flatnonzero(key_R == key_R[row])[0])
+        raise ValueError(
+            f"{path} row {row}: every position is routed once; sequence {sequence_R[row]}, position {position_R[row]} "
+            f"was in row {first} already"
+        )
+    row_N = np.full(len(key_N), -1)
+    row_N[place_R] = np.arange(len(key_R))
+    missing = np.flatnonzero(row_N < 0)
+    if len(missing):
+        sequence, position = key_N[missing[0]] >> 32, key_N[missing[0]] & 0xFFFFFFFF
+        raise ValueError(
+            f"{path}: every position of {run.path} is routed; {len(missing):,} of {len(key_N):,} are missing, first "
+            f"sequence {sequence}, position {position}"
+        )
+    return row_N

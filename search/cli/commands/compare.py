@@ -1,0 +1,96 @@
+"""routers, yours or ours, beside the oracle, fixed patterns and random routing, on a run's own tokens"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search.cli.command import Command
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What `duo-oracle compare` is asked.
+
+    Args:
+        run: run directory; --context big --budget 0-L --keep losses answers everything
+        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; repeatable
+        routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
+        plot: draw the budget plane into this file (.svg, .png or .pdf)
+        out: also write every figure, every token's loss and the pictures of how the routers route into this directory
+        format: of the answer on stdout; csv, json and parquet hold all budgets and all columns
+        model: the model's directory, where it has moved since; default the one that the run names
+        sample: patterns per budget that stand for all, where the run kept no losses
+        seed: of everything that is drawn
+        threads: threads of this process
+    """
+
+    run: str
+    router: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+    plot: str | None = None
+    out: str | None = None
+    format: Format = Format.TABLE
+    model: str | None = None
+    sample: int = 32
+    seed: int = 0
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        for name, least in (("sample", 1), ("seed", 0), ("threads", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} is at least {least}; got {getattr(self, name)}")
+        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
+            raise ValueError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+
+
+def _run(config: CompareConfig) -> int:
+    from results import load
+    from results.compare import reference_lines, router_line
+    from results.compare_table import as_table, as_text
+    from results.formats import write
+    from search.router_comparison import compare_routers, named_file
+    from search.worker import prepare_worker
+
+    run = load(config.run)
+    prepare_worker(config.threads)
+    files = tuple(named_file(text) for text in config.routes)
+    found = compare_routers(run, config.router, files, config.model, config.sample, config.seed)
+    routers = [router_line(found.plane, routed) for routed in found.routers]
+    lines = [*reference_lines(found.plane, [line.budget for line in routers]), *routers]
+    if config.plot is not None:
+        from results.compare_plot import plot_plane
+
+        plot_plane(found.plane, lines, config.plot)
+    if config.out is not None:
+        from results.compare_files import write_files
+
+        write_files(config.out, found.plane, found.routers, lines)
+    if config.format is not Format.TABLE:
+        write(as_table(lines, run.context), config.format, sys.stdout.buffer)
+        sys.stdout.flush()
+        return 0
+    documents = len(set(found.plane.document_N.tolist()))
+    print(f"{run.n_tokens:,} tokens · {documents} documents · data {run.manifest.facts.get('data')} · context {run.context}\n")
+    print(as_text(lines, found.notes), end="")
+    return 0
+
+
+COMMAND = Command(
+    options=CompareConfig,
+    run=_run,
+    positional=("run",),
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --per-document 1 --context big --budget 0-12 --keep losses --out runs/prose-big",
+        "duo-oracle compare runs/prose-big --router random:4 --router duo-tiny/budget-4 --plot plane.svg",
+        "duo-oracle compare runs/prose-big --routes mine=routes.parquet --format json > mine.json",
+    ),
+)

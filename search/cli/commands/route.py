@@ -1,0 +1,80 @@
+"""a router's choices over data: sequence, position, pattern, as Parquet that `compare` reads"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from oracle.contexts import SkipReading
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    """What `duo-oracle route` is asked.
+
+    Args:
+        model: model directory, or the name of a shipped model (duo-tiny)
+        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET
+        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout (holdout:prose, holdout:code)
+        out: file to write, .parquet
+        logits: keep what the choices were made from as well
+        skip: what a skip leaves out, the FFN or the whole layer
+        seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
+        max_sequences: stop after so many sequences; default all
+        per_document: take only the first so many sequences of each document; default all
+        threads: threads of this process
+    """
+
+    model: str
+    router: str
+    data: str
+    out: str
+    logits: bool = False
+    skip: SkipReading = SkipReading.FFN
+    seq_len: int | None = None
+    max_sequences: int | None = None
+    per_document: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.out.endswith(".parquet"):
+            raise ValueError(f"--out is a file .parquet; got {self.out!r}")
+        if self.threads < 1:
+            raise ValueError(f"--threads is at least 1; got {self.threads}")
+
+
+def _run(config: RouteConfig) -> int:
+    from models.checkpoint import read_checkpoint
+    from models.data import read_sequences
+    from models.router import read_router
+    from models.tokenizer import load_tokenizer
+    from search.routed import module_of, write_route_file
+    from search.worker import prepare_worker
+
+    prepare_worker(config.threads)
+    router, checkpoint = read_router(config.router), read_checkpoint(config.model)
+    module = module_of(checkpoint)
+    sequences = list(
+        read_sequences(
+            config.data,
+            None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
+            module.config.vocab_size,
+            module.config.max_position_embeddings,
+            config.seq_len,
+            config.max_sequences,
+            config.per_document,
+        )
+    )
+    print(write_route_file(config.out, router, module, checkpoint.fingerprint, sequences, config.skip, config.logits))
+    return 0
+
+
+COMMAND = Command(
+    options=RouteConfig,
+    run=_run,
+    positional=("model", "router", "data"),
+    examples=(
+        "duo-oracle route duo-tiny random:4 holdout:prose --per-document 1 --out random-4.parquet",
+        "duo-oracle route duo-tiny my-router my.txt --logits --out routes.parquet",
+    ),
+)

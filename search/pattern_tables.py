@@ -1,0 +1,129 @@
+"""What patterns cost at a run's positions: every token's table of losses, kept by the run or scored for a sample of patterns.
+
+Axes: T positions of a sequence, P patterns of the tables, L layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import pyarrow.dataset as ds
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from models.data import Sequence
+from oracle.budgets import Budget, BudgetKind
+from oracle.contexts import ContextKind, SkipReading
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.patterns import RoutingPattern, to_array
+from oracle.scorer import SameScorer, Scorer
+from oracle.spaces import SearchSpace
+from results.run import Run
+from search.problem import Problem
+from search.unit import scorer_of
+
+_HELD_BYTES = 1 << 30  # of tables held at once
+
+
+class PatternTables:
+    """loss_TP of every sequence, for the same patterns. `complete`: they are all patterns of the run's branches."""
+
+    def __init__(
+        self,
+        branches_PL: np.ndarray,
+        read: Callable[[int], np.ndarray],
+        most_positions: int,
+        complete: bool,
+        per_budget: int | None = None,
+    ) -> None:
+        self.branches_PL, self.complete, self.per_budget = branches_PL, complete, per_budget
+        self.losses = lru_cache(max(_HELD_BYTES // (8 * most_positions * len(branches_PL)), 2))(read)
+        """loss_TP of a sequence, by its number among the sequences."""
+        self._order_P = np.argsort(_codes(branches_PL))
+        self._code_P = _codes(branches_PL)[self._order_P]
+
+    def losses_of(self, number: int, branches_TL: np.ndarray) -> np.ndarray:
+        """The loss of one pattern per position: float64 (T,), NaN where the tables do not have it."""
+        code_T = _codes(branches_TL)
+        place_T = np.minimum(np.searchsorted(self._code_P, code_T), len(self._code_P) - 1)
+        loss_T = self.losses(number)[np.arange(len(code_T)), self._order_P[place_T]]
+        return np.where(self._code_P[place_T] == code_T, loss_T, np.nan)
+
+    def ranks(self, number: int, loss_T: np.ndarray) -> np.ndarray:
+        """The share of all patterns that are better at each position, ties counted half: 0 the best, 1 the worst."""
+        loss_TP = self.losses(number)
+        below_T, equal_T = ((compare(loss_TP, loss_T[:, None])).sum(axis=1) for compare in (np.less, np.equal))
+        return (below_T + np.maximum(equal_T - 1, 0) / 2) / max(loss_TP.shape[1] - 1, 1)
+
+    def all_ranks(self, number: int) -> np.ndarray:
+        """`ranks` of every pattern, (T, P); equal losses are told apart by their order."""
+        return self.losses(number).argsort(axis=1).argsort(axis=1) / max(len(self.branches_PL) - 1, 1)
+
+
+def kept_tables(run: Run, sequences: list[Sequence]) -> PatternTables:
+    """The losses that a run in an independent context kept: those of every pattern in its budgets."""
+    dataset = run.dataset("losses")
+
+    def rows(number: int) -> tuple[np.ndarray, np.ndarray]:
+        sequence = sequences[number]
+        table = dataset.to_table(columns=["position", "pattern", "loss"], filter=ds.field("sequence") == sequence.index)
+        codes = table["pattern"].unify_dictionaries().combine_chunks()
+        names = codes.dictionary.to_pylist()
+        order = np.argsort(names)  # the same for every sequence, whatever order they were kept in
+        place = np.empty_like(order)
+        place[order] = np.arange(len(order))
+        loss_TP = np.full((sequence.n_positions, len(names)), np.nan)
+        loss_TP[table["position"].to_numpy(), place[codes.indices.to_numpy()]] = table["loss"].to_numpy()
+        return to_array(RoutingPattern.parse(names[i]) for i in order), loss_TP
+
+    branches_PL = rows(0)[0]
+    n_all = len(run.identity["branches"]) ** run.n_layers
+    most = max(sequence.n_positions for sequence in sequences)
+    return PatternTables(branches_PL, lambda number: rows(number)[1], most, len(branches_PL) == n_all)
+
+
+def scored_tables(
+    model: RoutedModel, problem: Problem, sequences: list[Sequence], tokens: list[Tensor], sample: int, seed: int
+) -> PatternTables:
+    """The losses of at most `sample` patterns per budget, drawn with `seed`: in the run's context, or in a committed one as the
+    pattern of all tokens."""
+    generator = np.random.default_rng((seed, 1))
+    budgets = [Budget(BudgetKind.EXACT, k) for k in range(problem.n_layers + 1)]
+    spaces = []
+    for budget in budgets:
+        try:
+            spaces.append(SearchSpace(problem.n_layers, problem.branches, budget))
+        except ValueError:  # no pattern of these branches has it
+            continue
+    branches_PL = np.concatenate([space.sample_distinct(sample, generator) for space in spaces])
+    committed = problem.context.kind is ContextKind.COMMITTED
+
+    def score(number: int) -> np.ndarray:
+        sequence, token_id_T = sequences[number], tokens[number]
+        scorer: Scorer = SameScorer(model, sequence.index, token_id_T, problem.skip)
+        if not committed:
+            scorer = scorer_of(model, sequence, token_id_T, problem, NullLabels())
+        place_R, pattern_R = (axis.ravel() for axis in np.mgrid[: sequence.n_positions, : len(branches_PL)])
+        return scorer.score(place_R, branches_PL[pattern_R]).reshape(sequence.n_positions, -1)
+
+    found = [score(number) for number in range(len(sequences))]
+    complete = not committed and sum(space.size for space in spaces) == len(branches_PL)
+    return PatternTables(branches_PL, found.__getitem__, max(map(len, found)), complete, sample)
+
+
+@torch.inference_mode()
+def own_losses(model: RoutedModel, token_id_T: Tensor, mask_TL: np.ndarray, skip: SkipReading) -> np.ndarray:
+    """The losses of one plain pass over a sequence in which every token takes its row of `mask_TL`: float64 (T - 1,)."""
+    mask_1TL = torch.from_numpy(np.ascontiguousarray(mask_TL))[None].to(model.device)
+    logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, skip)[0]
+    return F.cross_entropy(logits_TV.double(), token_id_T[1:], reduction="none").cpu().numpy()
+
+
+def _codes(branches_PL: np.ndarray) -> np.ndarray:
+    """A sortable key per pattern: its bytes."""
+    rows_PL = np.ascontiguousarray(branches_PL, dtype=np.uint8) + ord("0")  # a trailing zero byte would be dropped
+    return rows_PL.view(f"S{rows_PL.shape[1]}").ravel()

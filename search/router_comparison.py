@@ -1,0 +1,309 @@
+"""Routers beside a run's oracle: the same positions, model, context and budgets.
+
+A router chooses as it would in use, by one plain pass in which it routes the whole sequence; a file says what some router chose.
+What the choices cost is then read in the run's context: from the losses that the run kept, or scored. In a committed context
+that is the loss of the router's own pass, and fixed and random patterns are real routings too. Without kept losses fixed and
+random patterns are a sample, the same for all tokens.
+
+Axes: N the run's positions in order, T positions of a sequence, P patterns, K budgets 0..L, L layer, D documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from models.checkpoint import Checkpoint, read_checkpoint
+from models.data import Sequence
+from models.family import load_model
+from models.flops import flops_of
+from models.router import read_router
+from models.routing import route
+from oracle.budgets import BudgetKind
+from oracle.contexts import ContextKind, SkipReading
+from oracle.labels import NullLabels
+from oracle.model import RoutedModel
+from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
+from results.compare import Oracle, Plane, Routed
+from results.routes import Routes, positions_of, read_routes
+from results.run import Run
+from search.pattern_tables import PatternTables, kept_tables, own_losses, scored_tables
+from search.problem import Problem
+from search.replay import problem_of, read_groups
+from search.routed import module_of, route_facts
+from search.unit import scorer_of
+
+SAMPLE = 32
+"""Patterns per budget that stand for all, where the run kept no losses."""
+DRAWS = 4
+"""Random routings of a sequence per budget, in a committed context."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The plane, the routers on it, and what could not be said, a line each."""
+
+    plane: Plane
+    routers: tuple[Routed, ...]
+    notes: tuple[str, ...]
+
+
+def compare_routers(
+    run: Run,
+    routers: tuple[str, ...],
+    route_files: tuple[tuple[str | None, str], ...] = (),
+    model: str | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+) -> Compared:
+    """Everything about `routers` (as `read_router` takes them) and route files (name or None, path) at the run's positions.
+
+    Raises ValueError for a run without a finished unit, another model than the run's, a router that does not fit it, a route
+    file that does not fit the run (as `read_routes`), and two of one name.
+    """
+    if not run.n_tokens:
+        raise ValueError(f"{run.path} has no finished unit yet")
+    checkpoint = read_checkpoint(model or run.manifest.facts["model"])
+    if checkpoint.fingerprint != run.identity["model_fingerprint"]:
+        raise ValueError(f"routers are compared on the model that {run.path} was searched with; this one has other weights")
+    sequences = [sequence for group in read_groups(run, (), None) for sequence in group.sequences]
+    problem = problem_of(run, seed)
+    routes = [_routes_of(text, checkpoint, sequences, problem.skip, run) for text in routers]
+    routes += [read_routes(file, run, name) for name, file in route_files]
+    names = [found.name for found in routes]
+    doubled = [name for name in names if names.count(name) > 1]
+    if doubled:
+        raise ValueError(f"every router is compared once; there are two named {doubled[0]!r} (--routes NAME=FILE names a file)")
+    work = _Work(run, problem, load_model(checkpoint, run.identity["dtype"]), checkpoint, sequences, sample, seed)
+    plane = work.plane()
+    return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
+
+
+def named_file(text: str) -> tuple[str | None, str]:
+    """`NAME=FILE` or `FILE`, as (name or None, file)."""
+    name, equals, file = text.partition("=")
+    return (name.strip(), file) if equals and name.strip() and "/" not in name else (None, text)
+
+
+def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: Run) -> Routes:
+    router = read_router(text)
+    masks = route(router, module_of(checkpoint), sequences, skip, checkpoint.fingerprint)
+    branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, sequences, strict=True)])
+    allowed = run.identity["branches"]
+    outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
+    if outside:
+        raise ValueError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
+    return Routes(router.spec, branches_NL, route_facts(router, checkpoint.fingerprint, run.identity["data_fingerprint"], skip))
+
+
+class _Work:
+    """One comparison: the run's positions, in one order, and the ways to know a loss there."""
+
+    def __init__(
+        self,
+        run: Run,
+        problem: Problem,
+        model: RoutedModel,
+        checkpoint: Checkpoint,
+        sequences: list[Sequence],
+        sample: int,
+        seed: int,
+    ) -> None:
+        self._run, self._problem, self._model, self._sequences, self._seed = run, problem, model, sequences, seed
+        self._n_layers, self._checkpoint = run.n_layers, checkpoint
+        self._tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
+        self._document_N = np.concatenate([[sequence.document] * sequence.n_positions for sequence in sequences])
+        self._committed = problem.context.kind is ContextKind.COMMITTED
+        ends = np.cumsum([sequence.n_positions for sequence in sequences])
+        self._rows = [slice(int(end) - s.n_positions, int(end)) for end, s in zip(ends, sequences, strict=True)]
+        if "losses" in run.tables and not self._committed:
+            self._tables: PatternTables = kept_tables(run, sequences)
+        else:
+            self._tables = scored_tables(model, problem, sequences, self._tokens, sample, seed)
+
+    def plane(self) -> Plane:
+        oracles, any_oracle, at_most, small_N, big_N = _stored(self._run)
+        if self._committed:  # the run's own are those of a token after the oracle's choices
+            small_N, big_N = (self._own(np.full((len(small_N), self._n_layers), b, np.uint8)) for b in (Branch.SMALL, Branch.BIG))
+        fixed_KN, chosen, in_sample = self._fixed()
+        random_KN, rank_KN = self._random()
+        positions = positions_of(self._run)
+        mean_context = float(np.mean(positions["position"].to_numpy() + 1))
+        flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip)
+        return Plane(
+            sequence_N=positions["sequence"].to_numpy(),
+            position_N=positions["position"].to_numpy(),
+            document_N=self._document_N,
+            context=self._run.context,
+            independent=self._problem.context.independent,
+            branches=self._problem.branches,
+            loss_small_N=small_N,
+            loss_big_N=big_N,
+            oracles=oracles,
+            at_most=at_most,
+            any_oracle=any_oracle,
+            fixed_KN=fixed_KN,
+            fixed_patterns=in_sample,
+            random_KN=random_KN,
+            headroom_KN=self._headroom(fixed_KN, chosen, oracles, big_N),
+            random_rank_KN=rank_KN,
+            flops_per_layer=None if flops is None else (flops.head, flops.skip, flops.small, flops.big),
+        )
+
+    def routed(self, plane: Plane, routes: Routes) -> Routed:
+        branches_NL = routes.branches_NL
+        n_big_N = branch_counts(branches_NL, Branch.BIG).astype(np.int64)
+        real_N = self._own(branches_NL)
+        rank_N = np.full(len(branches_NL), np.nan)
+        if self._committed:
+            matched_N = self._drawn_like(n_big_N)
+            loss_N = real_N
+        else:
+            matched_N = plane.random_KN[n_big_N, np.arange(len(n_big_N))]
+            loss_N = np.concatenate([self._losses(i, branches_NL[rows]) for i, rows in enumerate(self._rows)])
+            if self._tables.complete:
+                ranks = [self._tables.ranks(i, loss_N[rows]) for i, rows in enumerate(self._rows)]
+                rank_N = np.concatenate(ranks)
+        return Routed(routes.name, branches_NL, loss_N, matched_N, rank_N, real_N, routes.causal, routes.budget)
+
+    def notes(self, plane: Plane) -> list[str]:
+        said = [plane.missing_for_average] if plane.missing_for_average else []
+        if self._committed:
+            said.append(
+                f"committed: a router's loss is that of its own plain pass; fixed patterns are the best of "
+                f"{self._tables.per_budget} random ones per budget, run by all tokens; random routing is {DRAWS} real passes"
+            )
+        elif not self._tables.complete:
+            said.append(
+                f"no kept losses: fixed and random patterns are {self._tables.per_budget} random ones per budget, and ranks are "
+                "unknown (search with --keep losses)"
+            )
+        if len(np.unique(self._document_N)) < 2:
+            said.append("one document: no fixed pattern can be chosen on others, and no interval drawn")
+        return said
+
+    def _losses(self, number: int, branches_TL: np.ndarray) -> np.ndarray:
+        """What the patterns cost at one sequence's positions in the run's context."""
+        found_T = self._tables.losses_of(number, branches_TL)
+        unknown = np.flatnonzero(np.isnan(found_T))
+        if len(unknown):
+            scorer = scorer_of(self._model, self._sequences[number], self._tokens[number], self._problem, NullLabels())
+            found_T[unknown] = scorer.score(unknown, branches_TL[unknown])
+        return found_T
+
+    def _fixed(self) -> tuple[np.ndarray, np.ndarray, tuple[str | None, ...]]:
+        """fixed_KN; the pattern (an index into the tables) of each budget and sequence, -1 where there is none; and the names of
+        those that are best in-sample."""
+        tables = self._tables
+        documents, of_sequence = np.unique([sequence.document for sequence in self._sequences], return_inverse=True)
+        sum_DP = np.zeros((len(documents), len(tables.branches_PL)))
+        for number, document in enumerate(of_sequence):
+            sum_DP[document] += tables.losses(number).sum(axis=0)
+        n_big_P = branch_counts(tables.branches_PL, Branch.BIG)
+        fixed_KN = np.full((self._n_layers + 1, len(self._document_N)), np.nan)
+        chosen = np.full((self._n_layers + 1, len(self._sequences)), -1)
+        in_sample: list[str | None] = []
+        total_P = sum_DP.sum(axis=0)
+        for k in range(self._n_layers + 1):
+            mine = np.flatnonzero(n_big_P == k)
+            in_sample.append(to_strings(tables.branches_PL[[mine[total_P[mine].argmin()]]])[0] if len(mine) else None)
+            if len(mine) and len(documents) > 1:
+                best_D = mine[(total_P - sum_DP)[:, mine].argmin(axis=1)]
+                chosen[k] = best_D[of_sequence]
+        for number, rows in enumerate(self._rows):
+            known = np.flatnonzero(chosen[:, number] >= 0)
+            fixed_KN[known, rows] = tables.losses(number)[:, chosen[known, number]].T
+        return fixed_KN, chosen, tuple(in_sample)
+
+    def _random(self) -> tuple[np.ndarray, np.ndarray]:
+        """random_KN and random_rank_KN."""
+        shape = (self._n_layers + 1, len(self._document_N))
+        random_KN, rank_KN = np.full(shape, np.nan), np.full(shape, np.nan)
+        n_big_P = branch_counts(self._tables.branches_PL, Branch.BIG)
+        budgets = np.unique(n_big_P).tolist()
+        if self._committed:
+            for k in budgets:
+                random_KN[k] = self._drawn_like(np.full(shape[1], k))
+            return random_KN, rank_KN
+        for number, rows in enumerate(self._rows):
+            loss_TP = self._tables.losses(number)
+            rank_TP = self._tables.all_ranks(number) if self._tables.complete else np.full_like(loss_TP, np.nan)
+            for k in budgets:
+                random_KN[k, rows] = loss_TP[:, n_big_P == k].mean(axis=1)
+                rank_KN[k, rows] = rank_TP[:, n_big_P == k].mean(axis=1)
+        return random_KN, rank_KN
+
+    def _drawn_like(self, n_big_N: np.ndarray) -> np.ndarray:
+        """Mean loss over real passes in which each token takes a random pattern with its number of B's."""
+        generator = np.random.default_rng((self._seed, 2))
+        cheap = [int(branch) for branch in self._problem.branches if branch is not Branch.BIG] or [int(Branch.BIG)]
+        loss_N = np.zeros(len(n_big_N))
+        for _ in range(DRAWS):
+            rank_NL = generator.random((len(n_big_N), self._n_layers)).argsort(axis=1).argsort(axis=1)
+            cheap_NL = np.array(cheap, dtype=np.uint8)[generator.integers(len(cheap), size=rank_NL.shape)]
+            mask_NL = np.where(rank_NL < n_big_N[:, None], np.uint8(Branch.BIG), cheap_NL)
+            loss_N += self._own(mask_NL) / DRAWS
+        return loss_N
+
+    def _own(self, mask_NL: np.ndarray) -> np.ndarray:
+        """The losses of plain passes over all sequences with these masks."""
+        pairs = zip(self._tokens, self._rows, strict=True)
+        return np.concatenate(
+            [own_losses(self._model, token_id_T, mask_NL[rows], self._problem.skip) for token_id_T, rows in pairs]
+        )
+
+    def _headroom(self, fixed_KN: np.ndarray, chosen: np.ndarray, oracles: dict[int, Oracle], big_N: np.ndarray) -> np.ndarray:
+        """(fixed - oracle) - the same on labels drawn from all-big: what is left for a router when luck is taken out.
+
+        The run's null gain counts from all-big; what the fixed pattern has over all-big on the same drawn labels is scored here.
+        """
+        headroom_KN = np.full_like(fixed_KN, np.nan)
+        draws = int(self._run.identity.get("null_draws") or 0)
+        if self._committed or not draws or not oracles:
+            return headroom_KN
+        null = NullLabels(draws, int(self._run.identity["seed"]))
+        big_L = np.full(self._n_layers, Branch.BIG, dtype=np.uint8)
+        ks = [k for k in sorted(oracles) if (chosen[k] >= 0).all()]
+        for number, rows in enumerate(self._rows):
+            scorer = scorer_of(self._model, self._sequences[number], self._tokens[number], self._problem, null)
+            n_positions = self._sequences[number].n_positions
+            patterns_PL = np.stack([*(self._tables.branches_PL[chosen[k, number]] for k in ks), big_L])
+            pattern_R, place_R, label_R = (a.ravel() for a in np.mgrid[: len(patterns_PL), :n_positions, 1 : draws + 1])
+            loss_R = scorer.score(place_R, patterns_PL[pattern_R], label_R)
+            loss_PN = loss_R.reshape(len(patterns_PL), n_positions, draws).mean(axis=2)
+            for row, k in enumerate(ks):
+                oracle = oracles[k]
+                real_N = fixed_KN[k, rows] - oracle.loss_N[rows]
+                null_gain_N = (big_N[rows] - oracle.loss_N[rows]) - oracle.excess_N[rows]
+                headroom_KN[k, rows] = real_N - (loss_PN[row] - loss_PN[-1] + null_gain_N)
+        return headroom_KN
+
+
+def _stored(run: Run) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
+    """The run's oracles by whole budget and without one, whether the former are "at most", and all-small and all-big."""
+    rows = run.dataset("paths").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
+    kinds, budgets = rows["budget_kind"].to_numpy(zero_copy_only=False), rows["budget"].to_pandas().to_numpy()
+    parsed = [run.budget(text) for text in run.budgets]
+    at_most = not any(budget.kind is BudgetKind.EXACT for budget in parsed)
+    oracles: dict[int, Oracle] = {}
+    any_oracle: Oracle | None = None
+    for budget in parsed:
+        mine = kinds == budget.kind.value
+        if budget.n_big is not None:
+            mine &= budgets == budget.n_big
+        oracle = _oracle(rows.filter(pa.array(mine)))
+        if budget.n_big is None:
+            any_oracle = oracle
+        elif at_most or budget.kind is BudgetKind.EXACT:
+            oracles[budget.n_big] = oracle
+    small_N, big_N = (rows[name].to_numpy()[:: len(parsed)].astype(np.float64) for name in ("loss_small", "loss_big"))
+    return oracles, any_oracle, at_most, small_N, big_N
+
+
+def _oracle(rows: pa.Table) -> Oracle:
+    """The paths of one budget, by sequence, then position."""
+    loss_N, excess_N = (rows[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("loss", "excess"))
+    return Oracle(loss_N, to_array(RoutingPattern.parse(text) for text in rows["pattern"].to_pylist()), excess_N)
