@@ -1,0 +1,53 @@
+"""A run's tables as arrays are its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from oracle.patterns import to_strings
+from results.positions import read_losses, read_positions
+from tests.results.synthetic import Synthetic
+
+
+@pytest.mark.parametrize("nulls", [True, False])
+def test_every_value_stands_at_its_position_and_budget(nulls: bool, tmp_path: Path) -> None:
+    run = Synthetic(nulls=nulls, budgets="2,0-4").write(tmp_path / "run")
+    found = read_positions(run)
+    paths = run.paths().set_index(["sequence", "position", "budget"])
+    tokens = run.tokens().set_index(["sequence", "position"])
+    assert found.budgets == ("2", "0", "1", "3", "4")
+    for n in range(0, len(found.position_N), 7):
+        place = found.sequence_N[n], found.position_N[n]
+        assert (found.document_N[n], found.token_N[n], found.target_N[n]) == tuple(
+            tokens.loc[place, ["document", "token", "target"]]
+        )
+        for budget in found.budgets:
+            row, column = paths.loc[(*place, int(budget))], found.column(budget)
+            assert to_strings(found.branches_NKL[n : n + 1, column]) == [row["pattern"]]
+            assert found.loss_NK[n, column] == pytest.approx(row["loss"])
+            assert (found.small_N[n], found.big_N[n]) == pytest.approx((row["loss_small"], row["loss_big"]))
+            if nulls:
+                assert found.excess_NK[n, column] == pytest.approx(row["excess"], abs=1e-6)
+    assert np.isnan(found.null_gain_NK).all() != nulls
+    with pytest.raises(ValueError, match="not searched under budget 9; available: 2, 0, 1, 3, 4"):
+        found.column(9)
+
+
+def test_kept_losses_are_those_of_the_table(tmp_path: Path) -> None:
+    run = Synthetic().write(tmp_path / "run")
+    positions, losses = read_positions(run), read_losses(run)
+    assert not np.isnan(losses.loss_NP).any()
+    for k in (0, 2, 4):
+        column = positions.column(k)
+        assert np.array_equal(losses.within(k).min(axis=1), positions.loss_NK[:, column])
+        assert np.array_equal(losses.of(positions.branches_NKL[:, column]), positions.loss_NK[:, column])
+    skipped_NL = np.zeros_like(positions.branches_NKL[:, 0])
+    assert np.isnan(losses.of(skipped_NL)).all()
+
+
+def test_a_run_without_texts_reads_as_token_ids(tmp_path: Path) -> None:
+    run = Synthetic(texts=False).write(tmp_path / "run")
+    assert read_positions(run).target_N[0] == f" {run.tokens()['target_id'][0]}"
