@@ -18,7 +18,7 @@ from results.figures.fig2d import preferred_elsewhere
 from results.figures.fig3 import over_positions, router_pairs
 from results.figures.fig4a import oracle_at_average
 from results.figures.fig4b import gain_effect
-from results.figures.fig4c import schedules, scheduled
+from results.figures.fig4c import scheduled, schedules
 from results.figures.fig6 import GROUPS, groups
 from results.intervals import Estimate
 from results.material import KINDS, Material, Routes, random_budgets
