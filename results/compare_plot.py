@@ -75,7 +75,8 @@ def _panel(axes: Any, plane: Plane, lines: Sequence[Line], where: Any, of_budget
     for line in lines:
         if line.kind in ("all-small", "all-big"):
             axes.plot(where(line), np.exp(line.loss.mean), "k|", markersize=9, label=None)
-            axes.annotate(line.name, (where(line), np.exp(line.loss.mean)), xytext=(0, 7), textcoords="offset points", ha="center")
+            side = "left" if line.kind == "all-small" else "right"
+            axes.annotate(line.name, (where(line), np.exp(line.loss.mean)), xytext=(0, 7), textcoords="offset points", ha=side)
     routers = [line for line in lines if line.kind == "router"]
     for number, line in enumerate(routers):
         mean = np.exp(line.loss.mean)

@@ -11,7 +11,7 @@ Axes: R rows, N the run's positions, T token, L layer, K branches.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oracle.patterns import RoutingPattern, to_strings
+from oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from results.run import Run
 
 VERSION = 1
@@ -115,6 +115,51 @@ def positions_of(run: Run) -> pa.Table:
     """The run's sequence, position and document columns, by sequence, then position: the order of `Routes`."""
     rows = run.dataset("tokens").to_table(columns=["sequence", "position", "document"])
     return rows.sort_by([("sequence", "ascending"), ("position", "ascending")])
+
+
+def named_file(text: str) -> tuple[str | None, str]:
+    """`NAME=FILE` or `FILE`, as (name or None, file)."""
+    name, equals, file = text.partition("=")
+    return (name.strip(), file) if equals and name.strip() and "/" not in name else (None, text)
+
+
+def routes_view(runs: Sequence[Run], names: Sequence[str], files: Sequence[str]) -> pa.Table:
+    """The rows of route files (`FILE` or `NAME=FILE`): run, router, target, sequence, position, pattern, n_big.
+
+    Each file is of the first run that it fits. Raises ValueError where it fits none, and for two of one name and run.
+    """
+    tables: dict[tuple[str, str], pa.Table] = {}
+    for text in files:
+        name, file = named_file(text)
+        faults = []
+        for run, run_name in zip(runs, names, strict=True):
+            try:
+                routes = read_routes(file, run, name)
+            except ValueError as fault:
+                faults.append(fault)
+                continue
+            if (run_name, routes.name) in tables:
+                raise ValueError(f"every router is named once per run; there are two {routes.name!r} (NAME=FILE names a file)")
+            tables[run_name, routes.name] = _view_of(run, run_name, routes)
+            break
+        else:
+            raise faults[0]
+    return pa.concat_tables(tables.values())
+
+
+def _view_of(run: Run, run_name: str, routes: Routes) -> pa.Table:
+    positions, n_rows = positions_of(run), len(routes.branches_NL)
+    return pa.table(
+        {
+            "run": pa.array([run_name] * n_rows, pa.string()),
+            "router": pa.array([routes.name] * n_rows, pa.string()),
+            "target": pa.array([routes.budget] * n_rows, pa.float64()),
+            "sequence": positions["sequence"],
+            "position": positions["position"],
+            "pattern": pa.array(to_strings(routes.branches_NL), pa.string()),
+            "n_big": pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16()),
+        }
+    )
 
 
 def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:

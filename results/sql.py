@@ -1,4 +1,4 @@
-"""SQL over runs: the views tokens, paths, losses, trials, runs, oracle, and the named questions in `results/queries/`.
+"""SQL over runs: the views tokens, paths, losses, trials, runs, oracle, routes, and the named questions in `results/queries/`.
 
 Read-only by construction: the runs' tables are registered as Arrow datasets, then DuckDB loses all access to files,
 network, extensions and Python variables, and its configuration is locked. What remains is one SELECT over the views.
@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from results.routes import routes_view
 from results.run import Run, load
 from results.schemas import TABLES
 
@@ -27,6 +28,7 @@ paths    one row per position and budget: the oracle path
 oracle   paths joined with tokens, and the budget as it is written
 losses   every pattern's loss at every position (runs with --keep losses)
 trials   every evaluated pattern in order (runs with --keep trials)
+routes   one row per router and scored position: what it chose (query --routes)
 runs     one row per run: its config, context, model, data"""
 
 _LOCKDOWN = (
@@ -47,13 +49,15 @@ FROM paths JOIN tokens USING (run, sequence, position)
 """
 
 
-def query(runs: Sequence[Run | str | os.PathLike[str]], sql: str) -> pa.Table:
+def query(runs: Sequence[Run | str | os.PathLike[str]], sql: str, routes: Sequence[str] = ()) -> pa.Table:
     """The answer to `sql`, one SELECT or the name of a question, over the views of all `runs` (column `run` tells them apart).
 
-    Raises ValueError, one line, for anything but one SELECT, an unknown name, and whatever DuckDB does not accept.
+    `routes`: route files, FILE or NAME=FILE, each of one of the runs, that the view routes holds.
+    Raises ValueError, one line, for anything but one SELECT, an unknown name, whatever DuckDB does not accept, and a route
+    file that fits no run.
     """
     text = _resolved(sql)
-    connection = connect(runs)
+    connection = connect(runs, routes)
     try:
         return select(connection, text)
     finally:
@@ -65,8 +69,8 @@ def questions() -> dict[str, str]:
     return {name: text.splitlines()[0].removeprefix("--").strip() for name, text in sorted(_question_texts().items())}
 
 
-def connect(runs: Sequence[Run | str | os.PathLike[str]]) -> duckdb.DuckDBPyConnection:
-    """A locked connection with the views of `runs`."""
+def connect(runs: Sequence[Run | str | os.PathLike[str]], routes: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
+    """A locked connection with the views of `runs`, and of route files where there are any."""
     opened = [run if isinstance(run, Run) else load(run) for run in runs]
     if not opened:
         raise ValueError("a query is asked of one run or more; none was named")
@@ -82,6 +86,8 @@ def connect(runs: Sequence[Run | str | os.PathLike[str]]) -> duckdb.DuckDBPyConn
             connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
     connection.execute(_ORACLE)
     connection.register("runs", _runs_table(opened, names))
+    if routes:
+        connection.register("routes", routes_view(opened, names, routes))
     for statement in _LOCKDOWN:
         connection.execute(statement)
     return connection
@@ -171,6 +177,8 @@ def _one_line(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str
     if unknown:
         views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         available = sorted({name for (name,) in views if "_of_run_" not in name})
+        if unknown[1] == "routes":
+            return "the view routes holds route files, of which none was given; query --routes FILE.parquet"
         kept = "; the runs kept no " + unknown[1] + f", search with --keep {unknown[1]}" if unknown[1] in TABLES else ""
         return f"unknown table {unknown[1]!r}; available: {', '.join(available)}{kept}"
     lines = [line.strip() for line in text.split("\nLINE ")[0].splitlines() if line.strip()]

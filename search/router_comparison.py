@@ -82,12 +82,6 @@ def compare_routers(
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
-def named_file(text: str) -> tuple[str | None, str]:
-    """`NAME=FILE` or `FILE`, as (name or None, file)."""
-    name, equals, file = text.partition("=")
-    return (name.strip(), file) if equals and name.strip() and "/" not in name else (None, text)
-
-
 def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: Run) -> Routes:
     router = read_router(text)
     masks = route(router, module_of(checkpoint), sequences, skip, checkpoint.fingerprint)

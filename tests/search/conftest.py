@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import results
+from models.checkpoint import write_checkpoint
+from models.families import duo_llama
 from models.families.toy import write_toy
 from search.config import SearchConfig
 
@@ -33,6 +36,36 @@ def tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"document": f"book {n}", "tokens": generator.integers(0, 16, 12 + 2 + n).tolist()} for n in range(N_DOCUMENTS)]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
+
+
+@pytest.fixture(scope="session")
+def duo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random Duo-LLM, which routers route."""
+    directory = tmp_path_factory.mktemp("models") / "duo"
+    config, tensors = duo_llama.random_checkpoint(1)
+    write_checkpoint(directory, config, tensors, None, torch.float32)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def duo_tokens(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four short documents for it."""
+    file = tmp_path_factory.mktemp("data") / "duo.jsonl"
+    generator = np.random.default_rng(5)
+    rows = [{"document": f"book {n}", "tokens": generator.integers(0, 40, 7 + n).tolist()} for n in range(4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+@pytest.fixture
+def asks_duo(duo: Path, duo_tokens: Path, tmp_path: Path) -> Callable[..., SearchConfig]:
+    """As `asks`, over the Duo-LLM and its documents."""
+
+    def config(**values: Any) -> SearchConfig:
+        base = {"model": str(duo), "data": str(duo_tokens), "out": str(tmp_path / "run"), "local": True, "null_draws": 1}
+        return SearchConfig(**{**base, **values})
+
+    return config
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import results
-from models.checkpoint import read_checkpoint, write_checkpoint
+from models.checkpoint import read_checkpoint
 from models.data import Sequence
-from models.families import duo_llama
 from models.family import load_model
 from models.router import read_router
 from oracle.contexts import ContextKind, SkipReading, parse_context
@@ -27,32 +26,6 @@ from tests.small_models import all_patterns, plain_losses
 
 Asks = Callable[..., SearchConfig]
 N_LAYERS = 3
-
-
-@pytest.fixture(scope="module")
-def duo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("models") / "duo"
-    config, tensors = duo_llama.random_checkpoint(1)
-    write_checkpoint(directory, config, tensors, None, torch.float32)
-    return directory
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    file = tmp_path_factory.mktemp("data") / "tokens.jsonl"
-    generator = np.random.default_rng(5)
-    rows = [{"document": f"book {n}", "tokens": generator.integers(0, 40, 7 + n).tolist()} for n in range(4)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return file
-
-
-@pytest.fixture
-def asks_duo(duo: Path, data: Path, tmp_path: Path) -> Asks:
-    def config(**values: object) -> SearchConfig:
-        base = {"model": str(duo), "data": str(data), "out": str(tmp_path / "run"), "local": True, "null_draws": 1}
-        return SearchConfig(**{**base, **values})  # type: ignore[arg-type]
-
-    return config
 
 
 @pytest.mark.parametrize(("branches", "skip"), [("sB", "ffn"), (".sB", "layer"), (".sB", "ffn")])

@@ -57,7 +57,8 @@ def _run(config: CompareConfig) -> int:
     from results.compare import reference_lines, router_line
     from results.compare_table import as_table, as_text
     from results.formats import write
-    from search.router_comparison import compare_routers, named_file
+    from results.routes import named_file
+    from search.router_comparison import compare_routers
     from search.worker import prepare_worker
 
     run = load(config.run)

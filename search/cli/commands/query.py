@@ -23,11 +23,13 @@ class QueryConfig:
     Args:
         run_sql: run directories, and last the SELECT or the name of a question
         list: list the named questions and the views
+        routes: FILE.parquet or NAME=FILE.parquet, what a router chose at a run's positions, for the view routes; repeatable
         format: of the answer on stdout
     """
 
     run_sql: tuple[str, ...] = ()
     list: bool = False
+    routes: tuple[str, ...] = ()
     format: Format = Format.TABLE
 
 
@@ -44,7 +46,7 @@ def _run(config: QueryConfig) -> int:
     if len(config.run_sql) < 2:
         raise ValueError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
     *runs, sql = config.run_sql
-    write(query(runs, sql), config.format, sys.stdout.buffer)
+    write(query(runs, sql, config.routes), config.format, sys.stdout.buffer)
     sys.stdout.flush()
     return 0
 
@@ -56,6 +58,7 @@ COMMAND = Command(
     examples=(
         "duo-oracle query --list",
         "duo-oracle query runs/first hardest_tokens",
+        "duo-oracle query runs/prose runs/code router_budget --routes a=prose-routes.parquet --routes a=code-routes.parquet",
         'duo-oracle query runs/first "SELECT n_big, avg(difficulty) AS gain FROM paths GROUP BY n_big ORDER BY n_big"',
         'duo-oracle query runs/a runs/b "SELECT run, avg(loss) FROM paths GROUP BY run" --format csv > losses.csv',
         "duo-oracle query runs/first \"SELECT * FROM oracle WHERE token = ' the'\" --format parquet > the.parquet",

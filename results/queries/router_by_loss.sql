@@ -1,0 +1,19 @@
+-- routers: share of B by all-small's loss, in eighths of the tokens, beside what all-big gains there (who gets compute?)
+SELECT
+    run,
+    router,
+    eighth,
+    avg(n_big / length(pattern)) AS big,
+    avg(loss_small) AS loss_small,
+    avg(loss_small - loss_big) AS gain_of_big,
+    count(*) AS tokens
+FROM (
+    SELECT routes.*, loss_small, loss_big,
+        ntile(8) OVER (PARTITION BY routes.run, router ORDER BY loss_small, sequence, position) AS eighth
+    FROM routes
+    JOIN (
+        SELECT run, sequence, position, avg(loss_small) AS loss_small, avg(loss_big) AS loss_big FROM paths GROUP BY ALL
+    ) USING (run, sequence, position)
+)
+GROUP BY run, router, eighth
+ORDER BY run, router, eighth
