@@ -41,6 +41,7 @@ def test_the_wheel_holds_every_source_query_and_shipped_file(wheel: Path) -> Non
     held = set(zipfile.ZipFile(wheel).namelist())
     wanted = {path for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     wanted |= set((ROOT / "results" / "queries").glob("*.sql"))
+    wanted |= set((ROOT / "results" / "report" / "page").glob("*"))
     for folder in ("duo_tiny", "holdouts"):
         shipped = {path for path in (ROOT / "models" / folder).glob("*") if path.is_file()}
         assert shipped, f"models/{folder} ships nothing"

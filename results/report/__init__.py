@@ -1,0 +1,110 @@
+"""A report of runs: one HTML file that needs nothing else, for a reader who was not there.
+
+Every token in its text with its path and losses, the summary with intervals, the budget curve, maps of the layers, and
+a table that can be filtered. The page's own script and style are the only ones that its content policy lets run, and it fetches
+nothing. Token texts are data: JSON that cannot end its element, written into the page as text only.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import os
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from results.report.packing import Blocks, as_script_json
+from results.report.run_data import STEP, run_data
+from results.report.strategies import read_strategies
+from results.routes import Routes, read_routes
+from results.run import Run
+
+_SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", "panel", "tokens", "extras", "main")
+
+
+def write_report(
+    runs: Sequence[Run],
+    file: str | os.PathLike[str],
+    routes: Mapping[str, str] | None = None,
+    strategies: Sequence[str] = (),
+    title: str | None = None,
+) -> int:
+    """Writes the report of `runs` into `file` and returns its size in bytes. Equal runs give equal bytes.
+
+    `routes` are route files by the name under which they are shown, each shown with the runs whose positions it routes;
+    `strategies` are tables of `duo-oracle strategies --format json`.
+    Raises ValueError for no run, a run without a finished unit, and files that are not what they should be.
+    """
+    if not runs:
+        raise ValueError("a report is of one run or more; none was named")
+    routes_of = _routes_by_run(runs, routes or {})
+    blocks = Blocks()
+    data: dict[str, Any] = {
+        "title": title or _title(runs),
+        "strategies": [read_strategies(path) for path in strategies],
+        "runs": [run_data(run, routes_of[number], blocks) for number, run in enumerate(runs)],
+        "step": STEP,
+    }
+    text = _page(data, blocks)
+    path = Path(file)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        size = aside.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+    return size
+
+
+def _page(data: Mapping[str, Any], blocks: Blocks) -> str:
+    folder = files("results.report") / "page"
+    style = (folder / "style.css").read_text(encoding="utf-8")
+    parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
+    script = '"use strict";\n(() => {\n' + "\n".join(parts) + "\n})();\n"
+    columns = [f'<script type="text/plain" id="block-{number}">{text}</script>' for number, text in enumerate(blocks.texts)]
+    filled = {
+        "POLICY": f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data:; base-uri 'none'; "
+        "form-action 'none'",
+        "TITLE": html.escape(str(data["title"])),
+        "STYLE": style,
+        "DATA": as_script_json(data),
+        "BLOCKS": "\n".join(columns),
+        "SCRIPT": script,
+    }
+    text = (folder / "page.html").read_text(encoding="utf-8")
+    pieces = text.split("@@")  # literal and name alternate, so that nothing inside a value is taken for a name
+    return "".join(filled[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+
+
+def _hash(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
+
+
+def _title(runs: Sequence[Run]) -> str:
+    facts = [run.manifest.facts for run in runs]
+    models = dict.fromkeys(str(fact.get("model", "a model")) for fact in facts)
+    data = dict.fromkeys(str(fact.get("data", "data")) for fact in facts)
+    return f"Routing oracle of {', '.join(models)} on {', '.join(data)}"
+
+
+def _routes_by_run(runs: Sequence[Run], routes: Mapping[str, str]) -> list[list[Routes]]:
+    """Which routes are shown with which run. Raises ValueError for a file that fits no run, or runs of different data."""
+    found: list[list[Routes]] = [[] for _ in runs]
+    for name, path in routes.items():
+        fitting, refusal = [], None
+        for number, run in enumerate(runs):
+            try:
+                fitting.append((number, read_routes(path, run, name)))
+            except ValueError as error:
+                refusal = refusal or str(error)
+        if not fitting:
+            raise ValueError(refusal)
+        if len({runs[number].identity.get("data_fingerprint") for number, _ in fitting}) > 1:
+            raise ValueError(f"{path} does not say of which data it is and fits runs of different data; report them apart")
+        for number, one in fitting:
+            found[number].append(one)
+    return found

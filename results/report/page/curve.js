@@ -1,0 +1,66 @@
+// The budget curve: the oracle and the lines to read it against, with intervals; beside it the excess over luck.
+const CURVES = [
+  ["mean", "mean pattern", "grey"],
+  ["fixed", "best fixed, chosen on other documents", "cold"],
+  ["luck", "what luck alone would show", "luck"],
+  ["oracle", "oracle", "hot"],
+  ["big", "all-big", "plain"],
+];
+
+function drawCurve() {
+  const run = theRun();
+  byId("curve-section").hidden = run.budgets.length < 2;
+  if (run.budgets.length < 2) return;
+  const lines = run.lines.map(line => ({ ...line, luck: line.nullGain ? [line.big[0] - line.nullGain[0], null, null] : null }));
+  const shown = CURVES.filter(([key]) => lines.every(line => line[key]));
+  const wide = byId("curve").clientWidth || 800, sideBySide = wide >= 720;
+  const first = sideBySide ? Math.round(wide * 0.58) : wide;
+  const parts = [figure(first, 300, lines, shown, "nats per token", false)];
+  if (lines.every(line => line.excess)) {
+    parts.push(figure(sideBySide ? wide - first - 24 : wide, sideBySide ? 300 : 220, lines, [["excess", "excess", "strong"]], "excess, nats", true));
+  }
+  byId("curve").replaceChildren(h("ul", { class: "keys" }, shown.map(([, name, colour]) => h("li", null,
+    s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), name))),
+  h("div", { class: "figures" }, parts));
+  drawReading();
+}
+
+function figure(width, height, lines, shown, axis, zero) {
+  const run = theRun(), box = { left: 46, right: 12, top: 22, bottom: 40 };
+  const numeric = run.budgets.every(b => b.big !== null) && new Set(run.budgets.map(b => b.big)).size === run.budgets.length;
+  const at = run.budgets.map((b, i) => numeric ? b.big : i);
+  const ends = shown.flatMap(([key]) => lines.flatMap(line => line[key].filter(v => v !== null))).concat(zero ? [0] : []);
+  const low = Math.min(...ends), high = Math.max(...ends), room = (high - low) * 0.05 || 0.1;
+  const x = scale(Math.min(...at) - 0.4, Math.max(...at) + 0.4, box.left, width - box.right);
+  const y = scale(low - room, high + room, height - box.bottom, box.top);
+  const order = at.map((_, i) => i).sort((a, b) => at[a] - at[b]);
+  const half = (x(1) - x(0)) / 2;
+  const every = Math.ceil(run.budgets.length * 26 / (width - box.left - box.right));
+  return s("svg", { viewBox: "0 0 " + width + " " + height, width, height, class: "plot", role: "img",
+    "aria-label": axis + " against the budget; the numbers stand in the summary of each budget" },
+  ticks(low - room, high + room, 5).map(([v, digits]) => [
+    s("line", { x1: box.left, x2: width - box.right, y1: y(v), y2: y(v), class: Math.abs(v) < 1e-9 && zero ? "axis" : "rule" }),
+    s("text", { x: box.left - 8, y: y(v) + 4, class: "end" }, number(v, digits))]),
+  s("text", { x: box.left, y: 12, class: "start label" }, axis),
+  s("text", { x: (box.left + width - box.right) / 2, y: height - 4, class: "middle label" }, numeric ? "big layers per token" : "budget"),
+  run.budgets.map((b, i) => i % every === 0 ? s("text", { x: x(at[i]), y: height - box.bottom + 17, class: "middle" + (i === state.k ? " now" : "") }, b.name) : null),
+  s("rect", { x: x(at[state.k]) - half, width: 2 * half, y: box.top, height: height - box.top - box.bottom, class: "chosen" }),
+  shown.map(([key, , colour]) => {
+    const banded = order.filter(i => known(lines[i][key]));
+    const band = banded.map(i => [x(at[i]), y(lines[i][key][2])]).concat(banded.slice().reverse().map(i => [x(at[i]), y(lines[i][key][1])]));
+    return [banded.length > 1 && colour !== "plain" ? s("path", { d: pathOf(band) + "Z", class: "band " + colour }) : null,
+      s("path", { d: pathOf(order.map(i => [x(at[i]), y(lines[i][key][0])])), class: "curve " + colour }),
+      colour === "plain" || colour === "luck" ? null : order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
+  }),
+  run.budgets.map((b, i) => s("rect", { x: x(at[i]) - half, width: 2 * half, y: box.top, height: height - box.top, class: "hit", onclick: () => change({ k: i }) },
+    s("title", null, b.label + ": " + shown.map(([key, name]) => name + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; ")))));
+}
+
+function drawReading() {
+  const run = theRun(), line = run.lines[state.k];
+  byId("curve-reading").textContent = run.budgets[state.k].label + ": oracle " + number(line.oracle[0]) + " " + interval(line.oracle) +
+    (line.fixed ? " · best fixed " + number(line.fixed[0]) + " " + interval(line.fixed) : "") + " · all-big " + number(line.big[0]) +
+    (line.nullGain ? " · luck alone " + number(line.big[0] - line.nullGain[0]) + " · excess " + number(line.excess[0]) + " " + interval(line.excess) : "");
+}
+
+view(["run", "k", "width"], drawCurve);

@@ -1,0 +1,143 @@
+// Data: the page's JSON, columns decoded when they are first asked for, and the measures over them. Draws nothing.
+const report = JSON.parse(document.getElementById("data").textContent);
+const TYPES = { f4: Float32Array, u1: Uint8Array, u2: Uint16Array, u4: Uint32Array, i4: Int32Array };
+const decoded = new Map();
+
+function bytesOf(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const letters = atob(text);
+  const bytes = new Uint8Array(letters.length);
+  for (let i = 0; i < letters.length; i++) bytes[i] = letters.charCodeAt(i);
+  return bytes;
+}
+
+function column(run, name) {
+  const spec = run.columns[name];
+  if (spec === undefined) return null;
+  const key = "block" in spec ? spec.block : spec;
+  let values = decoded.get(key);
+  if (values === undefined) {
+    if ("block" in spec) {
+      const bytes = bytesOf(document.getElementById("block-" + spec.block).textContent);
+      values = new TYPES[spec.kind](bytes.buffer, bytes.byteOffset, bytes.length / TYPES[spec.kind].BYTES_PER_ELEMENT);
+    } else {
+      values = new Float64Array(spec.length).fill(spec.constant === null ? NaN : spec.constant);
+    }
+    decoded.set(key, values);
+  }
+  return values;
+}
+
+const difference = (a, b) => a.map((value, i) => value - b[i]);
+const losses = (run, k, name) => Float64Array.from(column(run, name + "." + k));
+
+// key, name, what it says, colours (heat: nats; compute: big layers), values of all tokens under budget k
+const MEASURES = [
+  ["difficulty", "Difficulty", "all-small loss minus the oracle's: what compute can buy", "heat",
+    (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss"))],
+  ["gain", "Gain over all-big", "all-big loss minus the oracle's, luck included", "heat",
+    (run, k) => difference(losses(run, k, "loss_big"), losses(run, k, "loss"))],
+  ["null_gain", "Null gain", "the gain on labels drawn from all-big: luck alone", "heat", (run, k) => losses(run, k, "null_gain")],
+  ["excess", "Excess", "gain minus null gain: what luck does not explain", "heat",
+    (run, k) => difference(difference(losses(run, k, "loss_big"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
+  ["compute", "All-small minus all-big", "what big FFNs everywhere buy", "heat",
+    (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss_big"))],
+  ["loss", "Oracle loss", "loss under the best pattern", "heat", (run, k) => losses(run, k, "loss")],
+  ["loss_small", "All-small loss", "loss with every FFN small", "heat", (run, k) => losses(run, k, "loss_small")],
+  ["loss_big", "All-big loss", "loss with every FFN big", "heat", (run, k) => losses(run, k, "loss_big")],
+  ["n_big", "Big layers", "big layers in the oracle path", "compute",
+    (run, k) => Float64Array.from(column(run, "pattern." + k), code => bigOf(run)[code])],
+].map(([key, name, says, family, values]) => ({ key, name, says, family, values }));
+
+function measuresOf(run) {
+  const drawn = run.lines[0].nullGain !== null;
+  const found = MEASURES.filter(m => drawn || (m.key !== "null_gain" && m.key !== "excess"));
+  run.routers.forEach((router, r) => {
+    if (!column(run, "routed." + r) || router.loss === null) return;
+    found.push({ key: "routed." + r, name: router.name + ": loss", says: "loss under the router's choice", family: "heat",
+      values: () => Float64Array.from(column(run, "routed." + r)) });
+    found.push({ key: "regret." + r, name: router.name + ": regret", says: "router's loss minus the oracle's", family: "heat",
+      values: (one, k) => difference(Float64Array.from(column(one, "routed." + r)), losses(one, k, "loss")) });
+  });
+  return found;
+}
+
+const measureOf = (run, key) => measuresOf(run).find(m => m.key === key) || MEASURES[0];
+
+const computed = new Map();
+function valuesOf(run, key, k) {
+  const id = report.runs.indexOf(run) + "|" + key + "|" + k;
+  if (!computed.has(id)) {
+    if (computed.size > 60) computed.clear();
+    computed.set(id, measureOf(run, key).values(run, k));
+  }
+  return computed.get(id);
+}
+
+const bigCounts = new Map();
+function bigOf(run) {
+  if (!bigCounts.has(run)) bigCounts.set(run, run.patterns.map(p => p.split("B").length - 1));
+  return bigCounts.get(run);
+}
+
+const patternAt = (run, row, k) => run.patterns[column(run, "pattern." + k)[row]];
+
+// As the named question token_classes has them.
+const CLASSES = ["easy", "stubborn", "reducible", "within luck"];
+function classesOf(run, k) {
+  const id = report.runs.indexOf(run) + "|classes|" + k;
+  if (!computed.has(id)) {
+    const small = column(run, "loss_small." + k), loss = column(run, "loss." + k);
+    const luck = column(run, "null_gain." + k), big = column(run, "loss_big." + k);
+    computed.set(id, Uint8Array.from({ length: run.rows }, (_, i) => {
+      if (small[i] < 0.5) return 0;
+      if (small[i] - loss[i] < 0.1 * small[i]) return 1;
+      const excess = big[i] - loss[i] - luck[i];
+      return Number.isNaN(excess) || excess > 0 ? 2 : 3;
+    }));
+  }
+  return computed.get(id);
+}
+
+// A long sequence is shown in passages of so many tokens. `offset` is where a passage's pieces begin.
+const LONGEST = 1024;
+const passageLists = new Map();
+function passages(run) {
+  if (!passageLists.has(run)) {
+    const list = [];
+    run.passages.forEach(([sequence, doc, start, length, first], place) => {
+      for (let skip = 0; skip < length; skip += LONGEST) {
+        list.push({ sequence, doc, start: start + skip, offset: start + skip + place, length: Math.min(LONGEST, length - skip), first: first + skip, index: list.length });
+      }
+    });
+    passageLists.set(run, list);
+  }
+  return passageLists.get(run);
+}
+
+function passageOfRow(run, row) {
+  const list = passages(run);
+  let low = 0, high = list.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (list[middle].start <= row) low = middle; else high = middle - 1;
+  }
+  return list[low];
+}
+
+// The i-th token of a passage as it reads; a passage has one token more than rows, its last being only predicted.
+const pieceAt = (run, passage, i) => run.pieces[column(run, "piece")[passage.offset + i]];
+const targetOf = (run, row) => {
+  const passage = passageOfRow(run, row);
+  return pieceAt(run, passage, row - passage.start + 1);
+};
+
+// Letters that steer rather than show (controls, direction overrides, line separators, lone surrogates) as escapes.
+const STEERING = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+const escaped = text => text.replace(STEERING, c => {
+  if (c === "\n" || c === "\t" || c === "\u200c" || c === "\u200d") return c;
+  return "\\u" + c.codePointAt(0).toString(16).padStart(4, "0");
+});
+const inText = text => escaped(text).replace(/\n/g, "\u23ce\n").replace(/\t/g, "\u21e5\t");
+const inLine = text => escaped(text).replace(/\n/g, "\u23ce").replace(/\t/g, "\u21e5");
+const named = text => inLine(text).replace(/^ | $/g, "\u2423");

@@ -1,0 +1,69 @@
+// The page put together: title, choices of run, budget, measure and theme, the words, and the first drawing of everything.
+const WORDS = [
+  ["path", "one branch per layer for one token, layer 0 first: B the big FFN, s the small one, . none"],
+  ["all-small, all-big", "every layer takes the small, the big branch"],
+  ["oracle", "the path of least loss for the token, found with the answer known"],
+  ["difficulty", "all-small loss minus the oracle's"],
+  ["gain, null gain, excess", "all-big loss minus the oracle's; the same for labels drawn from all-big; the first minus the second"],
+  ["context", "which paths the earlier tokens of the text ran while this token's were compared; every number depends on it"],
+  ["certified", "the path is proven to be the best of all that the budget allows"],
+  ["nats", "losses are minus the natural logarithm of the probability given to the token that came"],
+];
+
+function drawChoices() {
+  const run = theRun();
+  byId("budgets").replaceChildren(h("legend", null, "Budget: big layers per token"), h("div", { class: "segments" }, run.budgets.map((budget, k) =>
+    h("label", { title: budget.label }, h("input", { type: "radio", name: "budget", value: k, checked: k === state.k, onchange: () => change({ k }) }),
+      h("span", null, budget.name.replace("atmost:", "\u2264"))))));
+  byId("measure").replaceChildren(...measuresOf(run).map(m => h("option", { value: m.key }, m.name)));
+  byId("measure").value = state.measure;
+}
+function markBudget() {
+  const chosen = byId("budgets").querySelector('input[value="' + state.k + '"]');
+  if (chosen) { chosen.checked = true; }
+}
+
+function chooseRun(run) {
+  const there = report.runs[run], measure = measuresOf(there).some(m => m.key === state.measure) ? state.measure : "difficulty";
+  change({ run, k: there.budget, measure, passage: 0, row: 0 });
+}
+
+byId("measure").addEventListener("change", event => change({ measure: event.target.value }));
+byId("theme").addEventListener("click", () => {
+  chosenTheme = theme() === "dark" ? "light" : "dark";
+  drawTheme();
+});
+function drawTheme() {
+  document.documentElement.dataset.theme = theme();
+  byId("theme").textContent = theme() === "dark" ? "Light" : "Dark";
+  byId("theme").setAttribute("aria-label", "Show in " + (theme() === "dark" ? "light" : "dark") + " colours");
+  change({ theme: theme() });
+}
+darkSystem.addEventListener("change", drawTheme);
+
+document.title = report.title;
+byId("title").textContent = escaped(report.title);
+byId("words").replaceChildren(...WORDS.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
+if (report.runs.length > 1) {
+  byId("run-choice").replaceChildren(h("label", { class: "field" }, h("span", null, "Run"), h("select", { id: "run",
+    onchange: event => chooseRun(Number(event.target.value)) },
+  report.runs.map((run, i) => h("option", { value: i }, escaped(run.name) + " \u00b7 context " + run.context + " \u00b7 " + count(run.rows) + " tokens")))));
+}
+
+view(["run"], drawChoices);
+view(["k"], markBudget);
+state.k = theRun().budget;
+state.width = document.documentElement.clientWidth;
+document.documentElement.dataset.theme = state.theme = theme();
+drawTheme();
+// The choices and texts that others rely on stand first; what lies below the first screen is drawn after it was painted.
+const once = new Set();
+const drawAll = keys => { for (const { keys: of, draw } of views) if (!once.has(draw) && of.some(key => keys.includes(key))) { once.add(draw); draw(); } };
+drawChoices(); once.add(drawChoices);
+drawAll(["run", "passage", "row", "k", "measure", "theme", "width"]);
+let resizing = 0;
+window.addEventListener("resize", () => {
+  clearTimeout(resizing);
+  resizing = setTimeout(() => change({ width: document.documentElement.clientWidth }), 120);
+});
+document.documentElement.dataset.ready = "yes";

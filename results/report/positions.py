@@ -1,0 +1,107 @@
+"""A run's tokens and paths as arrays side by side, every budget's rows at the same positions. Knows nothing of pages.
+
+Axes: N positions (by sequence, then position), K budgets in the run's order, D documents.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from oracle.budgets import parse_budgets
+from results.run import Run
+from results.sentences import read_pieces
+
+_LOSSES = ("loss", "loss_small", "loss_big", "null_gain", "excess")
+_ORDER = [("sequence", "ascending"), ("position", "ascending")]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """One sequence: its document, its rows, where in the sequence they begin, and how its tokens read (one more than rows)."""
+
+    sequence: int
+    document: int
+    start: int
+    length: int
+    first_position: int
+    pieces: list[str]
+
+
+@dataclass(frozen=True)
+class RunPositions:
+    """Losses in nats, float32 as stored, NaN for null."""
+
+    run: Run
+    documents: tuple[str, ...]
+    passages: tuple[Passage, ...]
+    sequence_N: np.ndarray
+    position_N: np.ndarray
+    document_N: np.ndarray
+    """The number of its document."""
+    pattern_KN: list[list[str]]
+    values_KN: dict[str, list[np.ndarray]]
+    evaluations_KN: list[np.ndarray]
+    certified_KN: list[np.ndarray]
+
+    @property
+    def n_positions(self) -> int:
+        return len(self.sequence_N)
+
+
+def read_run(run: Run) -> RunPositions:
+    """The run's tables. Raises ValueError for a run without a finished unit, or with a position that a budget has no path for."""
+    tokens = run.dataset("tokens").to_table(columns=["sequence", "position", "document"]).sort_by(_ORDER)
+    if not tokens.num_rows:
+        raise ValueError(f"{run.path} has no finished unit yet")
+    sequence_N, position_N = tokens["sequence"].to_numpy(), tokens["position"].to_numpy()
+    codes = tokens["document"].combine_chunks().dictionary_encode()
+    document_N = codes.indices.to_numpy()
+    paths = run.dataset("paths").to_table()
+    pattern_KN, evaluations_KN, certified_KN = [], [], []
+    values_KN: dict[str, list[np.ndarray]] = {name: [] for name in _LOSSES}
+    for text in run.budgets:
+        rows = _rows_of_budget(paths, text, run.n_layers)
+        same = rows.num_rows == len(sequence_N) and np.array_equal(rows["sequence"].to_numpy(), sequence_N)
+        if not same or not np.array_equal(rows["position"].to_numpy(), position_N):
+            raise ValueError(
+                f"a report shows every position under every budget; {run.path} has {rows.num_rows:,} paths under budget {text} "
+                f"for {len(sequence_N):,} positions"
+            )
+        pattern_KN.append(rows["pattern"].to_pylist())
+        for name in _LOSSES:
+            values_KN[name].append(rows[name].to_numpy(zero_copy_only=False).astype(np.float32))
+        evaluations_KN.append(rows["evaluations"].to_numpy())
+        certified_KN.append(rows["certified"].to_numpy(zero_copy_only=False))
+    return RunPositions(
+        run=run,
+        documents=tuple(codes.dictionary.to_pylist()),
+        passages=_passages(run, sequence_N, position_N, document_N),
+        sequence_N=sequence_N,
+        position_N=position_N,
+        document_N=document_N,
+        pattern_KN=pattern_KN,
+        values_KN=values_KN,
+        evaluations_KN=evaluations_KN,
+        certified_KN=certified_KN,
+    )
+
+
+def _rows_of_budget(paths: pa.Table, text: str, n_layers: int) -> pa.Table:
+    budget = parse_budgets(text, n_layers)[0]
+    mine = pc.equal(paths["budget_kind"], budget.kind.value)
+    if budget.n_big is not None:
+        mine = pc.and_(mine, pc.equal(paths["budget"], budget.n_big))
+    return paths.filter(mine).sort_by(_ORDER)
+
+
+def _passages(run: Run, sequence_N: np.ndarray, position_N: np.ndarray, document_N: np.ndarray) -> tuple[Passage, ...]:
+    sequences, starts, lengths = np.unique(sequence_N, return_index=True, return_counts=True)
+    pieces = read_pieces(run, sequences.tolist())
+    return tuple(
+        Passage(sequence, int(document_N[start]), start, length, int(position_N[start]), pieces[sequence])
+        for sequence, start, length in zip(sequences.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+    )

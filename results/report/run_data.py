@@ -1,0 +1,204 @@
+"""One run as the page wants it: its words, texts, summary numbers with intervals, and its columns packed. Knows no HTML.
+
+Axes: N positions, K budgets in the run's order, L layers, A alternatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from oracle.patterns import Branch, to_strings
+from results.curve import BudgetLine, budget_lines
+from results.intervals import Estimate, bootstrap
+from results.report import words
+from results.report.kept_losses import KeptLosses, read_kept
+from results.report.packing import Blocks
+from results.report.positions import RunPositions, read_run
+from results.report.routers import router_rows
+from results.routes import Routes
+from results.run import Run
+
+STEP = 1 / 4000
+"""Nats: alternatives' losses above the path's are packed as whole numbers of steps, up to 16 nats."""
+_SATURATE = 0.98
+
+
+def run_data(run: Run, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
+    """The run's part of the page's data; its columns go to `blocks`."""
+    positions, lines = read_run(run), budget_lines(run)
+    kept = read_kept(positions, [one.branches_NL for one in routes]) if "losses" in run.tables else None
+    routed_RN = kept.routed_RN if kept is not None else None
+    patterns = _Patterns()
+    columns = _columns(positions, blocks, patterns)
+    if kept is not None:
+        columns |= _alternatives(kept, blocks, patterns)
+    for number, one in enumerate(routes):
+        columns[f"route.{number}"] = _strings(patterns, to_strings(one.branches_NL), blocks)
+        if routed_RN is not None:
+            columns[f"routed.{number}"] = blocks.add(routed_RN[number], "f4")
+    default = run.budgets.index(str(run.budget()))
+    return {
+        "name": run.name,
+        "searched": words.searched(positions),
+        "how": words.how_to_read(lines[0].null_gain is not None),
+        "warnings": words.warnings(run, lines),
+        "details": words.details(run),
+        "context": run.context,
+        "layers": run.n_layers,
+        "branches": run.identity.get("branches", "sB"),
+        "budgets": [_budget(text, n) for text, n in zip(run.budgets, words.pattern_counts(run), strict=True)],
+        "budget": default,
+        "documents": list(positions.documents),
+        **_texts(positions, blocks, columns),
+        "rows": positions.n_positions,
+        "lines": [_line(line) for line in lines],
+        "layerShares": [_layer_shares(positions, k) for k in range(len(run.budgets))],
+        "scales": _scales(positions, routed_RN),
+        "routers": router_rows(positions, routes, routed_RN),
+        "kept": kept is not None,
+        "columns": columns,
+        "patterns": patterns.texts,  # last: the columns have named them by now
+    }
+
+
+class _Patterns:
+    """Distinct patterns, numbered as they come."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._code_of: dict[str, int] = {}
+
+    def codes(self, texts: Sequence[str]) -> np.ndarray:
+        return np.array([self._code(text) for text in texts], dtype=np.int64)
+
+    def _code(self, text: str) -> int:
+        code = self._code_of.setdefault(text, len(self.texts))
+        if code == len(self.texts):
+            self.texts.append(text)
+        return code
+
+
+def _strings(patterns: _Patterns, texts: Sequence[str], blocks: Blocks) -> dict[str, Any]:
+    codes_N = patterns.codes(texts)
+    return blocks.add_codes(codes_N, len(patterns.texts))
+
+
+def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> dict[str, Any]:
+    columns: dict[str, Any] = {
+        "document": blocks.add_codes(positions.document_N, len(positions.documents)),
+        "sequence": blocks.add(positions.sequence_N, "i4"),
+        "position": blocks.add(positions.position_N, "i4"),
+    }
+    values = positions.values_KN
+    # Outside of a committed context all-small and all-big are the same under every budget: packed once, named often.
+    shared = {
+        name: blocks.add(values[name][0], "f4")
+        for name in ("loss_small", "loss_big")
+        if all(np.array_equal(values[name][0], other) for other in values[name][1:])
+    }
+    for k in range(len(positions.pattern_KN)):
+        columns[f"pattern.{k}"] = _strings(patterns, positions.pattern_KN[k], blocks)
+        columns[f"loss.{k}"] = blocks.add(values["loss"][k], "f4")
+        columns[f"null_gain.{k}"] = blocks.add(values["null_gain"][k], "f4")
+        for name in ("loss_small", "loss_big"):
+            columns[f"{name}.{k}"] = shared.get(name) or blocks.add(values[name][k], "f4")
+        columns[f"evaluations.{k}"] = blocks.add(positions.evaluations_KN[k], "i4")
+        columns[f"certified.{k}"] = blocks.add(positions.certified_KN[k], "u1")
+    return columns
+
+
+def _alternatives(kept: KeptLosses, blocks: Blocks, patterns: _Patterns) -> dict[str, Any]:
+    columns = {}
+    for k, found in enumerate(kept.alternatives):
+        missing_NA = np.isnan(found.above_NA)
+        steps_NA = np.where(missing_NA, 0xFFFF, np.minimum(np.round(np.nan_to_num(found.above_NA) / STEP), 0xFFFE))
+        codes_NA = patterns.codes(found.pattern_NA.ravel().tolist())
+        columns[f"alternative.{k}"] = blocks.add_codes(codes_NA, len(patterns.texts))
+        columns[f"above.{k}"] = blocks.add(steps_NA, "u2")
+    return columns
+
+
+def _texts(positions: RunPositions, blocks: Blocks, columns: dict[str, Any]) -> dict[str, Any]:
+    """The distinct pieces of text, and which of them each passage reads: rows + 1 of them a passage, one after the other."""
+    code_of: dict[str, int] = {}
+    codes = [code_of.setdefault(piece, len(code_of)) for passage in positions.passages for piece in passage.pieces]
+    columns["piece"] = blocks.add_codes(np.array(codes), len(code_of))
+    passages = [[p.sequence, p.document, p.start, p.length, p.first_position] for p in positions.passages]
+    indented = sum("\n" in piece or "\t" in piece or piece.startswith("  ") for piece in code_of) + codes.count(
+        code_of.get("\n", -1)
+    )
+    return {"pieces": list(code_of), "passages": passages, "prose": indented < 0.04 * len(codes)}
+
+
+def _budget(text: str, n_patterns: int) -> dict[str, Any]:
+    return {"name": text, "label": words.budget_label(text), "patterns": n_patterns, "big": int(text) if text.isdecimal() else None}
+
+
+def _line(line: BudgetLine) -> dict[str, Any]:
+    fixed = line.fixed
+    return {
+        "small": _estimate(line.all_small),
+        "mean": _estimate(fixed.mean if fixed else None),
+        "fixed": _estimate(fixed.best if fixed else None),
+        "fixedInSample": _estimate(fixed.best_in_sample if fixed else None),
+        "fixedPattern": fixed.best_pattern if fixed else None,
+        "big": _estimate(line.all_big),
+        "oracle": _estimate(line.oracle),
+        "gain": _estimate(line.gain),
+        "nullGain": _estimate(line.null_gain),
+        "excess": _estimate(line.excess),
+        "nBig": _estimate(line.n_big),
+        "tokens": line.oracle.n_tokens,
+        "documents": line.oracle.n_documents,
+        "detectable": None if line.excess is None else line.excess.detectable,
+    }
+
+
+def _estimate(estimate: Estimate | None) -> list[float] | None:
+    return None if estimate is None else [estimate.mean, estimate.low, estimate.high]
+
+
+def _layer_shares(positions: RunPositions, k: int) -> list[list[float] | None]:
+    """Each layer's share of B's over tokens, with its interval."""
+    letters_NL = np.array([list(pattern) for pattern in positions.pattern_KN[k]])
+    shares = bootstrap((letters_NL == Branch.BIG.letter).astype(np.float64), positions.document_N)
+    return [_estimate(share) for share in shares]
+
+
+def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict[str, list[float]]:
+    """For every measure how far its colours go, down and up: the same under all budgets, so that these can be compared.
+
+    The rarest fiftieth saturates, or one token's colour would leave all the others pale.
+    """
+    values = positions.values_KN
+    loss, small, big = values["loss"], values["loss_small"], values["loss_big"]
+    measures = {
+        "difficulty": [s - x for s, x in zip(small, loss, strict=True)],
+        "gain": [b - x for b, x in zip(big, loss, strict=True)],
+        "null_gain": values["null_gain"],
+        "excess": values["excess"],
+        "compute": [s - b for s, b in zip(small, big, strict=True)],
+        "loss": loss,
+        "loss_small": small,
+        "loss_big": big,
+    }
+    for number, routed_N in enumerate(routed_RN or ()):
+        measures[f"routed.{number}"] = [routed_N]
+        measures[f"regret.{number}"] = [routed_N - x for x in loss]
+    return {name: _scale(np.concatenate(arrays)) for name, arrays in measures.items()} | {
+        "n_big": [0.0, float(positions.run.n_layers)]
+    }
+
+
+def _scale(values: np.ndarray) -> list[float]:
+    known = values[np.isfinite(values)]
+    if not len(known):
+        return [0.0, 1.0]
+    least, most = (float(np.quantile(known, q)) for q in (1 - _SATURATE, _SATURATE))
+    most = max(most, 1e-3)
+    least = 0.0 if least > -0.02 * most else least
+    return [math.floor(least * 10) / 10, math.ceil(most * 10) / 10]

@@ -1,0 +1,125 @@
+"""What a report says of a run in words: what was searched, how to read it, what to beware of, and its config. Knows no losses."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+from oracle.budgets import parse_budgets
+from oracle.spaces import SearchSpace, parse_branches
+from results.curve import BudgetLine
+from results.report.positions import RunPositions
+from results.run import Run
+from results.summary import FEW_DOCUMENTS
+
+_BRANCH = {".": "no FFN at all (skip)", "s": "the small FFN", "B": "the big FFN"}
+_EARLIER = {
+    "committed": "each earlier token of the text ran its own chosen pattern",
+    "same": "the earlier tokens of the text took the candidate pattern itself",
+    "big": "all earlier tokens of the text ran all-big",
+    "small": "all earlier tokens of the text ran all-small",
+}
+
+
+def searched(positions: RunPositions) -> str:
+    """One paragraph: model, data, tokens, documents, space, budget, strategy and context."""
+    run = positions.run
+    facts, identity = run.manifest.facts, run.identity
+    letters = str(identity.get("branches", "sB"))
+    *others, last = [_BRANCH[letter] for letter in reversed(letters)]
+    branches = f"{', '.join(others)} or {last}" if others else last
+    size = SearchSpace(run.n_layers, parse_branches(letters)).size
+    n_documents = len(positions.documents)
+    skip = f" A skip is read as {identity.get('skip')}." if "." in letters else ""
+    earlier = _EARLIER.get(run.context, f"the earlier tokens of the text took {run.config.get('context', run.context)}")
+    return (
+        f"At each of {positions.n_positions:,} tokens of {n_documents:,} document{'s' * (n_documents != 1)} "
+        f"({facts.get('data', 'data')}), the {run.n_layers} layers of {facts.get('model', 'the model')} may each take {branches}: "
+        f"{size:,} routing pattern{'s' * (size != 1)}. The search ({identity.get('strategy')}) looked for the pattern under which the "
+        f"next token has the least loss, {_budget_words(run)}, in context {run.context}: while one token's patterns were compared, "
+        f"{earlier}.{skip}"
+    )
+
+
+def how_to_read(null_drawn: bool) -> list[str]:
+    """The two sentences without which no oracle number should be read."""
+    luck = (
+        "The oracle's loss is the least of many, picked with the answer known, so it flatters every model: some pattern is always "
+        "lucky."
+    )
+    excess = (
+        "The null gain is what the same search gains when the answer is drawn from the all-big model itself, where there is "
+        "nothing but luck to find; only the excess, gain minus null gain, can be evidence that other compute suits the tokens "
+        "better."
+        if null_drawn
+        else "This run drew no labels, so how much of its gain is luck is not known (search with --null-draws 4)."
+    )
+    return [luck, excess]
+
+
+def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
+    """What limits the run's numbers, one line each."""
+    said = []
+    n_documents = lines[0].oracle.n_documents
+    if n_documents == 1:
+        said.append("One document: there are no intervals, and no other document on which a fixed pattern could be chosen.")
+    elif n_documents < FEW_DOCUMENTS:
+        said.append(f"{n_documents} documents only: the intervals are rough.")
+    if lines[0].fixed is None:
+        said.append(
+            "No losses were kept, so there is no mean and no best fixed pattern beside the oracle (search with --keep losses)."
+        )
+    if run.manifest.state != "complete" and not run.manifest.failed:
+        said.append("The run is not finished: these are the units done so far.")
+    said += [f"Unit {unit} failed and is not in these numbers: {text}" for unit, text in sorted(run.manifest.failed.items())]
+    certified = min(line.certified.mean for line in lines)
+    if certified < 1:
+        said.append(
+            f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest)."
+        )
+    return said
+
+
+def details(run: Run) -> list[list[str]]:
+    """Name and value of the run's config, identity, fingerprints and versions, as text."""
+    manifest = run.manifest
+    rows = [["run", str(run.path)], ["run id", manifest.run_id], ["state", manifest.state]]
+    rows += [[f"identity · {key}", _text(value)] for key, value in run.identity.items()]
+    rows += [[f"config · {key}", _text(value)] for key, value in run.config.items() if run.identity.get(key) != value]
+    rows += [[f"version · {key}", _text(value)] for key, value in manifest.facts.get("versions", {}).items()]
+    seconds = sum(session.get("seconds") or 0.0 for session in manifest.sessions)
+    rows.append(["searched in", f"{seconds:,.0f} s, {len(manifest.sessions)} session{'s' * (len(manifest.sessions) != 1)}"])
+    return rows
+
+
+def budget_label(text: str) -> str:
+    """A budget as a reader says it."""
+    if text == "any":
+        return "any number of big layers"
+    if text.startswith("atmost:"):
+        return f"at most {text.removeprefix('atmost:')} big layers"
+    return f"exactly {text} big layer{'s' * (text != '1')}"
+
+
+def pattern_counts(run: Run) -> list[int]:
+    """How many patterns each budget has to choose from."""
+    branches = parse_branches(run.identity.get("branches", "sB"))
+    return [SearchSpace(run.n_layers, branches, parse_budgets(text, run.n_layers)[0]).size for text in run.budgets]
+
+
+def _budget_words(run: Run) -> str:
+    budgets = run.budgets
+    if len(budgets) == 1:
+        return f"with {budget_label(budgets[0])} per token"
+    if all(text.isdecimal() for text in budgets):
+        numbers = sorted(map(int, budgets))
+        if numbers == list(range(numbers[0], numbers[-1] + 1)):
+            return f"once for each exact number of big layers per token from {numbers[0]} to {numbers[-1]}"
+    return f"once for each of {len(budgets)} budgets of big layers per token ({', '.join(budgets)})"
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,52 @@
+"""runs as one self-contained HTML page: every token in its text, with its path, losses and luck"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """What `duo-oracle report` is asked.
+
+    Args:
+        runs: run directories; the page shows one at a time
+        out: file to write, .html
+        routes: a router's choices to show beside the oracle, from duo-oracle route; repeatable
+        strategies: table of duo-oracle strategies --format json to show; repeatable
+        title: heading of the page; default model and data
+    """
+
+    runs: tuple[str, ...]
+    out: str
+    routes: dict[str, str] = field(default_factory=dict)
+    strategies: tuple[str, ...] = ()
+    title: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.out.lower().endswith((".html", ".htm")):
+            raise ValueError(f"--out is a file .html; got {self.out!r}")
+
+
+def _run(config: ReportConfig) -> int:
+    from results import load
+    from results.report import write_report
+
+    runs = [load(path) for path in config.runs]
+    size = write_report(runs, config.out, config.routes, config.strategies, config.title)
+    tokens = sum(run.n_tokens for run in runs)
+    print(f"{config.out}: {tokens:,} tokens of {len(runs)} run{'s' * (len(runs) != 1)}, {size / 1e6:.1f} MB; open it in a browser")
+    return 0
+
+
+COMMAND = Command(
+    options=ReportConfig,
+    run=_run,
+    positional=("runs",),
+    examples=(
+        "duo-oracle report runs/first --out report.html",
+        "duo-oracle report runs/big --routes budget-4=routes.parquet --strategies strategies.json --out report.html",
+    ),
+)
