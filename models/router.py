@@ -114,7 +114,7 @@ def read_router(router: str | Path) -> Router:
         if not hasattr(module, "parse"):
             raise ValueError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
         return cast(Router, module.parse(argument))
-    directory, variant = _directory(text)
+    directory, variant = router_directory(text)
     record = _read_record(directory)
     module = router_module(record["name"])
     if not hasattr(module, "read"):
@@ -136,12 +136,12 @@ def router_fingerprint(router: str | Path) -> str:
     if colon and head in router_names() and not Path(text).exists():
         return hashlib.sha256(read_router(text).spec.encode()).hexdigest()
     read_router(text)
-    directory, variant = _directory(text)
+    directory, variant = router_directory(text)
     files = [(directory / name).read_bytes() for name in (RECORD, WEIGHTS)]
     return hashlib.sha256(b"\0".join([*files, variant.encode()] if variant else files)).hexdigest()
 
 
-def _directory(text: str) -> tuple[Path, str]:
+def router_directory(text: str) -> tuple[Path, str]:
     """The directory of a path or of a shipped name, and the variant behind its @."""
     place, at, variant = text.rpartition("@")
     if not at or Path(text).is_dir():
