@@ -7,18 +7,21 @@ Axes: N positions (by sequence, then position), P patterns, A alternatives, L la
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from oracle.budgets import Budget, BudgetKind, parse_budgets
+from oracle.budgets import Budget, parse_budgets
 from oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array
-from results.report.positions import RunPositions
+from results.report.positions import Passage, RunPositions
 
 ALTERNATIVES = 4
 """The next best patterns kept beside the oracle path: the five best in all."""
+_COLUMNS = ["budget_kind", "budget", "position", "pattern", "loss"]
 
 
 @dataclass(frozen=True)
@@ -49,10 +52,10 @@ def read_kept(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> Kep
     shape = (positions.n_positions, ALTERNATIVES)
     found = [Alternatives(np.full(shape, "", dtype=f"U{run.n_layers}"), np.full(shape, np.nan)) for _ in budgets]
     routed = [np.full(positions.n_positions, np.nan, dtype=np.float32) for _ in routes] if passes == [None] else None
-    for of_pass in passes:
-        for passage in positions.passages:
-            table = _SequenceLosses.read(positions, passage.sequence, passage.first_position, passage.length, of_pass)
-            rows = slice(passage.start, passage.start + passage.length)
+    for passage, rows_of_sequence in _sequences(positions):
+        rows = slice(passage.start, passage.start + passage.length)
+        for of_pass in passes:
+            table = _SequenceLosses.of_rows(_of_pass(rows_of_sequence, of_pass), passage)
             for number, budget in enumerate(budgets):
                 if of_pass is None or budget == of_pass:
                     patterns, above = table.next_best(
@@ -65,6 +68,24 @@ def read_kept(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> Kep
     return KeptLosses(found, routed)
 
 
+def _sequences(positions: RunPositions) -> Iterator[tuple[Passage, pa.Table]]:
+    """Every sequence's rows of the losses table, file by file."""
+    passage_of = {passage.sequence: passage for passage in positions.passages}
+    dataset = positions.run.dataset("losses")
+    for fragment in dataset.get_fragments():
+        held = fragment.to_table(schema=dataset.schema, columns=["sequence"])
+        for sequence in pc.unique(held["sequence"]).to_pylist():
+            mine = ds.field("sequence") == sequence
+            yield passage_of[sequence], fragment.to_table(schema=dataset.schema, columns=_COLUMNS, filter=mine)
+
+
+def _of_pass(table: pa.Table, budget: Budget | None) -> pa.Table:
+    if budget is None:
+        return table
+    mine = ds.field("budget_kind") == budget.kind.value
+    return table.filter(mine if budget.n_big is None else mine & (ds.field("budget") == budget.n_big))
+
+
 @dataclass(frozen=True)
 class _SequenceLosses:
     """loss_NP of one sequence's positions, patterns in the order in which ties are decided; NaN where none was kept."""
@@ -74,21 +95,15 @@ class _SequenceLosses:
     loss_NP: np.ndarray
 
     @classmethod
-    def read(cls, positions: RunPositions, sequence: int, first: int, length: int, of_pass: Budget | None) -> _SequenceLosses:
-        mine = ds.field("sequence") == sequence
-        if of_pass is not None:
-            mine &= ds.field("budget_kind") == of_pass.kind.value
-            if of_pass.kind is not BudgetKind.ANY:
-                mine &= ds.field("budget") == of_pass.n_big
-        table = positions.run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
+    def of_rows(cls, table: pa.Table, passage: Passage) -> _SequenceLosses:
         codes = table["pattern"].unify_dictionaries().combine_chunks()
         names = codes.dictionary.to_pylist()
         branches_PL = to_array(RoutingPattern.parse(name) for name in names)
         order_P = tie_order(branches_PL)
         place_P = np.empty(len(order_P), dtype=np.int64)
         place_P[order_P] = np.arange(len(order_P))
-        loss_NP = np.full((length, len(names)), np.nan, dtype=np.float32)
-        loss_NP[table["position"].to_numpy() - first, place_P[codes.indices.to_numpy()]] = table["loss"].to_numpy()
+        loss_NP = np.full((passage.length, len(names)), np.nan, dtype=np.float32)
+        loss_NP[table["position"].to_numpy() - passage.first_position, place_P[codes.indices.to_numpy()]] = table["loss"].to_numpy()
         return cls(np.array(names)[order_P], branches_PL[order_P], loss_NP)
 
     def next_best(self, budget: Budget, path_N: Sequence[str], best_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -105,9 +120,12 @@ class _SequenceLosses:
         order_NA = np.argsort(least_NA, axis=1, kind="stable")
         above_NA = np.take_along_axis(least_NA, order_NA, axis=1).astype(np.float64) - best_N[:, None]
         names_NA = np.where(np.isnan(above_NA), "", names_P[np.take_along_axis(kept_NA, order_NA, axis=1)])
-        pad = ((0, 0), (0, ALTERNATIVES - n))
+        shape = (len(loss_NP), ALTERNATIVES)
+        padded_NA, padded_above_NA = np.full(shape, "", dtype=names_P.dtype), np.full(shape, np.nan)
+        padded_NA[:, :n] = names_NA
         # Losses within four units in the last place are equal, so one may lie a trace below the path's.
-        return np.pad(names_NA, pad), np.pad(np.maximum(above_NA, 0.0), pad, constant_values=np.nan)
+        padded_above_NA[:, :n] = np.maximum(above_NA, 0.0)
+        return padded_NA, padded_above_NA
 
     def of_patterns(self, branches_NL: np.ndarray) -> np.ndarray:
         """Each position's loss under its own pattern: float32 (N,), NaN where it was not kept."""

@@ -36,9 +36,9 @@ def searched(positions: RunPositions) -> str:
     return (
         f"At each of {positions.n_positions:,} tokens of {n_documents:,} document{'s' * (n_documents != 1)} "
         f"({facts.get('data', 'data')}), the {run.n_layers} layers of {facts.get('model', 'the model')} may each take {branches}: "
-        f"{size:,} routing pattern{'s' * (size != 1)}. The search ({identity.get('strategy')}) looked for the pattern under which the "
-        f"next token has the least loss, {_budget_words(run)}, in context {run.context}: while one token's patterns were compared, "
-        f"{earlier}.{skip}"
+        f"{size:,} routing pattern{'s' * (size != 1)}. The search ({identity.get('strategy')}) looked for the pattern under which "
+        f"the next token has the least loss, {_budget_words(run)}, in context {run.context}: while one token's patterns were "
+        f"compared, {earlier}.{skip}"
     )
 
 
