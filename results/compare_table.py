@@ -29,6 +29,8 @@ _ESTIMATES = (
     "random_rank",
     "real_loss",
 )
+_DIFFERENCES = ("minus_fixed", "minus_random", "minus_matched")
+"""Beside these stands what true difference the tokens could have shown."""
 _NUMBERS = (
     "budget_spread",
     "target",
@@ -53,6 +55,7 @@ SCHEMA = pa.schema(
         ("budget", pa.float64()),
         *((f"{name}{end}", pa.float64()) for name in ("loss", "perplexity") for end in ("", "_low", "_high")),
         *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in ("", "_low", "_high")),
+        *((f"{name}_detectable", pa.float64()) for name in _DIFFERENCES),
         *((name, pa.float64()) for name in _NUMBERS),
         ("agreement_by_layer", pa.list_(pa.float64())),  # each layer's agreement minus its majority rate
         ("compared_with", pa.string()),  # the oracle that agreement is with
@@ -75,6 +78,7 @@ def as_table(lines: Sequence[Line], context: str) -> pa.Table:
         row |= {name: math.exp(value) if value is not None else None for name, value in _three("perplexity", line.loss).items()}
         for name in _ESTIMATES:
             row |= _three(name, line[name])
+        row |= {f"{name}_detectable": _detectable(line[name]) for name in _DIFFERENCES}
         row |= {name: line[name] for name in (*_NUMBERS, "agreement_by_layer", "compared_with", "patterns", "commonest", "pattern")}
         rows.append(row | {"causal": line["causal"], "tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
@@ -93,25 +97,20 @@ def as_text(lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
 
 _READING = (
     "minus ...: paired differences in nats, below zero where the router is better; random: as many big layers on average, drawn;",
-    "matched: as many as the router gave the token, in random layers. gap closed: (fixed - router) / (fixed - oracle). headroom:",
-    "fixed - oracle minus the same on labels drawn from all-big. rank: percentile in the token's table of all patterns (0 best).",
+    "matched: as many as the router gave the token, in random layers. regret: over the oracle with that number of big layers for",
+    "each token, and (average) over the one that spreads as many over the tokens. gap closed: (fixed - router) / (fixed - oracle).",
+    "headroom: fixed - oracle minus the same on labels drawn from all-big: what is left when luck is taken out.",
+    "rank: percentile in the token's table of all patterns (0 best), beside that of a random pattern of the same budget.",
     "agreement: share of (token, layer) with the oracle's branch, in brackets always guessing the layer's majority; random layers.",
 )
 
 
 def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
-    near = {k for line in routers for k in (math.floor(line.budget + 1e-9), math.ceil(line.budget - 1e-9))}
-    wanted = [
-        line
-        for line in lines
-        if line.kind not in ("fixed", "random", "oracle")
-        or not routers
-        or line.name.endswith("any")
-        or round(line.budget, 9) in near
-    ]
+    near = {round(line.budget) for line in routers}
+    wanted = [line for line in lines if _is_shown(line, near)]
     wanted.sort(key=lambda line: (line.kind == "router", line.budget if line.kind != "router" else 0))
     rows = [["", "B's", "MFLOP", "nats [95%]", "perplexity", "minus fixed", "minus random", "minus matched"]]
-    rows[0] += ["regret exact", "regret average", "gap closed exact", "average", "headroom"]
+    rows[0] += ["regret", "average", "gap closed", "average", "headroom"]
     for line in wanted:
         rows.append(
             [
@@ -122,13 +121,21 @@ def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
                 f"{math.exp(min(line.loss.mean, 700)):.2f}",
                 *(_cell(line[name]) for name in ("minus_fixed", "minus_random", "minus_matched")),
                 *(_mean(line[name]) for name in ("regret_exact", "regret_average")),
-                *(_percent(line[name]) for name in ("gap_closed_exact", "gap_closed_average")),
+                _percent(line["gap_closed_exact"]),
+                "-" if line["gap_closed_average"] is None else f"{line['gap_closed_average'].mean:.1%}",
                 _cell(line["headroom"]) if line.kind == "router" else "-",
             ]
         )
     empty = [column for column in range(2, len(rows[0])) if all(row[column] == "-" for row in rows[1:])]
     kept = [column for column in range(len(rows[0])) if column not in empty]
     return aligned([[row[column] for column in kept] for row in rows], [column > 0 for column in kept])
+
+
+def _is_shown(line: Line, near: set[int]) -> bool:
+    """Whether the text has the line: with routers, of the other lines only those at the whole budgets nearest to theirs."""
+    if not near or line.kind in ("all-small", "all-big", "router") or line.name.endswith("any"):
+        return True
+    return line.kind != "average oracle" and round(line.budget, 9) in near
 
 
 def _ways(routers: Sequence[Line]) -> list[str]:
@@ -160,6 +167,10 @@ def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
         return {name: None, f"{name}_low": None, f"{name}_high": None}
     low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
     return {name: estimate.mean, f"{name}_low": low, f"{name}_high": high}
+
+
+def _detectable(estimate: Estimate | None) -> float | None:
+    return None if estimate is None or math.isnan(estimate.detectable) else estimate.detectable
 
 
 def _cell(estimate: Estimate | None) -> str:

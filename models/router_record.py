@@ -1,0 +1,46 @@
+"""What a trained router's directory says of its training: every step's use of B and its cutoffs. Knows no router in particular.
+
+Axes: S training steps, L layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from models.router import WEIGHTS, read_router, router_directory
+
+_TENSORS = ("usage", "cutoff", "batch_cutoff")
+
+
+@dataclass(frozen=True)
+class RouterRecord:
+    """A router's training, step by step."""
+
+    name: str
+    budget: float
+    usage_SL: np.ndarray  # share of the batch's tokens that took B
+    cutoff_SL: np.ndarray  # what logits were compared with
+    batch_cutoff_SL: np.ndarray  # the batch's own k-th largest logit; NaN where the router does not compute it
+
+    @property
+    def even(self) -> float:
+        """The share that each layer would have, were the budget spread evenly."""
+        return self.budget / self.usage_SL.shape[1]
+
+
+def read_record(router: str) -> RouterRecord:
+    """The training record of a router's directory or shipped name.
+
+    Raises ValueError as `read_router`, and for a router that has none: one that was not trained, or trained on labels.
+    """
+    found = read_router(router)
+    tensors = {}
+    if found.fingerprint is not None:  # trained on a model, so it has a directory
+        tensors = load_file(router_directory(router)[0] / WEIGHTS)
+    missing = [name for name in _TENSORS if f"training/{name}" not in tensors]
+    if missing or found.budget is None or not len(tensors["training/usage"]):
+        raise ValueError(f"router {router} has no record of its training: it was not trained on text, step by step")
+    return RouterRecord(router, found.budget, *(tensors[f"training/{name}"].astype(np.float64) for name in _TENSORS))

@@ -1,0 +1,104 @@
+"""Routers in training: use of each layer against the target, starved and saturated layers, and how far cutoffs stray from their
+average, as a table and as pictures. Knows arrays, not how they came to be.
+
+Axes: S training steps, L layer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+
+from results.picture import picture_ending
+
+LAST = 0.25
+"""Share of the steps, the last ones, over which means are taken."""
+STARVED, SATURATED = 0.01, 0.99
+
+
+class Record(Protocol):
+    """A router's training; `models.router_record.RouterRecord` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def even(self) -> float: ...
+    @property
+    def usage_SL(self) -> np.ndarray: ...
+    @property
+    def cutoff_SL(self) -> np.ndarray: ...
+    @property
+    def batch_cutoff_SL(self) -> np.ndarray: ...
+
+
+def usage_table(records: Sequence[Record]) -> pa.Table:
+    """One row per router and layer: the share of tokens that take B over the last quarter of the steps, beside an even use of the
+    budget; the share of all steps in which the layer was starved (under 1%) or saturated (over 99%); and the signed deviation of
+    the batch's cutoff from its average, in logits (null where there is none)."""
+    rows = []
+    for record in records:
+        last = slice(-max(1, round(LAST * len(record.usage_SL))), None)
+        deviation_SL = record.batch_cutoff_SL - record.cutoff_SL
+        for layer, usage_S in enumerate(record.usage_SL.T):
+            deviation_S = deviation_SL[last, layer]
+            known = not np.isnan(deviation_S).any()
+            rows.append(
+                {
+                    "router": record.name,
+                    "layer": layer,
+                    "even": record.even,
+                    "big": float(usage_S[last].mean()),
+                    "big_spread": float(usage_S[last].std()),
+                    "starved_steps": float((usage_S < STARVED).mean()),
+                    "saturated_steps": float((usage_S > SATURATED).mean()),
+                    "cutoff": float(record.cutoff_SL[last, layer].mean()),
+                    "deviation": float(deviation_S.mean()) if known else None,
+                    "deviation_spread": float(deviation_S.std()) if known else None,
+                    "steps": len(usage_S),
+                }
+            )
+    return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+_SCHEMA = pa.schema(
+    [("router", pa.string()), ("layer", pa.int64())]
+    + [(name, pa.float64()) for name in ("even", "big", "big_spread", "starved_steps", "saturated_steps", "cutoff")]
+    + [("deviation", pa.float64()), ("deviation_spread", pa.float64()), ("steps", pa.int64())]
+)
+
+
+def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str]) -> None:
+    """Two rows of panels, a column per router: the share of B per layer over the steps, the even use dotted; and the batch's cutoff
+    minus its average. Raises ValueError for an ending that is no picture's."""
+    from matplotlib import colormaps, rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+    from matplotlib.figure import Figure
+
+    ending = picture_ending(file)
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
+        figure = Figure(figsize=(max(3.2 * len(records), 5.0), 5.0), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(2, len(records), squeeze=False, sharey="row", sharex="col")
+        n_layers = max(record.usage_SL.shape[1] for record in records)
+        colours = colormaps["viridis"](np.linspace(0, 1, n_layers))
+        for column, record in enumerate(records):
+            above, below = axes[:, column]
+            for layer in range(record.usage_SL.shape[1]):
+                above.plot(record.usage_SL[:, layer], color=colours[layer], linewidth=0.7)
+                below.plot((record.batch_cutoff_SL - record.cutoff_SL)[:, layer], color=colours[layer], linewidth=0.7)
+            above.axhline(record.even, color="black", linestyle=":", linewidth=1)
+            below.axhline(0, color="black", linestyle=":", linewidth=1)
+            above.set(title=record.name, ylim=(-0.03, 1.03))
+            below.set(xlabel="training step")
+            if np.isnan(record.batch_cutoff_SL).all():
+                below.text(0.5, 0.6, "no average of cutoffs", transform=below.transAxes, ha="center")
+        axes[0, 0].set_ylabel("share of tokens that take B")
+        axes[1, 0].set_ylabel("batch's cutoff - average, logits")
+        figure.colorbar(ScalarMappable(Normalize(0, n_layers - 1), "viridis"), ax=axes, label="layer", fraction=0.03)
+        figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)

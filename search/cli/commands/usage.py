@@ -1,0 +1,52 @@
+"""routers in training: use of each layer against its target, and how far cutoffs stray from their average"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search.cli.command import Command
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+@dataclass(frozen=True)
+class UsageConfig:
+    """What `duo-oracle usage` is asked.
+
+    Args:
+        routers: router directories or shipped routers that were trained on text
+        plot: draw use and cutoffs over the steps into this file (.svg, .png or .pdf)
+        format: of the table on stdout
+    """
+
+    routers: tuple[str, ...]
+    plot: str | None = None
+    format: Format = Format.TABLE
+
+
+def _run(config: UsageConfig) -> int:
+    from models.router_record import read_record
+    from results.formats import write
+    from results.training_usage import plot_training_usage, usage_table
+
+    records = [read_record(router) for router in config.routers]
+    if config.plot is not None:
+        plot_training_usage(records, config.plot)
+    write(usage_table(records), config.format, sys.stdout.buffer)
+    sys.stdout.flush()
+    return 0
+
+
+COMMAND = Command(
+    options=UsageConfig,
+    run=_run,
+    positional=("routers",),
+    examples=("duo-oracle usage duo-tiny/expert_threshold-4 duo-tiny/expert_choice-4 --plot usage.svg",),
+)
