@@ -32,11 +32,14 @@ def position_bins(position_N: np.ndarray, n_bins: int) -> np.ndarray:
     return np.minimum(position_N * n_bins // (int(position_N.max()) + 1), n_bins - 1)
 
 
-def layer_map(axes: Any, share_NL: np.ndarray, position_N: np.ndarray, middle: float, n_bins: int = 8) -> Any:
-    """Mean share by layer (down) and position (across), white at `middle`. Returns what a colour bar takes."""
+def layer_map(axes: Any, share_NL: np.ndarray, position_N: np.ndarray, middle: float, reach: float = 0.3, n_bins: int = 8) -> Any:
+    """Mean share by layer (down) and position (across), white at `middle`, full colour `reach` away.
+
+    Returns what a colour bar takes.
+    """
     bin_N = position_bins(position_N, n_bins)
     share_LB = np.stack([share_NL[bin_N == b].mean(axis=0) for b in range(n_bins)], axis=1)
-    image = axes.imshow(share_LB, aspect="auto", cmap="RdBu_r", vmin=middle - 0.3, vmax=middle + 0.3, origin="upper")
+    image = axes.imshow(share_LB, aspect="auto", cmap="RdBu_r", vmin=middle - reach, vmax=middle + reach, origin="upper")
     n_positions = int(position_N.max()) + 1
     ticks = [0, n_bins // 2, n_bins - 1]
     axes.set_xticks(ticks, [str(round((tick + 0.5) * n_positions / n_bins)) for tick in ticks])

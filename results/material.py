@@ -129,10 +129,10 @@ def _routes(folder: Path) -> tuple[Routes, ...]:
     found = []
     for file in folder.glob("*.parquet"):
         table = pq.read_table(file).sort_by([("sequence", "ascending"), ("position", "ascending")])
-        about = json.loads(table.schema.metadata[b"duo_oracle.router"])
+        about = json.loads(table.schema.metadata[b"duo_oracle.reproduce"])
         found.append(
             Routes(
-                router=about["router"],
+                router=Path(about["router"]).name if about["trained"] else about["router"],
                 budget=about["budget"],
                 trained=about["trained"],
                 document_N=np.array(table["document"].to_pylist()),

@@ -21,7 +21,7 @@ from models.data import Sequence as Window
 from models.data import read_sequences
 from models.documents import resolve_source
 from models.family import load_model
-from models.router import shipped_routers
+from models.router import read_router, shipped_routers
 from models.tokenizer import load_tokenizer
 from results.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
 from results.figure_page import Item, write_pages
@@ -35,6 +35,7 @@ from search.sampled_text import sample_like, write_tokens
 from search.training_study import FULL, QUICK, run_study
 
 MOST_LAYERS = 16  # all patterns of s and B are enumerated, and their losses kept
+PAPERS_ROUTER = "budget"  # its method in models/routers/: one average budget over all layers
 _SETTINGS = "reproduction.json"
 
 
@@ -62,7 +63,8 @@ class Reproduction:
         self._sources = {resolve_source(source).stem: source for source in config.data}
         if len(self._sources) < len(config.data):
             raise ValueError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
-        self._routers = config.router or tuple(name for name in shipped_routers() if name.startswith(f"{config.model}/"))
+        shipped = (name for name in shipped_routers() if name.startswith(f"{config.model}/"))
+        self._routers = config.router or tuple(name for name in shipped if read_router(name).name == PAPERS_ROUTER)
         self._figures: dict[str, PaperFigure] = {name: load_figure(name) for name in config.only or figure_names()}
 
     @property

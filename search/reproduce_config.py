@@ -13,7 +13,7 @@ class ReproduceConfig:
         model: model directory, or the name of a shipped model
         out: directory for the page, the figures and the runs behind them; the same command goes on with it
         data: holdouts or files; repeatable
-        router: a trained router for the figures of routers; repeatable; default all that ship with the model
+        router: a trained router for the figures of routers; repeatable; default the shipped ones of the paper's method
         only: make this figure alone (fig4b); repeatable
         quick: tiny sizes, to see that all works; its verdicts mean nothing
         seq_len: tokens of each document that are searched

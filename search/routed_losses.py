@@ -64,6 +64,7 @@ def _write(
     table = pa.table({name: np.concatenate(list(parts)) for name, parts in zip(names, zip(*columns, strict=True), strict=True)})
     about = {"router": router.spec, "budget": router.budget, "trained": trained, "skip": str(skip)}
     aside = file.with_name(f".{file.name}.{os.getpid()}")
-    pq.write_table(table.replace_schema_metadata({"duo_oracle.router": json.dumps(about)}), aside)
+    said = {"duo_oracle.router": router.spec, "duo_oracle.reproduce": json.dumps(about)}
+    pq.write_table(table.replace_schema_metadata(said), aside)
     os.replace(aside, file)
     return masks

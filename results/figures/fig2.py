@@ -74,7 +74,8 @@ def _draw(material: Material, figure: Any) -> None:
         for column, k in enumerate(budgets):
             above, below = axes[2 * row, column], axes[2 * row + 1, column]
             _lines(above, real, sampled, k)
-            above.set(title=f"{holdout}, k = {k}", xlabel="layer", ylim=(0, 1))
+            above.set(title=f"{holdout}, k = {k}", xlabel="layer", xticks=range(0, real.n_layers, 2))
+            above.set_ylim(k / real.n_layers - 0.25, k / real.n_layers + 0.25)
             image = layer_map(below, real.takes_big(k), real.position_N, k / real.n_layers)
             below.set(xlabel="position in the window", ylabel="layer" if column == 0 else "")
             figure.colorbar(image, ax=below, fraction=0.05)

@@ -48,7 +48,12 @@ def _answer(material: Material) -> Answer:
         decide.append(effect(what, "share above even", [(1, terms[0])], [(1, terms[1])]))
         falls = [ratio(p.document_N, by_layer(_kept(p), p.n_layers)) for p in texts.values()]
         beside.append(
-            effect(f"{holdout}: no early exit, later layers are kept more", "rise over depth", [(1, falls[0])], [(1, falls[1])])
+            effect(
+                f"{holdout}: later layers are kept more than earlier ones (an early exit skips them)",
+                "rise over depth",
+                [(1, falls[0])],
+                [(1, falls[1])],
+            )
         )
         for kind, positions in texts.items():
             name = holdout if kind == "skip" else f"text of all-big like {holdout}"
@@ -83,7 +88,7 @@ def _draw(material: Material, figure: Any) -> None:
         line = layer_line(_kept(sampled), sampled.document_N)
         band(above, range(real.n_layers), line, "oracle on text of all-big: luck", CONTROL, "--")
         above.axhline(float(_kept(real).mean()), color="black", linewidth=0.6, linestyle=":", label="even")
-        above.set(title=holdout, xlabel="layer", ylabel="share kept", ylim=(0, 1))
+        above.set(title=holdout, xlabel="layer", ylabel="share kept", ylim=(0, 1), xticks=range(0, real.n_layers, 2))
         image = layer_map(below, _kept(real).astype(float), real.position_N, float(_kept(real).mean()))
         below.set(xlabel="position in the window", ylabel="layer")
         figure.colorbar(image, ax=below, fraction=0.05)

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
+from results.average import average_oracle
 from results.baselines import fixed_patterns_of_run
 from results.effects import Effect, effect, estimate, ratio
 from results.figure import Answer, PaperFigure, Table, number, thirds
-from results.figure_marks import FIXED, PLAIN, REAL
+from results.figure_marks import CONTROL, FIXED, PLAIN, REAL
 from results.intervals import Estimate
 from results.material import Material
 from results.regret import best_of_n
@@ -38,13 +39,11 @@ def _answer(material: Material) -> Answer:
     beside: list[Effect] = []
     tables = []
     for holdout in material.holdouts:
-        real, random = (material.positions(holdout, kind) for kind in ("big", "random"))
-        losses = material.losses(holdout)
+        real, losses = material.positions(holdout, "big"), material.losses(holdout)
         for k in thirds(material.n_layers):
-            column = real.column(k)
             mean_N = losses.within(k).mean(axis=1, dtype=np.float64)
-            luck_N = real.null_gain_NK[:, column] - random.null_gain_NK[:, random.column(k)]
-            terms = [ratio(real.document_N, each) for each in (mean_N - real.loss_NK[:, column], luck_N)]
+            gains = mean_N - real.loss_NK[:, real.column(k)], _luck(material, holdout, k)
+            terms = [ratio(real.document_N, each) for each in gains]
             what = f"{holdout}, k={k}: the oracle is below a random pattern of its budget"
             decide.append(effect(what, "nats", [(1, terms[0])], [(1, terms[1])]))
         for routes in material.routes(holdout):
@@ -71,33 +70,18 @@ def _answer(material: Material) -> Answer:
     )
 
 
+def _luck(material: Material, holdout: str, k: int) -> np.ndarray:
+    """What choosing among the patterns of a budget gains over a random one of them, on labels drawn from all-big: (N,)."""
+    real, random = (material.positions(holdout, kind) for kind in ("big", "random"))
+    return real.null_gain_NK[:, real.column(k)] - random.null_gain_NK[:, random.column(k)]
+
+
 def _router_effect(material: Material, holdout: str, router: str, routed_N: np.ndarray, k: int) -> Effect:
     """A router against the mean pattern of the nearest budget. It sees no label, so nothing of it is luck of the label."""
     real, losses = material.positions(holdout, "big"), material.losses(holdout)
     gain_N = losses.within(k).mean(axis=1, dtype=np.float64) - routed_N
     what = f"{holdout}, {router}: below the mean pattern of k={k} (without a label, so no control)"
     return effect(what, "nats", [(1, ratio(real.document_N, gain_N))], [])
-
-
-def oracle_at_average(loss_NK: np.ndarray, n_big_K: np.ndarray, average: float) -> tuple[np.ndarray, float]:
-    """The losses of the oracle that spends `average` B's per token as it likes, and what it spends: the budget of each token
-    minimises loss + price x B's, at the lowest price under which the average is kept (a Lagrangian over the budgets' answers).
-    """
-    low, high = 0.0, 1.0
-
-    def chosen(price: float) -> np.ndarray:
-        return (loss_NK + price * n_big_K).argmin(axis=1)
-
-    while n_big_K[chosen(high)].mean() > average and high < 1e6:
-        high *= 2
-    if n_big_K[chosen(low)].mean() > average:
-        for _ in range(40):
-            middle = (low + high) / 2
-            low, high = (middle, high) if n_big_K[chosen(middle)].mean() > average else (low, middle)
-    else:
-        high = low
-    choice_N = chosen(high)
-    return np.take_along_axis(loss_NK, choice_N[:, None], axis=1)[:, 0], float(n_big_K[choice_N].mean())
 
 
 def _lines(material: Material, holdout: str) -> list[Line]:
@@ -109,16 +93,16 @@ def _lines(material: Material, holdout: str) -> list[Line]:
         return estimate((1, ratio(real.document_N, value_N)))
 
     lines = [Line("all-big", real.n_layers, mean(real.big_N), "black")]
-    n_big_K = np.array([int(budget) for budget in real.budgets])
+    average = average_oracle(real.loss_NK.T)
     for k in budgets:
         within_NP = losses.within(k)
         n = min(RANDOM_PATTERNS, within_NP.shape[1])
         per_token_N = best_of_n(within_NP, np.full(len(within_NP), n))
-        averaged_N, spent = oracle_at_average(real.loss_NK, n_big_K, k)
         one_set = _best_set(within_NP, n)
         lines += [
             Line(f"oracle, k={k}", k, mean(real.loss_NK[:, real.column(k)]), REAL),
-            Line(f"oracle, average {k}", spent, mean(averaged_N), REAL),
+            Line(f"what luck alone would show, k={k}", k, mean(within_NP.mean(axis=1) - _luck(material, holdout, k)), CONTROL),
+            Line(f"oracle, average {k}", k, mean(average.at(k)[0]), REAL),
             Line(f"best of {n} random, per token, k={k}", k, mean(per_token_N), PLAIN),
             Line(f"best of {n} random, one for all, k={k}", k, one_set, PLAIN),
             Line(f"best fixed of other documents, k={k}", k, fixed[str(k)].best or fixed[str(k)].best_in_sample, FIXED),
@@ -146,6 +130,7 @@ def _draw(material: Material, figure: Any) -> None:
     for panel, holdout in zip(axes, material.holdouts, strict=True):
         lines = [line for line in _lines(material, holdout) if "k=" not in line.what or line.what.endswith(f"k={half}")]
         lines = [line for line in lines if "average" not in line.what or line.what.endswith(f" {half}")]
+        lines = [line for line in lines if not line.what.startswith("random:")]
         for place, line in enumerate(reversed(lines)):
             panel.barh(place, math.exp(line.loss.mean), color=line.colour, alpha=0.75, height=0.7)
             if math.isfinite(line.loss.low):

@@ -128,7 +128,7 @@ def _draw(material: Material, figure: Any) -> None:
         panel.axhline(float(real.big_N.mean()), color="black", linewidth=0.7, linestyle=":", label="all-big")
         _routers(panel, material, holdout)
         panel.set(title=holdout, xlabel="big layers per token", ylabel="nats per token")
-    legend_below(figure, axes[0], 3)
+    legend_below(figure, axes[0], 3 if len(axes) > 1 else 2)
 
 
 def _routers(panel: Any, material: Material, holdout: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from results.effects import Verdict, estimate, ratio
 from results.figure import by_layer, figure_names, load_figure, thirds
 from results.figures.fig2d import preferred_elsewhere
 from results.figures.fig3 import over_positions, router_pairs
-from results.figures.fig4a import oracle_at_average
 from results.figures.fig4b import gain_effect
 from results.figures.fig4c import scheduled, schedules
 from results.figures.fig6 import GROUPS, groups
@@ -214,25 +212,6 @@ def test_names_that_compute_helps_more_than_line_starts_are_found() -> None:
 
     assert difference(real).low > 0
     assert difference(flat).low < 0 < difference(flat).high
-
-
-def test_the_oracle_at_an_average_spends_it_where_it_helps_most() -> None:
-    loss_NK = positions_of(noise(0)).loss_NK[:7]
-    budgets_K = np.arange(N_LAYERS + 1)
-    averaged_N, spent = oracle_at_average(loss_NK, budgets_K, 2.0)
-    assert spent <= 2.0
-    # no other choice of budgets that spends as much has less loss
-    columns = itertools.product(range(4), repeat=5)
-    mine = loss_NK[:5]
-    found_N, used = oracle_at_average(mine, budgets_K, 1.6)
-    best = min(
-        sum(row[k] for row, k in zip(mine, choice, strict=True)) for choice in columns if sum(choice) <= round(used * len(mine))
-    )
-    assert found_N.sum() == pytest.approx(best)
-    free_N, most = oracle_at_average(loss_NK, budgets_K, 99)
-    assert np.array_equal(free_N, loss_NK.min(axis=1))
-    assert most <= N_LAYERS
-    assert averaged_N.mean() >= free_N.mean()
 
 
 def routes_of(name: str, trained: bool, branches_NL: np.ndarray) -> Routes:
