@@ -37,7 +37,7 @@ class LinearMaps:
 
     def to_tensors(self, prefix: str = "") -> dict[str, Tensor]:
         named = {"weight": self.weight_LKD, "bias": self.bias_LK, "cutoff": self.cutoff_L}
-        return {prefix + name: tensor.detach().float().cpu().contiguous() for name, tensor in named.items()}
+        return {prefix + name: tensor.detach().float().cpu().clone() for name, tensor in named.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> LinearMaps:
@@ -115,6 +115,7 @@ def read_linear(
             raise ValueError(f"{RECORD}: branches must be B and at least one other; got {letters!r}")
         skip = SkipReading(check_choice("skip reading", record_field(record, "skip", str), SkipReading))
         if variant:
+            variant = f"step-{variant}" if variant.isdigit() else variant
             check_choice("variant", variant, sorted({name.split("/")[0] for name in tensors if name.endswith("/cutoff")}))
         maps = LinearMaps.from_tensors(tensors, f"{variant}/" if variant else "")
         sizes = record_field(record, "n_layers", int), len(branches), record_field(record, "n_hidden", int)

@@ -229,7 +229,7 @@ def _finish(
     tensors = {"uncalibrated/cutoff": maps.cutoff_L.float().cpu()}
     for step, then in early.items():
         before = LinearRouter(config.router, then, task.branches, fingerprint, config.skip, task.budget, config.out)
-        checkpoint, _ = calibrate(before, module, prepared.held, config.skip, how, rounds=1)
+        checkpoint, _ = calibrate(before, module, prepared.held[::4], config.skip, how, rounds=1)
         tensors |= checkpoint.maps.to_tensors(f"step-{step}/")
     tensors |= {f"training/{name}": values.detach().cpu().contiguous() for name, values in record.items()}
     names = " and ".join(Path(text).name for text in config.calibration_text or config.text)

@@ -17,6 +17,7 @@ from oracle.patterns import RoutingPattern, to_array
 from results import load
 from results.run import Run
 from search.replay import read_groups
+from search.routed import RoutedSequence
 
 
 def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
@@ -33,7 +34,7 @@ def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
         if not {"losses", "trials"} & set(run.tables):
             raise ValueError(f"{run.path} kept no losses of patterns; search with --keep trials or --keep losses")
         kind = parse_context(run.context, run.n_layers).kind
-        if kind not in (ContextKind.FIXED, ContextKind.COMMITTED) or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
+        if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
             had = f"context {run.context}, budgets {', '.join(run.budgets)}"
             raise ValueError(f"{run.path}: the earlier tokens of a position must have had one routing; it has {had}")
     return (labels for run in runs for labels in _of_run(run))
@@ -57,7 +58,9 @@ def _of_run(run: Run) -> Iterator[PatternLabels]:
             mine_R = (sequence_R == sequence.index) & np.isfinite(loss_R)  # a failed trial has no loss
             chosen_TL = chosen_NL[start : start + sequence.n_positions]
             start += sequence.n_positions
-            if context.pattern is not None:
+            if isinstance(sequence, RoutedSequence):
+                chosen_TL = sequence.mask_TL[: sequence.n_positions]
+            elif context.pattern is not None:
                 chosen_TL = np.tile(np.array(context.pattern.branches, dtype=np.uint8), (sequence.n_positions, 1))
             yield PatternLabels(
                 sequence.token_ids, chosen_TL, position_R[mine_R].astype(np.int64), branches_PL[code_R[mine_R]], loss_R[mine_R]

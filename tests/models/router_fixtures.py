@@ -1,0 +1,100 @@
+"""A tiny Duo-LLM on disk with a tokenizer and training text, and a loop that runs it one token at a time with a cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.batches import texts_of
+from models.checkpoint import write_checkpoint
+from models.families.duo_llama import DuoLlama, DuoLlamaConfig
+from models.packed import PackedDuoLlama
+from models.router import Router, TokenBatch
+from models.router_config import RouterConfig
+from models.tokenizer import train_tokenizer
+from oracle.contexts import SkipReading
+from oracle.patterns import Branch
+
+WORDS = "the cat sat on a mat and saw the other cat run over the hill to the sea where it sat down again".split()
+N_LAYERS, N_HIDDEN, N_VOCABULARY, N_POSITIONS = 3, 16, 280, 16
+
+
+def write_text(path: Path, n_documents: int = 60, seed: int = 0) -> str:
+    generator = np.random.default_rng(seed)
+    rows = [{"document": f"d{i}", "text": " ".join(generator.choice(WORDS, 30))} for i in range(n_documents)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
+
+
+def write_model(directory: Path, text: str, seed: int = 0, n_layers: int = N_LAYERS) -> DuoLlama:
+    """Random weights, wide enough apart that branches matter; the module as it is read back."""
+    config = DuoLlamaConfig(
+        vocab_size=N_VOCABULARY,
+        hidden_size=N_HIDDEN,
+        intermediate_size=32,
+        small_intermediate_size=4,
+        num_hidden_layers=n_layers,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        max_position_embeddings=N_POSITIONS,
+        head_dim=8,
+    )
+    generator = torch.Generator().manual_seed(seed)
+    module = DuoLlama(config)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            noise = torch.randn(parameter.shape, generator=generator) * 0.3
+            parameter.copy_(noise if parameter.dim() > 1 else 1 + noise)
+    tokenizer = train_tokenizer(texts_of((text,)), N_VOCABULARY)
+    write_checkpoint(directory, config.to_dict(), module.state_dict(), tokenizer.to_str(), torch.float32)
+    return module.eval().requires_grad_(False)
+
+
+def router_config(folder: Path, router: str, **options: object) -> RouterConfig:
+    """A training of 24 steps of 4 windows on the text in `folder`."""
+    given = {
+        "model": str(folder / "model"),
+        "text": (str(folder / "text.jsonl"),),
+        "router": router,
+        "out": str(folder / "router"),
+        "budget": 1.0,
+        "tokens": 24 * 4 * N_POSITIONS,
+        "batch": 4,
+        "calibration_tokens": 600,
+        "checkpoint_minutes": 0.0,
+        "holdouts": (str(folder / "text.jsonl"),),
+        "holdout_tokens": 200,
+        "threads": 1,
+        "work": str(folder / "work"),
+    }
+    return RouterConfig(**{**given, **options})  # type: ignore[arg-type]
+
+
+def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, skip: SkipReading, sequence: int) -> np.ndarray:
+    """mask_TL where each token sees the keys and values that the tokens before it have written, and the router sees one token."""
+    model = PackedDuoLlama(module)
+    norms = [layer.post_attention_layernorm for layer in module.model.layers]
+    empty = torch.zeros(1, model.n_kv_heads, 0, model.n_head_dim)
+    cache = [(empty, empty) for _ in range(model.n_layers)]
+    rows = []
+    for position, token_id in enumerate(token_id_T.tolist()):
+        tokens = TokenBatch(torch.tensor([[token_id]]), (sequence,), start=position)
+        choose = router.routing(tokens, model.n_layers)
+        x_BTD = model.embed(torch.tensor([[token_id]]))
+        row = []
+        for layer in range(model.n_layers):
+            keys, values = cache[layer]
+            place = torch.tensor([[position]])
+            own = model.key_value(layer, x_BTD, place)
+            attended = model.attend(layer, x_BTD, place, keys, values)
+            branch = Branch(int(choose(layer, norms[layer](attended))))
+            cache[layer] = torch.cat((keys, own[0]), dim=2), torch.cat((values, own[1]), dim=2)
+            skipped = x_BTD if skip is SkipReading.LAYER else attended
+            x_BTD = skipped if branch is Branch.SKIP else model.ffn(layer, branch, attended)
+            row.append(branch)
+        rows.append(row)
+    return np.array(rows, dtype=np.uint8)
