@@ -189,7 +189,7 @@ def test_a_stream_is_split_by_whole_documents_and_none_is_on_both_sides():
     assert len(documents_of(stream, 0)) == 40  # ten are one token long: nothing to predict
     few = np.array([5] * 50 + [0] + [6] * 49 + [0])
     trained, held = split_stream(few, separator=0)
-    assert len(trained) == 95
+    assert len(trained) == 96
     assert held[0].tolist() == [6] * 4 + [0]
     sequences = calibration_sequences([[np.arange(100)], [np.arange(1000, 1040)]], 16, 40, seed=0)
     assert [len(sequence.token_ids) for sequence in sequences] == sorted((len(s.token_ids) for s in sequences), reverse=True)
