@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from oracle.patterns import Branch, to_strings
 from results.curve import BudgetLine, budget_lines
@@ -73,7 +74,9 @@ class _Patterns:
         self._code_of: dict[str, int] = {}
 
     def codes(self, texts: Sequence[str]) -> np.ndarray:
-        return np.array([self._code(text) for text in texts], dtype=np.int64)
+        found = pa.array(texts, pa.string()).dictionary_encode()
+        code_of = np.array([self._code(text) for text in found.dictionary.to_pylist()], dtype=np.int64)
+        return code_of[found.indices.to_numpy()]
 
     def _code(self, text: str) -> int:
         code = self._code_of.setdefault(text, len(self.texts))
@@ -164,8 +167,9 @@ def _estimate(estimate: Estimate | None) -> list[float] | None:
 
 def _layer_shares(positions: RunPositions, k: int) -> list[list[float] | None]:
     """Each layer's share of B's over tokens, with its interval."""
-    letters_NL = np.array([list(pattern) for pattern in positions.pattern_KN[k]])
-    shares = bootstrap((letters_NL == Branch.BIG.letter).astype(np.float64), positions.document_N)
+    letters = np.frombuffer("".join(positions.pattern_KN[k]).encode("ascii"), dtype=np.uint8)
+    big_NL = letters.reshape(positions.n_positions, positions.run.n_layers) == ord(Branch.BIG.letter)
+    shares = bootstrap(big_NL.astype(np.float64), positions.document_N)
     return [_estimate(share) for share in shares]
 
 

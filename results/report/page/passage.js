@@ -70,7 +70,9 @@ function movedByLine(from, direction) {
   return best;
 }
 
+// From here on the keyboard leads: a pointer that rests on some token says no more which one is meant.
 function focusRow(row, options) {
+  hovered = null;
   showRow(row);
   const token = tokenAt(row);
   if (token) token.focus(options);

@@ -142,7 +142,8 @@ byId("tokens").addEventListener("click", event => {
   drawRows();
   showInText(Number(line.dataset.row));
 });
-for (const id of ["filter-text", "filter-document", "filter-class", "filter-least", "filter-most"]) byId(id).addEventListener("input", filterTokens);
+for (const id of ["filter-text", "filter-least", "filter-most"]) byId(id).addEventListener("input", filterTokens);
+for (const id of ["filter-document", "filter-class"]) byId(id).addEventListener("change", filterTokens);
 byId("filter-clear").addEventListener("click", () => {
   for (const id of ["filter-text", "filter-document", "filter-class", "filter-least", "filter-most"]) byId(id).value = "";
   filterTokens();
