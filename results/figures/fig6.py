@@ -19,31 +19,40 @@ from results.picture import COLUMNS, ColouredToken, coloured_tokens
 from results.positions import Positions
 
 SHOWN = 120  # tokens in the picture
-GROUPS = ("first of a line", "determined by the context", "other")
+GROUPS = ("first of a line", "determined by the context", "other code", "comment or docstring")
 _NAME = re.compile(r"[A-Za-z_]\w+")
+_QUOTES = re.compile(r'"""|\'\'\'')
 
 
 def groups(positions: Positions) -> np.ndarray:
     """The group of every target, a number into GROUPS.
 
-    First of a line: nothing but spaces stands before it on its line. Determined by the context: otherwise, a keyword of Python, or
-    a name (two letters at least) that stands in the window before. The tokens are those of the model's vocabulary.
+    Comment or docstring: behind a `#` on its line, or within triple quotes. First of a line: nothing but spaces stands before it
+    on its line. Determined by the context: a keyword of Python, or a name (two letters at least) that stands in the window
+    before. Tokens are those of the model's vocabulary, so that a name may be several.
     """
-    found_N = np.full(len(positions.target_N), GROUPS.index("other"))
+    found_N = np.empty(len(positions.target_N), dtype=np.int64)
     for sequence in np.unique(positions.sequence_N):
         rows = np.flatnonzero(positions.sequence_N == sequence)
-        line = str(positions.token_N[rows[0]])
-        seen = {line.strip()}
+        before = str(positions.token_N[rows[0]])
+        seen = {before.strip()}
         for row in rows:
             text = str(positions.target_N[row])
-            word = text.strip()
-            if word and not line.rpartition("\n")[2].strip() and ("\n" in line or not line.strip()):
-                found_N[row] = GROUPS.index("first of a line")
-            elif keyword.iskeyword(word) or (_NAME.fullmatch(word) and word in seen):
-                found_N[row] = GROUPS.index("determined by the context")
-            seen.add(word)
-            line += text
+            found_N[row] = GROUPS.index(_group(before, text.strip(), seen))
+            seen.add(text.strip())
+            before += text
     return found_N
+
+
+def _group(before: str, word: str, seen: set[str]) -> str:
+    line = before.rpartition("\n")[2]
+    if "#" in line or word.startswith("#") or len(_QUOTES.findall(before)) % 2 or _QUOTES.match(word):
+        return "comment or docstring"
+    if word and not line.strip():
+        return "first of a line"
+    if keyword.iskeyword(word) or (_NAME.fullmatch(word) and word in seen):
+        return "determined by the context"
+    return "other code"
 
 
 def share_saved(positions: Positions, group_N: np.ndarray) -> Ratio:

@@ -189,11 +189,36 @@ def test_losses_that_compute_does_not_help_are_found_beyond_those_of_luck() -> N
 
 
 def test_tokens_of_code_fall_into_their_groups() -> None:
-    texts = ["def", " total", "(", "items", "):", "\n", "   ", " return", " total", " +", " items", "\n", "\n", "x"]
+    texts = [
+        "def",
+        " total",
+        "(",
+        "items",
+        "):",
+        "\n",
+        "   ",
+        " return",
+        " total",
+        " +",
+        " items",
+        " #",
+        " total",
+        "\n",
+        "\n",
+        "x",
+        "\n",
+        '"""',
+        "total",
+        '"""',
+        "\n",
+        "items",
+    ]
     positions = positions_of(np.zeros((len(texts) - 1, 2)))
     positions = replace(positions, token_N=np.array(texts[:-1], dtype=object), target_N=np.array(texts[1:], dtype=object))
     named = [(text, GROUPS[group]) for text, group in zip(texts[1:], groups(positions), strict=True)]
-    assert [text for text, group in named if group == "first of a line"] == [" return", "x"]
+    assert [text for text, group in named if group == "first of a line"] == [" return", "x", "items"]
+    commented = [text for text, group in named if group == "comment or docstring"]
+    assert commented == [" #", " total", "\n", '"""', "total", '"""']
     assert [text for text, group in named if group == "determined by the context"] == [" total", " items"]
 
 
