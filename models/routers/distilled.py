@@ -7,11 +7,12 @@ as a linear function of the hidden state, by ridge regression, each token weight
 branch's logit is minus its predicted effect; the least total loss at an average budget is then to make big, over all layers
 together, what is ahead by the most: one shift, which calibration finds.
 
-Axes: T token, N tokens of all sequences, R patterns of one token, L layer, D hidden, K branches, C columns (layer x branch).
+Axes: T token, N some of the tokens, R patterns, L layer, D hidden, E = D + 1, K branches, C columns (layer x branch).
 """
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,15 +21,15 @@ import torch
 from torch import Tensor
 
 from models.families.duo_llama import DuoLlama
-from models.linear_router import LinearMaps, LinearRouter, read_linear
+from models.linear_router import LinearMaps, LinearRouter, margins, read_linear
 from models.router import TokenBatch
 from models.router_labels import PatternLabels
 from models.router_method import Task
 from oracle.contexts import SkipReading
-from oracle.patterns import Branch
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Ridges tried, as multiples of the mean of the features' squares; the best on every fifth sequence is taken."""
+_ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -48,57 +49,61 @@ def fit(
     labels = [one for one in labels if len(one.loss_R)]
     if not labels:
         raise ValueError("an oracle's losses are needed to learn from; the runs hold none")
-    found = [token_effects(one, task) for one in labels]
-    effect_NLK, weight_NLK = (np.concatenate([pair[place] for pair in found]) for place in (0, 1))
-    if not (weight_NLK[..., -1].sum(axis=0) > 0).all():
+    effects = [token_effects(one, task) for one in labels]
+    if not (sum(effect.weight_TLK.sum(axis=0) for effect in effects)[:, 1:] > 0).all():
         raise ValueError("the runs' patterns must differ at every layer, or they say nothing of its branches")
     maps: LinearMaps | None = None
     report: dict[str, Any] = {}
     for _ in range(settings.rounds):
-        x_NLD = hidden_states(labels, module, task, skip, maps)
-        fold_N = np.repeat(np.arange(len(labels)) % 5 == 4, [len(one.token_ids) - 1 for one in labels])
-        maps, report = _regress(x_NLD, effect_NLK, weight_NLK, fold_N, task)
+        router = None
+        if maps is not None:
+            states = [states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]]
+            router = LinearRouter("distilled", at_budget(maps, torch.cat(states), task), task.branches, "", skip)
+        learnt, held = Moments(task), Moments(task)
+        for place, (one, effect) in enumerate(zip(labels, effects, strict=True)):
+            (held if place % 5 == 4 else learnt).add(states_of(one, module, task, skip, router), effect)
+        maps, report = _regress(learnt, held)
     assert maps is not None
-    return maps, "pooled", {"labelled_tokens": len(effect_NLK), "patterns": sum(len(one.loss_R) for one in labels), **report}
+    n_tokens = sum(len(effect.effect_TLK) for effect in effects)
+    return maps, "pooled", {"labelled_tokens": n_tokens, "patterns": sum(len(one.loss_R) for one in labels), **report}
 
 
-def token_effects(labels: PatternLabels, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """effect_TLK, each branch's effect on a token's loss against the first branch, by least squares over its patterns, and
-    weight_TLK, how well they determine it: the diagonal of the resolution, from 0 (not at all) to 1.
-    """
-    n_tokens, n_layers, n_branches = len(labels.token_ids) - 1, task.n_layers, len(task.branches)
-    effect_TLK, weight_TLK = np.zeros((2, n_tokens, n_layers, n_branches))
-    order_R = np.argsort(labels.position_R, kind="stable")
-    starts = np.searchsorted(labels.position_R[order_R], np.arange(n_tokens + 1))
-    for token in range(n_tokens):
-        rows = order_R[starts[token] : starts[token + 1]]
-        rows = rows[np.isin(labels.branches_RL[rows], task.branches).all(axis=1)]
-        if len(rows) < 2:
-            continue
-        taken_RLK = labels.branches_RL[rows][:, :, None] == np.array(task.branches[1:])
-        design_RC = taken_RLK.reshape(len(rows), -1).astype(np.float64)
-        design_RC -= design_RC.mean(axis=0)
-        solve_CR = np.linalg.pinv(design_RC, rcond=1e-6)
-        loss_R = labels.loss_R[rows]
-        effect_TLK[token, :, 1:] = (solve_CR @ (loss_R - loss_R.mean())).reshape(n_layers, -1)
-        weight_TLK[token, :, 1:] = np.einsum("cr,rc->c", solve_CR, design_RC).clip(0, 1).reshape(n_layers, -1)
-    return effect_TLK, weight_TLK
+@dataclass(frozen=True)
+class Effects:
+    """Of one sequence's tokens: each branch's effect on the loss against the first branch, in nats, and how well the token's
+    patterns determine it: the diagonal of the resolution, from 0 (not at all) to 1."""
+
+    effect_TLK: np.ndarray
+    weight_TLK: np.ndarray
+
+
+def token_effects(labels: PatternLabels, task: Task) -> Effects:
+    """By least squares over each token's patterns; of least norm where they leave effects open."""
+    n_tokens, n_others = len(labels.token_ids) - 1, len(task.branches) - 1
+    effect_TLK, weight_TLK = np.zeros((2, n_tokens, task.n_layers, n_others + 1))
+    allowed_R = np.isin(labels.branches_RL, task.branches).all(axis=1)
+    position_R, loss_R = labels.position_R[allowed_R], labels.loss_R[allowed_R]
+    order_R = np.argsort(position_R, kind="stable")
+    taken_RC = (labels.branches_RL[allowed_R][:, :, None] == np.array(task.branches[1:])).reshape(len(order_R), -1)
+    count_T = np.bincount(position_R, minlength=n_tokens)
+    start_T = np.cumsum(count_T) - count_T
+    for n_patterns in np.unique(count_T[count_T > 1]).tolist():
+        of_size = np.flatnonzero(count_T == n_patterns)
+        for tokens in np.array_split(of_size, -(-len(of_size) * n_patterns // _ROWS_AT_ONCE)):
+            rows_NR = order_R[start_T[tokens][:, None] + np.arange(n_patterns)]
+            design_NRC = taken_RC[rows_NR].astype(np.float64)
+            design_NRC -= design_NRC.mean(axis=1, keepdims=True)
+            solve_NCR = np.linalg.pinv(design_NRC, rcond=1e-6)
+            loss_NR = loss_R[rows_NR] - loss_R[rows_NR].mean(axis=1, keepdims=True)
+            shape = len(tokens), task.n_layers, n_others
+            effect_TLK[tokens, :, 1:] = np.einsum("ncr,nr->nc", solve_NCR, loss_NR).reshape(shape)
+            weight_TLK[tokens, :, 1:] = np.einsum("ncr,nrc->nc", solve_NCR, design_NRC).clip(0, 1).reshape(shape)
+    return Effects(effect_TLK, weight_TLK)
 
 
 @torch.no_grad()
-def hidden_states(labels: list[PatternLabels], module: DuoLlama, task: Task, skip: SkipReading, maps: LinearMaps | None) -> Tensor:
-    """x_NLD, the normed FFN inputs of every scored token: under the routing that the losses were found in, or the router's."""
-    rows: list[Tensor] = []
-    router = None
-    if maps is not None:
-        router = LinearRouter("distilled", at_budget(maps, rows_of(labels, module, task, skip), task), task.branches, "", skip)
-    for one in labels:
-        rows.append(states_of(one, module, task, skip, router))
-    return torch.cat(rows)
-
-
 def states_of(one: PatternLabels, module: DuoLlama, task: Task, skip: SkipReading, router: LinearRouter | None) -> Tensor:
-    """x_TLD of one sequence."""
+    """x_TLD, the normed FFN inputs of one sequence's scored tokens: under the routing of its labels, or the router's."""
     token_id_BT = torch.from_numpy(one.token_ids[:-1].astype(np.int64))[None].to(module.unembedding_VD.device)
     choose = None if router is None else router.routing(TokenBatch(token_id_BT, (0,)), task.n_layers)
     context_TL = torch.from_numpy(one.context_TL.astype(np.int64)).to(token_id_BT.device)
@@ -112,63 +117,66 @@ def states_of(one: PatternLabels, module: DuoLlama, task: Task, skip: SkipReadin
     return torch.stack(x_LTD, dim=1)
 
 
-def rows_of(labels: list[PatternLabels], module: DuoLlama, task: Task, skip: SkipReading) -> Tensor:
-    """x_NLD of some of the sequences under the labels' own routing: enough to find a cutoff on."""
-    return torch.cat([states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]])
-
-
 def at_budget(maps: LinearMaps, x_NLD: Tensor, task: Task) -> LinearMaps:
     """The maps with the shift at which they make `budget` layers big of the given states."""
-    logits_NLK = torch.einsum("nld,lkd->nlk", x_NLD, maps.weight_LKD) + maps.bias_LK
-    ahead = (logits_NLK[..., -1] - logits_NLK[..., :-1].amax(dim=-1)).flatten().double().cpu().numpy()
-    return maps.shifted(float(np.quantile(ahead, 1 - task.rate)))
+    logits_NLK = torch.einsum("nld,lkd->nlk", x_NLD.cpu(), maps.weight_LKD) + maps.bias_LK
+    return maps.shifted(float(np.quantile(margins(logits_NLK).double().numpy(), 1 - task.rate)))
 
 
-def _regress(
-    x_NLD: Tensor, effect_NLK: np.ndarray, weight_NLK: np.ndarray, fold_N: np.ndarray, task: Task
-) -> tuple[LinearMaps, dict[str, Any]]:
-    """Ridge regression of every layer's and branch's effect on its states, one ridge for all: the best on the held-out fold."""
-    x_NLD = x_NLD.double().cpu()
-    effect, weight, held = torch.from_numpy(effect_NLK), torch.from_numpy(weight_NLK), torch.from_numpy(fold_N)
-    error_of: dict[float, float] = {}
-    baseline = _error(_ridge(x_NLD[~held], effect[~held], weight[~held], 1e9), x_NLD[held], effect[held], weight[held])
-    for ridge in RIDGES:
-        maps = _ridge(x_NLD[~held], effect[~held], weight[~held], ridge)
-        error_of[ridge] = _error(maps, x_NLD[held], effect[held], weight[held])
+class Moments:
+    """Weighted sums of products of states (with a last column of ones) and effects: all that a ridge regression needs of them."""
+
+    def __init__(self, task: Task) -> None:
+        shape, n_features = (task.n_layers, len(task.branches)), task.n_hidden + 1
+        self.xx_LKEE = torch.zeros(*shape, n_features, n_features, dtype=torch.float64)
+        self.xy_LKE = torch.zeros(*shape, n_features, dtype=torch.float64)
+        self.yy_LK = torch.zeros(*shape, dtype=torch.float64)
+
+    def add(self, x_TLD: Tensor, effects: Effects) -> None:
+        x_TLE = torch.cat((x_TLD.cpu(), torch.ones_like(x_TLD[..., :1]).cpu()), dim=-1).double()
+        effect_TLK, weight_TLK = torch.from_numpy(effects.effect_TLK), torch.from_numpy(effects.weight_TLK)
+        for branch in range(1, weight_TLK.shape[-1]):
+            weighted_LTE = (x_TLE * weight_TLK[..., branch : branch + 1]).transpose(0, 1)
+            self.xx_LKEE[:, branch] += weighted_LTE.transpose(1, 2) @ x_TLE.transpose(0, 1)
+            self.xy_LKE[:, branch] += (weighted_LTE.transpose(1, 2) @ effect_TLK[..., branch].T[..., None])[..., 0]
+            self.yy_LK[:, branch] += (weight_TLK * effect_TLK**2)[..., branch].sum(dim=0)
+
+    def __add__(self, other: Moments) -> Moments:
+        total = copy(self)
+        total.xx_LKEE, total.xy_LKE = self.xx_LKEE + other.xx_LKEE, self.xy_LKE + other.xy_LKE
+        total.yy_LK = self.yy_LK + other.yy_LK
+        return total
+
+    def solve(self, ridge: float) -> Tensor:
+        """beta_LKE of the ridge regression; the intercept is not shrunk. `ridge` is a multiple of the states' mean variance."""
+        beta_LKE = torch.zeros_like(self.xy_LKE)
+        for layer, branch in np.ndindex(beta_LKE.shape[0], beta_LKE.shape[1]):
+            xx_EE, xy_E = self.xx_LKEE[layer, branch], self.xy_LKE[layer, branch]
+            total = xx_EE[-1, -1]
+            if total > 0:
+                mean_D, mean = xx_EE[:-1, -1] / total, xy_E[-1] / total
+                gram_DD = xx_EE[:-1, :-1] - total * torch.outer(mean_D, mean_D)
+                gram_DD = gram_DD + torch.eye(len(mean_D), dtype=gram_DD.dtype) * ridge * gram_DD.diagonal().mean()
+                slope_D = torch.linalg.solve(gram_DD, xy_E[:-1] - total * mean * mean_D)
+                beta_LKE[layer, branch] = torch.cat((slope_D, (mean - mean_D @ slope_D)[None]))
+        return beta_LKE
+
+    def error(self, beta_LKE: Tensor) -> float:
+        """Sum of the weighted squared errors of the predictions."""
+        explained = 2 * (beta_LKE * self.xy_LKE).sum() - torch.einsum("lke,lkef,lkf->", beta_LKE, self.xx_LKEE, beta_LKE)
+        return float(self.yy_LK.sum() - explained)
+
+
+def _regress(learnt: Moments, held: Moments) -> tuple[LinearMaps, dict[str, Any]]:
+    """The maps, minus the predicted effects, with the ridge that is best on the held-out sequences, and how good it is there."""
+    constant = held.error(learnt.solve(1e9))
+    error_of = {ridge: held.error(learnt.solve(ridge)) for ridge in RIDGES}
     best = min(error_of, key=lambda ridge: error_of[ridge])
-    report = {"ridge": best, "held_out_r2": round(1 - error_of[best] / baseline, 5)}
-    return _ridge(x_NLD, effect, weight, best), report
-
-
-def _ridge(x_NLD: Tensor, effect_NLK: Tensor, weight_NLK: Tensor, ridge: float) -> LinearMaps:
-    """logits = minus the predicted effects. The intercept is not shrunk."""
-    _, n_layers, n_hidden = x_NLD.shape
-    n_branches = effect_NLK.shape[2]
-    weight_LKD, bias_LK = torch.zeros(n_layers, n_branches, n_hidden), torch.zeros(n_layers, n_branches)
-    for layer in range(n_layers):
-        for branch in range(1, n_branches):
-            weight_N = weight_NLK[:, layer, branch]
-            total = weight_N.sum()
-            mean_D = weight_N @ x_NLD[:, layer] / total
-            mean = weight_N @ effect_NLK[:, layer, branch] / total
-            x_ND = (x_NLD[:, layer] - mean_D) * weight_N.sqrt()[:, None]
-            y_N = (effect_NLK[:, layer, branch] - mean) * weight_N.sqrt()
-            gram_DD = x_ND.T @ x_ND
-            gram_DD += torch.eye(n_hidden, dtype=gram_DD.dtype) * ridge * gram_DD.diagonal().mean()
-            slope_D = torch.linalg.solve(gram_DD, x_ND.T @ y_N)
-            weight_LKD[layer, branch] = -slope_D
-            bias_LK[layer, branch] = -(mean - mean_D @ slope_D)
-    return LinearMaps(weight_LKD, bias_LK, torch.zeros(n_layers))
-
-
-def _error(maps: LinearMaps, x_NLD: Tensor, effect_NLK: Tensor, weight_NLK: Tensor) -> float:
-    """Weighted squared error of the predicted effects."""
-    predicted_NLK = -(torch.einsum("nld,lkd->nlk", x_NLD, maps.weight_LKD.double()) + maps.bias_LK.double())
-    return float((weight_NLK * (predicted_NLK - effect_NLK) ** 2).sum() / weight_NLK.sum())
+    beta_LKE = (learnt + held).solve(best).float()
+    r2 = 1 - error_of[best] / constant if constant > 0 else 0.0  # with few sequences none is held out
+    maps = LinearMaps(-beta_LKE[..., :-1].contiguous(), -beta_LKE[..., -1].contiguous(), torch.zeros(len(beta_LKE)))
+    return maps, {"ridge": best, "held_out_r2": round(r2, 5)}
 
 
 def read(spec: str, record: dict[str, Any], tensors: dict[str, Tensor], variant: str = "") -> Any:
     return read_linear(spec, record, tensors, variant)
-
-
-assert min(Branch) is Branch.SKIP  # effects are against the cheapest branch, which stands first

@@ -173,12 +173,13 @@ def test_effects_of_a_token_are_those_of_its_patterns_and_weigh_what_they_say():
     branches_RL = np.array([[1, 1, 1], [2, 1, 1], [1, 2, 1], [1, 1, 2], [2, 2, 1], [2, 2, 1]], dtype=np.uint8)
     position_R = np.array([0, 0, 0, 0, 2, 1])  # all effects of token 0; nothing of tokens 1 and 2, with one pattern each
     loss_R = 2 + ((branches_RL == 2) * effect_L).sum(1)
-    effect_TLK, weight_TLK = distilled.token_effects(PatternLabels(token_ids, context_TL, position_R, branches_RL, loss_R), task)
+    effects = distilled.token_effects(PatternLabels(token_ids, context_TL, position_R, branches_RL, loss_R), task)
+    effect_TLK, weight_TLK = effects.effect_TLK, effects.weight_TLK
     assert effect_TLK[0, :, 1] == pytest.approx(effect_L)
     assert weight_TLK[0, :, 1] == pytest.approx(np.ones(3))
     assert not weight_TLK[1:].any()
     tied = PatternLabels(token_ids, context_TL, position_R, branches_RL, np.full(6, 2.0))
-    assert not distilled.token_effects(tied, task)[0].any()
+    assert not distilled.token_effects(tied, task).effect_TLK.any()
 
 
 def test_a_stream_is_split_by_whole_documents_and_none_is_on_both_sides():
