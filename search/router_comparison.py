@@ -175,9 +175,16 @@ class _Work:
                 f"no kept losses: fixed and random patterns are {self._tables.per_budget} random ones per budget, and ranks are "
                 "unknown (search with --keep losses)"
             )
+        if self._warm:
+            said.append("no headroom: the run's labels were drawn at another temperature than all-big's own")
         if len(np.unique(self._document_N)) < 2:
             said.append("one document: no fixed pattern can be chosen on others, and no interval drawn")
         return said
+
+    @property
+    def _warm(self) -> bool:
+        """Whether the run's labels were drawn from a calibrated all-big, whose temperatures are the search's own knowledge."""
+        return self._run.identity.get("null_temperature", 1.0) != 1.0
 
     def _losses(self, number: int, branches_TL: np.ndarray) -> np.ndarray:
         """What the patterns cost at one sequence's positions in the run's context."""
@@ -256,7 +263,7 @@ class _Work:
         """
         headroom_KN = np.full_like(fixed_KN, np.nan)
         draws = int(self._run.identity.get("null_draws") or 0)
-        if self._committed or not draws or not oracles:
+        if self._committed or not draws or not oracles or self._warm:
             return headroom_KN
         null = NullLabels(draws, int(self._run.identity["seed"]))
         big_L = np.full(self._n_layers, Branch.BIG, dtype=np.uint8)
