@@ -69,7 +69,7 @@ def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
     from results.picture import picture_ending
 
     ending = picture_ending(file)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": "DejaVu Sans"}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": ["DejaVu Sans", "sans-serif"]}):
         figure = Figure(figsize=answer.size, layout="constrained")
         FigureCanvasAgg(figure)
         answer.draw(figure)

@@ -12,7 +12,7 @@ import numpy as np
 
 from results.effects import effect, estimate, ratio
 from results.figure import Answer, PaperFigure, Table, number
-from results.figure_marks import CONTROL, PLAIN, REAL, band, legend_below, position_bins
+from results.figure_marks import CONTROL, FIXED, PLAIN, REAL, legend_below, position_bins
 from results.material import Material
 from results.positions import Positions
 
@@ -69,7 +69,7 @@ def _answer(material: Material) -> Answer:
             ),
         ),
         draw=partial(_draw, material),
-        size=(4.8 * len(material.holdouts), 4.2),
+        size=(4.8 * len(material.holdouts), 5.6),
         notes=(
             "Any curve of loss over k that is convex makes a constant budget best, on drawn labels too. Each budget's "
             "answers are read in "
@@ -79,21 +79,40 @@ def _answer(material: Material) -> Answer:
 
 
 def _draw(material: Material, figure: Any) -> None:
-    axes = figure.subplots(1, len(material.holdouts), squeeze=False)[0]
+    axes = figure.subplots(2, len(material.holdouts), squeeze=False, height_ratios=(1.5, 1))
     named = schedules(material.n_layers)
-    colours = {"falling": CONTROL, "rising": PLAIN, "constant": REAL}
+    colours = {"falling": FIXED, "rising": PLAIN, "constant": "black"}
     n_bins = len(named["constant"])
-    for panel, holdout in zip(axes, material.holdouts, strict=True):
+    for column, holdout in enumerate(material.holdouts):
+        above, below = axes[:, column]
         real = material.positions(holdout, "big")
         bin_N = position_bins(real.position_N, n_bins)
         for name, steps in named.items():
             loss_N = scheduled(real, steps, real.loss_NK)
-            line = [estimate((1, ratio(real.document_N[bin_N == b], loss_N[bin_N == b]))) for b in range(n_bins)]
-            band(panel, range(1, n_bins + 1), line, f"{name}: {' '.join(map(str, steps))}", colours[name])
+            line = [float(loss_N[bin_N == b].mean()) for b in range(n_bins)]
+            budgets = " ".join(map(str, steps))
+            above.plot(
+                range(1, n_bins + 1), line, "o-", color=colours[name], markersize=3, linewidth=1.2, label=f"{name}: {budgets}"
+            )
         big = [float(real.big_N[bin_N == b].mean()) for b in range(n_bins)]
-        panel.plot(range(1, n_bins + 1), big, ":", color="black", linewidth=0.8, label="all-big")
-        panel.set(title=holdout, xlabel="step along the window", ylabel="nats per token", xticks=range(1, n_bins + 1))
-    legend_below(figure, axes[0])
+        above.plot(range(1, n_bins + 1), big, ":", color="black", linewidth=0.8, label="all-big")
+        above.set(title=holdout, xlabel="step along the window", ylabel="nats per token", xticks=range(1, n_bins + 1))
+        above.legend(fontsize=7, frameon=False)
+        for shift, (what, value_NK, colour) in enumerate(
+            (("real labels", real.loss_NK, REAL), ("labels drawn from all-big: luck", -real.null_gain_NK, CONTROL))
+        ):
+            constant_N = scheduled(real, named["constant"], value_NK)
+            gaps = [scheduled(real, named[name], value_NK) - constant_N for name in ("falling", "rising")]
+            means = [estimate((1, ratio(real.document_N, gap_N))) for gap_N in gaps]
+            errors = [[e.mean - e.low for e in means], [e.high - e.mean for e in means]]
+            at = [place + 0.3 * shift - 0.15 for place in range(2)]
+            below.bar(
+                at, [e.mean for e in means], 0.28, yerr=errors, color=colour, alpha=0.8, label=what, error_kw={"linewidth": 0.8}
+            )
+        below.set_xticks(range(2), ["falling", "rising"])
+        below.axhline(0, color="black", linewidth=0.6)
+        below.set(ylabel="nats above constant")
+    legend_below(figure, axes[1, 0], 2)
 
 
 FIGURE = PaperFigure(

@@ -140,7 +140,14 @@ def _draw(material: Material, figure: Any) -> None:
                 place = (token.column + offset + 0.5, token.row + 0.55)
                 ink = "white" if dark else "black"
                 axes.text(
-                    *place, letter, fontsize=8, family="DejaVu Sans Mono", ha="center", va="center", color=ink, parse_math=False
+                    *place,
+                    letter,
+                    fontsize=8,
+                    family=["DejaVu Sans Mono", "monospace"],
+                    ha="center",
+                    va="center",
+                    color=ink,
+                    parse_math=False,
                 )
         figure.colorbar(ScalarMappable(norm, colours), ax=axes, fraction=0.02, pad=0.01)
 

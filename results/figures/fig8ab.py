@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from results.effects import effect, estimate
+from results.effects import Ratio, effect, estimate
 from results.figure import Answer, PaperFigure, Table, number
 from results.figure_marks import FIXED, REAL, band, legend_below
 from results.material import Material, Trained
@@ -19,15 +19,29 @@ def pairs(material: Material) -> list[tuple[Trained, Trained]]:
     return [(one, dense[one.p_big]) for one in duo]
 
 
+def greatest_seed_gap(material: Material, way: str) -> list[tuple[float, Ratio]]:
+    """The greatest difference between two models that differ in their seed alone, signed so that it is positive: a model of all
+    big, one of all small, and the Duo-LLM of P = 0.5, each trained twice.
+    """
+    study = material.study()
+    twice = [("duo-0", "dense-0"), ("duo-1", "dense-1"), ("duo-0.5-again", "duo-0.5")]
+    gaps = []
+    for one, other in twice:
+        if one in study and other in study and all(way in study[name].losses for name in (one, other)):
+            gap = [(1.0, study[one].losses[way]), (-1.0, study[other].losses[way])]
+            mean = estimate(*gap).mean
+            gaps.append((abs(mean), [(weight * (1 if mean >= 0 else -1), term) for weight, term in gap]))
+    return max(gaps, key=lambda gap: gap[0])[1]
+
+
 def _answer(material: Material) -> Answer:
     found = pairs(material)
-    seed_duo, seed_dense = found[-1]  # at P = 1 a Duo-LLM is the dense model of another seed
-    seed_gap = [(1.0, seed_duo.losses["own"]), (-1.0, seed_dense.losses["own"])]
+    seed_gap = greatest_seed_gap(material, "own")
     effects, rows = [], []
     for duo, dense in found:
         gap = [(1.0, duo.losses["own"]), (-1.0, dense.losses["own"])]
         if 0 < duo.p_big < 1:
-            what = f"P={duo.p_big:g}: the Duo-LLM loses more to its dense model than at P=1"
+            what = f"P={duo.p_big:g}: the Duo-LLM is behind the dense model"
             effects.append(effect(what, "nats", gap, seed_gap))
         means = [estimate((1, each)) for each in (duo.losses["own"], dense.losses["own"], duo.losses["big"], duo.losses["small"])]
         rows.append((number(duo.p_big, 2), *map(str, means[:2]), str(estimate(*gap)), *map(str, means[2:])))
@@ -65,9 +79,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 8 a, b: random routing against dense models of equal FLOPs",
     finding="near the dense model at P(big) = 1, behind it at small P",
-    control="the gap at P = 1, where both are the same model of two seeds. Documents differ much and both models meet "
-    "the same ones: the gap is "
-    "paired, the bands are not.",
+    control="the greatest difference between two models that differ in their seed alone (at P = 0 and P = 1 a Duo-LLM is the dense "
+    "model of another seed). Both models meet the same documents: the gap is paired, the bands are not.",
     needs=("study",),
     answer=_answer,
 )
