@@ -161,7 +161,7 @@ def router_line(plane: Plane, routed: Routed) -> Line:
     values["rank"] = _mean(plane, routed.rank_N)
     values["random_rank"] = _mean(plane, plane.between(plane.random_rank_KN, budget))
     values["real_loss"] = _mean(plane, routed.real_N)
-    compared, values["compared_with"] = _nearest_oracle(plane, budget)
+    compared, values["compared_with"] = nearest_oracle(plane, budget)
     if compared is not None:
         values |= agreement(routed.branches_NL, compared, plane.branches)
     values |= collapse(routed.branches_NL)
@@ -249,8 +249,9 @@ def share_of(part_N: np.ndarray, whole_N: np.ndarray, document_N: np.ndarray) ->
     return Estimate(ratio.mean, low, high, len(part_N), len(part_D1))
 
 
-def _nearest_oracle(plane: Plane, budget: float) -> tuple[np.ndarray | None, str | None]:
-    """The oracle's patterns that a router's are compared with, and which they are."""
+def nearest_oracle(plane: Plane, budget: float) -> tuple[np.ndarray | None, str | None]:
+    """The oracle's patterns that a router's of this budget are compared with, and which they are: the average oracle's where it is
+    known, else those of the nearest whole budget, else those without a budget."""
     if plane.average is not None:
         k_N = plane.average.at(budget)[1]
         stacked_KNL = np.stack([plane.oracles[k].branches_NL for k in range(plane.n_layers + 1)])

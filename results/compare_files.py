@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from oracle.patterns import Branch, to_strings
-from results.compare import Line, Plane, Routed
+from results.compare import Line, Plane, Routed, nearest_oracle
 from results.compare_table import as_table
+from results.usage import layer_agreement
 
 BANDS = 8
 
@@ -64,22 +65,25 @@ def tokens_table(plane: Plane, routed: Routed) -> pa.Table:
 
 
 def layers_table(plane: Plane, routers: Sequence[Routed]) -> pa.Table:
-    """One row per router and layer: the share of tokens that take B, beside the target and the oracle's share at that budget."""
+    """One row per router and layer: the share of tokens that take B, beside an even use of the target, the oracle's share at the
+    router's budget, how often their branches agree, and how often the oracle takes its commonest branch there."""
     rows = []
     for routed in routers:
         share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
-        target = routed.target if routed.target is not None else float(routed.n_big_N.mean())
-        nearest = min(plane.oracles, key=lambda k: (abs(k - target), k)) if plane.oracles else None
-        oracle_L = (plane.oracles[nearest].branches_NL == Branch.BIG).mean(axis=0) if nearest is not None else None
+        budget = float(routed.n_big_N.mean())
+        oracle_NL, which = nearest_oracle(plane, budget)
+        beside = None if oracle_NL is None else layer_agreement(routed.branches_NL, oracle_NL, plane.branches)
         for layer, share in enumerate(share_L):
             rows.append(
                 {
                     "router": routed.name,
                     "layer": layer,
                     "big": float(share),
-                    "even": target / plane.n_layers,
-                    "oracle_budget": nearest,
-                    "oracle_big": None if oracle_L is None else float(oracle_L[layer]),
+                    "even": (budget if routed.target is None else routed.target) / plane.n_layers,
+                    "compared_with": which,
+                    "oracle_big": None if oracle_NL is None else float((oracle_NL[:, layer] == Branch.BIG).mean()),
+                    "agreement": None if beside is None else float(beside[0][layer]),
+                    "majority": None if beside is None else float(beside[1][layer]),
                 }
             )
     return pa.Table.from_pylist(rows)

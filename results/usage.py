@@ -21,9 +21,7 @@ def agreement(branches_NL: np.ndarray, oracle_NL: np.ndarray, branches: Sequence
     Beside each: the rate of always guessing the layer's majority branch, and what a pattern is expected to reach that has as
     many B's as the router gave the token, in random layers.
     """
-    same_L = (branches_NL == oracle_NL).mean(axis=0)
-    share_LB = np.stack([(oracle_NL == branch).mean(axis=0) for branch in branches], axis=1)
-    majority_L = share_LB.max(axis=1)
+    same_L, majority_L = layer_agreement(branches_NL, oracle_NL, branches)
     big_N1 = (branches_NL == Branch.BIG).mean(axis=1, keepdims=True)  # chance of B at each layer of a random pattern
     cheap = [branch for branch in branches if branch is not Branch.BIG]
     chance_NL = np.where(oracle_NL == Branch.BIG, big_N1, (1 - big_N1) / max(len(cheap), 1))
@@ -40,6 +38,12 @@ def agreement(branches_NL: np.ndarray, oracle_NL: np.ndarray, branches: Sequence
         "jaccard": jaccard(branches_NL, oracle_NL),
         "jaccard_random": both / either if either else 1.0,
     }
+
+
+def layer_agreement(branches_NL: np.ndarray, oracle_NL: np.ndarray, branches: Sequence[Branch]) -> tuple[np.ndarray, np.ndarray]:
+    """Per layer: how often the router takes the oracle's branch, and how often the oracle takes its commonest one there."""
+    share_LB = np.stack([(oracle_NL == branch).mean(axis=0) for branch in branches], axis=1)
+    return (branches_NL == oracle_NL).mean(axis=0), share_LB.max(axis=1)
 
 
 def jaccard(left_NL: np.ndarray, right_NL: np.ndarray) -> float:

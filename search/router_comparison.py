@@ -307,4 +307,6 @@ def _stored(run: Run) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarra
 def _oracle(rows: pa.Table) -> Oracle:
     """The paths of one budget, by sequence, then position."""
     loss_N, excess_N = (rows[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("loss", "excess"))
-    return Oracle(loss_N, to_array(RoutingPattern.parse(text) for text in rows["pattern"].to_pylist()), excess_N)
+    patterns = rows["pattern"].combine_chunks().dictionary_encode()
+    distinct_PL = to_array(RoutingPattern.parse(text) for text in patterns.dictionary.to_pylist())
+    return Oracle(loss_N, distinct_PL[patterns.indices.to_numpy()], excess_N)

@@ -148,6 +148,16 @@ def test_without_luck_a_fixed_pattern_has_no_headroom(asks_duo: Asks) -> None:
     assert np.abs(plane.headroom_KN[1]).max() > 0.01
 
 
+def test_budgets_that_are_bounds_are_named_so(asks_duo: Asks) -> None:
+    found = compared(asks_duo(context="big", budget="atmost:1,atmost:2"), "random:1.4")
+    line = router_line(found.plane, found.routers[0])
+    assert line["compared_with"] == "oracle at most 1"
+    assert line["regret_exact"].mean > 0
+    assert line["regret_average"] is None
+    assert "oracle at most 2" in [other.name for other in reference_lines(found.plane, [1.4])]
+    assert "no exact budget 0, 1, 2, 3" in found.notes[0]
+
+
 def test_the_non_routed_lines(asks_duo: Asks) -> None:
     plane = compared(asks_duo(context="big", keep="losses", budget="0-3,any")).plane
     lines = {line.name: line for line in reference_lines(plane, [1.25])}
@@ -198,6 +208,10 @@ def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.C
         assert (rows["loss"] - rows["oracle"]).mean() == pytest.approx(lines.loc[router, "regret_exact"], abs=1e-5)
     layers = pq.read_table(out / "layers.parquet").to_pandas()
     assert layers[layers["router"] == "fixed:ssB"]["big"].tolist() == [0.0, 0.0, 1.0]
+    by_layer = lines.loc["random:1.4", "agreement_by_layer"]
+    rows = layers[layers["router"] == "random:1.4"]
+    assert (rows["agreement"] - rows["majority"]).to_numpy() == pytest.approx(np.array(by_layer))
+    assert rows["agreement"].mean() == pytest.approx(lines.loc["random:1.4", "agreement"])
     capsys.readouterr()
     assert main([*argv, "--format", "csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
