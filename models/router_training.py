@@ -89,19 +89,26 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     early: dict[int, LinearMaps] = {}
     record: dict[str, Tensor] = {}
     started = time.monotonic()
+    method: Method | None = None
+    training: dict[str, Any] = {}
     if labels is not None:
-        maps, how, report = implementation.fit(prepared.task, settings, prepared.module, list(labels), skip, config.seed)
-        seconds = time.monotonic() - started
-        training: dict[str, Any] = {"seconds": round(seconds, 1), **report}
+        taught = list(labels)
+        maps, how, report = implementation.fit(prepared.task, settings, prepared.module, taught, skip, config.seed)
+        training = {"seconds": round(time.monotonic() - started, 1), **report}
+        if settings.tune == "yes":
+            method = implementation.tuned(prepared.task, maps, prepared.module, taught, skip)
     else:
-        method: Method = implementation.METHOD(prepared.task, settings).to(config.device)
+        method = implementation.METHOD(prepared.task, settings)
+    if method is not None:
+        method.to(config.device)
         history = list(progress.history) if progress is not None else []
         if progress is not None:
             restore_weights(out / "progress", progress, method)
         _learn(config, prepared, method, history)
         maps, how, early = method.maps(), method.calibration, method.snapshots()
         record = {"usage": method.usage_SL, "cutoff": method.cutoff_SL, "batch_cutoff": method.batch_cutoff_SL}
-        training = {"steps": prepared.task.n_steps, "seconds": round(history[-1].seconds, 1), "loss": round(history[-1].loss, 5)}
+        seconds = history[-1].seconds + training.get("seconds", 0)
+        training |= {"steps": prepared.task.n_steps, "seconds": round(seconds, 1), "loss": round(history[-1].loss, 5)}
         write_text_whole(out / "loss.csv", history_csv(history))
     _finish(config, prepared, settings, training, maps, early, config.calibrate or how, record)
 

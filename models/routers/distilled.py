@@ -24,7 +24,9 @@ from models.families.duo_llama import DuoLlama
 from models.linear_router import LinearMaps, LinearRouter, margins, read_linear
 from models.router import TokenBatch
 from models.router_labels import PatternLabels
-from models.router_method import Task
+from models.router_method import Method, Task
+from models.routers.budget import Budget
+from models.routers.budget import Settings as BudgetSettings
 from oracle.contexts import SkipReading
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -34,9 +36,11 @@ _ROWS_AT_ONCE = 1 << 16
 
 @dataclass(frozen=True)
 class Settings:
-    """rounds: how often the hidden states are taken anew, from the second time on under the choices of the router so far."""
+    """rounds: how often the hidden states are taken anew, from the second time on under the choices of the router so far; tune:
+    whether the maps are then trained on as the budget router is, which counts what a branch does for later tokens too."""
 
     rounds: int = field(default=2, metadata={"range": (1, 100)})
+    tune: str = field(default="no", metadata={"choices": ("no", "yes")})
 
 
 def fit(
@@ -176,6 +180,20 @@ def _regress(learnt: Moments, held: Moments) -> tuple[LinearMaps, dict[str, Any]
     r2 = 1 - error_of[best] / constant if constant > 0 else 0.0  # with few sequences none is held out
     maps = LinearMaps(-beta_LKE[..., :-1].contiguous(), -beta_LKE[..., -1].contiguous(), torch.zeros(len(beta_LKE)))
     return maps, {"ridge": best, "held_out_r2": round(r2, 5)}
+
+
+def tuned(task: Task, maps: LinearMaps, module: DuoLlama, labels: list[PatternLabels], skip: SkipReading) -> Method:
+    """The budget router's training, begun at the maps: their logits spread by one, and big where they have it at the budget."""
+    states = torch.cat([states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]])
+    at = at_budget(maps, states, task)
+    ahead = margins(torch.einsum("nld,lkd->nlk", states.cpu(), maps.weight_LKD) + maps.bias_LK)
+    scale = 1 / float(ahead.std())
+    method = Budget(task, BudgetSettings())
+    with torch.no_grad():
+        method.weight_LKD.copy_(maps.weight_LKD * scale)
+        method.bias_LK.copy_(maps.bias_LK * scale)
+        method.bias_LK[:, -1] -= at.cutoff_L * scale
+    return method
 
 
 def read(spec: str, record: dict[str, Any], tensors: dict[str, Tensor], variant: str = "") -> Any:

@@ -166,6 +166,23 @@ def test_distilled_finds_effects_that_were_planted(folder):
     assert report["patterns"] == 40 * 15 * 8
 
 
+def test_tuning_begins_where_distilling_ends(folder, tmp_path):
+    module = prepare(router_config(folder, "budget")).module
+    generator = torch.Generator().manual_seed(5)
+    weight_LD, bias_L = torch.randn(N_LAYERS, N_HIDDEN, generator=generator) * 0.2, torch.zeros(N_LAYERS)
+    labels = planted_labels(module, weight_LD, bias_L, 20, noise=0.1, seed=6)
+    config = router_config(folder, "distilled", out=str(tmp_path / "plain"), tokens=2 * 4 * N_POSITIONS, holdouts=())
+    train_router(config, labels)
+    still = replace(config, out=str(tmp_path / "tuned"), settings={"tune": "yes"}, learning_rate=1e-9)
+    train_router(still, labels)
+    held, fingerprint = prepare(config).held, prepare(config).checkpoint.fingerprint
+    plain, tuned = (
+        np.concatenate(list(route(read_router(tmp_path / name), module, held, SkipReading.FFN, fingerprint)))
+        for name in ("plain", "tuned")
+    )
+    assert (plain == tuned).mean() > 0.99
+
+
 def test_effects_of_a_token_are_those_of_its_patterns_and_weigh_what_they_say():
     task = Task(3, 4, (Branch.SMALL, Branch.BIG), 1.0, 1)
     effect_L = np.array([0.5, -1.0, 0.25])
