@@ -21,7 +21,7 @@ from oracle.budgets import Budget
 from oracle.certify import CertifiedSearch, Draw, Groups
 from oracle.contexts import SkipReading
 from oracle.head import Head
-from oracle.labels import NullLabels
+from oracle.labels import NullGains, NullLabels
 from oracle.model import RoutedModel
 from oracle.patterns import Branch, RoutingPattern
 from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
@@ -231,9 +231,7 @@ class ExactOracle:
         n, q = len(position_N), len(budget_Q)
         loss_NYQ = search.loss_NYQ.double().cpu().numpy()
         small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_small_NY, search.loss_big_NY))
-        null_gain_NQ = np.full((n, q), np.nan)
-        if self._null.draws:
-            null_gain_NQ = (big_NY[:, 1:, None] - loss_NYQ[:, 1:]).mean(axis=1)
+        null = NullGains.of(loss_NYQ, small_NY, big_NY)
         return OraclePaths(
             position_R=np.repeat(position_N.cpu().numpy().astype(np.int32), q),
             budget_R=np.tile(np.array(budget_Q, dtype=np.int16), n),
@@ -243,6 +241,9 @@ class ExactOracle:
             loss_big_R=np.repeat(big_NY[:, 0], q),
             evaluations_R=np.tile(search.evaluations_Q, n).astype(np.int32),
             certified_R=np.ones(n * q, dtype=bool),
-            null_gain_R=null_gain_NQ.reshape(-1),
+            null_gain_R=null.gain_NQ.reshape(-1),
+            null_difficulty_R=null.difficulty_NQ.reshape(-1),
+            null_above_R=null.above_NQ.reshape(-1),
+            entropy_big_R=np.repeat(search.entropy_big_N.double().cpu().numpy(), q),
             leaves_R=np.repeat(search.leaves_N.cpu().numpy().astype(np.int32), q),
         )

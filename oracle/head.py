@@ -62,8 +62,8 @@ class Head:
         """w_y.h of every state's own label y, shape (M,)."""
         return torch.linalg.vecdot(h_MD, self.w_VD[label_M])
 
-    def probabilities(self, h_MD: Tensor, temperature: float = 1.0) -> Tensor:
-        """softmax(W h / temperature) in float64, shape (M, V): for a few states, to draw labels from."""
+    def probabilities(self, h_MD: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
+        """softmax(W h / temperature) in float64, shape (M, V): for a few states. A temperature each has shape (M, 1)."""
         return torch.softmax(F.linear(h_MD, self.w_VD).double() / temperature, dim=1)
 
     def _blocks(self, h_MD: Tensor) -> list[slice]:

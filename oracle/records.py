@@ -15,7 +15,8 @@ import numpy as np
 class OraclePaths:
     """The best pattern of every position under every budget, with what it is compared with. One row per position and budget.
 
-    Losses are in nats. `null_gain_R` is NaN where no labels were drawn. `budget_R` indexes the run's budgets.
+    Losses are in nats. `budget_R` indexes the run's budgets. Where no labels were drawn, the null columns are NaN; where the
+    entropy is not known, it is.
     """
 
     position_R: np.ndarray  # int32
@@ -26,7 +27,10 @@ class OraclePaths:
     loss_big_R: np.ndarray  # float64
     evaluations_R: np.ndarray  # int32: patterns whose loss was computed or certified not to be the best
     certified_R: np.ndarray  # bool: proven to be the best of the space
-    null_gain_R: np.ndarray  # float64
+    null_gain_R: np.ndarray  # float64: mean over drawn labels of what the oracle gains on all-big
+    null_difficulty_R: np.ndarray  # float64: the same, on all-small
+    null_above_R: np.ndarray  # float64: how many drawn labels the oracle gains as much for, on all-small, as for the real one
+    entropy_big_R: np.ndarray  # float64: of the distribution that all-big gives at the position
     leaves_R: np.ndarray  # int32: patterns whose loss was computed through the whole vocabulary head
 
 

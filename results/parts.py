@@ -22,7 +22,7 @@ from results import schemas
 from results.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
 
 ROW_GROUP = 1 << 20
-_LOSS_COLUMNS = {"loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess"}
+_LOSS_COLUMNS = {"loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess", "null_difficulty", "entropy_big"}
 
 
 class UnitWriter:

@@ -51,6 +51,9 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("certified", pa.bool_()),  # proven to be the best of the space
         ("null_gain", pa.float32()),  # null where no labels were drawn
         ("excess", pa.float32()),  # (loss_big - loss) - null_gain
+        ("null_difficulty", pa.float32()),  # as null_gain, counted from all-small; null where no labels were drawn
+        ("null_above", pa.int16()),  # drawn labels whose difficulty is as great as the real one's; null where none were drawn
+        ("entropy_big", pa.float32()),  # of all-big's distribution at the position; null where it was not computed
         ("leaves", pa.int32()),  # patterns whose loss went through the whole vocabulary head
     ],
     # One row per position and pattern. The budget is that of the pass in a committed context, null where one pass serves all.
@@ -137,6 +140,9 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
         paths.certified_R[order_R],
         _null_where_nan(null_gain_R),
         _null_where_nan((big_R - loss_R) - null_gain_R),
+        _null_where_nan(paths.null_difficulty_R[order_R]),
+        _null_where_nan(paths.null_above_R[order_R]),
+        _null_where_nan(paths.entropy_big_R[order_R]),
         paths.leaves_R[order_R],
     ]
     return _table("paths", run_id, columns)

@@ -36,6 +36,16 @@ def parse_bytes(text: str) -> int:
     return size
 
 
+def parse_temperature(text: str) -> float | None:
+    """The temperature that `text` says, None for `fit`. Raises ValueError for anything else than a number above 0."""
+    if text == "fit":
+        return None
+    form = re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text.strip())
+    if not form or not 0 < float(text) < float("inf"):
+        raise ValueError(f"a null temperature is a number above 0, or fit; got {text!r}")
+    return float(text)
+
+
 class Dtype(StrEnum):
     FLOAT32 = "float32"
     FLOAT64 = "float64"
@@ -57,6 +67,7 @@ class SearchConfig:
         context: routing of the earlier tokens: committed, same, big, small, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
         null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
+        null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
         seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document, and so more documents; default all
@@ -83,6 +94,7 @@ class SearchConfig:
     context: str = "committed"
     budget: str = "any"
     null_draws: int | None = None
+    null_temperature: str = "1"
     seq_len: int | None = None
     max_sequences: int | None = None
     per_document: int | None = None
@@ -106,6 +118,7 @@ class SearchConfig:
         parse_bytes(self.memory)
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
+        parse_temperature(self.null_temperature)
         least = dict.fromkeys(("max_sequences", "per_document", "unit_sequences", "workers", "threads"), 1)
         least |= {"null_draws": 0, "seed": 0, "seq_len": 2}
         for name, bound in least.items():
@@ -134,6 +147,10 @@ class SearchConfig:
         """
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_IDENTITY}
         del values["budget"]
+        del values["null_temperature"]
+        temperature = parse_temperature(self.null_temperature)
+        if temperature != 1.0:
+            values["null_temperature"] = "fit" if temperature is None else temperature
         budgets = [str(budget) for budget in self.problem(n_layers).budgets]
         return {**values, "budgets": budgets, "keep": None if self.keep == Keep.NONE else self.keep, "n_layers": n_layers}
 
@@ -142,6 +159,8 @@ class SearchConfig:
         null_draws = self.null_draws
         if null_draws is None:
             null_draws = 4 if self.exact else 0
+        if not null_draws and parse_temperature(self.null_temperature) != 1.0:
+            raise ValueError(f"--null-temperature {self.null_temperature} is of drawn labels; give --null-draws 1 or more as well")
         unit_sequences = self.unit_sequences
         if unit_sequences is None and parse_settings(self.strategy, self.settings).pooled:
             unit_sequences = ALL_SEQUENCES
@@ -162,6 +181,7 @@ class SearchConfig:
             strategy=self.strategy,
             settings=dict(self.settings),
             null_draws=self.null_draws or 0,
+            null_temperature=parse_temperature(self.null_temperature) or 1.0,
             seed=self.seed,
             keep=Keep(self.keep),
             memory_bytes=parse_bytes(self.memory),

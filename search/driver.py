@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -30,7 +30,8 @@ from oracle.model import RoutedModel
 from results.manifest import UnitRecord
 from results.store import RunWriter
 from results.texts import vocabulary_texts
-from search.config import SearchConfig
+from search.all_big import fitted_temperatures
+from search.config import SearchConfig, parse_temperature
 from search.local_pool import LocalPool
 from search.pool import Notify, Pool, UnitFailure, plan_units
 from search.ray_pool import RayPool, check_address
@@ -85,6 +86,9 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         sequences = lambda: routed(router, module, read(), problem.skip, checkpoint.fingerprint)  # noqa: E731
     fingerprint, n_positions = _surveyed(read())
     identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
+    if parse_temperature(config.null_temperature) is None:
+        problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
+        identity["null_temperatures"] = problem.null_temperatures
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     with RunWriter.open(config.out, identity, _facts(config), config.overwrite) as run:
         if run.manifest.state == "complete":

@@ -32,6 +32,8 @@ class Problem:
     strategy: str
     settings: dict[str, str] = field(default_factory=dict)  # the strategy's own, unparsed
     null_draws: int = 0  # labels per position drawn from the all-big pattern's distribution
+    null_temperature: float = 1.0  # of that distribution, unless one was fitted for the document
+    null_temperatures: dict[str, float] = field(default_factory=dict)  # by document, fitted on the others
     seed: int = 0
     keep: Keep = Keep.NONE
     memory_bytes: int = 1 << 30  # bound on one worker's working memory

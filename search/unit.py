@@ -19,7 +19,7 @@ from models.data import Sequence
 from oracle import records
 from oracle.contexts import ContextKind
 from oracle.exact import ExactOracle
-from oracle.labels import NullLabels
+from oracle.labels import NullGains, NullLabels
 from oracle.model import RoutedModel
 from oracle.patterns import Branch, RoutingPattern
 from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
@@ -44,6 +44,13 @@ def check_strategy(problem: Problem) -> None:
         raise ValueError(
             f"one pattern for all tokens is searched by their real labels alone; got --null-draws {problem.null_draws}"
         )
+
+
+def null_labels(problem: Problem, sequences: list[Sequence]) -> NullLabels:
+    """How the sequences' null labels are drawn, each at the temperature that was fitted for its document."""
+    fitted = problem.null_temperatures
+    temperatures = {s.index: fitted[s.document] for s in sequences if s.document in fitted}
+    return NullLabels(problem.null_draws, problem.seed, problem.null_temperature, temperatures)
 
 
 class Sink(Protocol):
@@ -78,7 +85,7 @@ def _exactly(
         problem.branches,
         problem.budgets,
         problem.skip,
-        NullLabels(problem.null_draws, problem.seed),
+        null_labels(problem, sequences),
         problem.memory_bytes,
         (lambda index, block: sink.losses(by_index[index], block)) if problem.keep is Keep.LOSSES else None,
     )
@@ -93,7 +100,7 @@ def _exactly(
 def _by_asking(
     model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
 ) -> list[OraclePaths]:
-    null = NullLabels(problem.null_draws, problem.seed)
+    null = null_labels(problem, sequences)
     if problem.context.kind is ContextKind.COMMITTED:
         return _by_asking_committed(model, sequences, tokens, problem, null, sink)
     scorers = [scorer_of(model, s, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
@@ -171,7 +178,7 @@ def _ask(
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
     loss_NY = best.loss_N.reshape(n_places, n_labels)
     small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_layers) for branch in (Branch.SMALL, Branch.BIG))
-    null_gain_N = (big_NY - loss_NY)[:, 1:].mean(axis=1) if n_labels > 1 else np.full(n_places, np.nan)
+    null = NullGains.of(loss_NY[:, :, None], small_NY, big_NY)
     evaluations_N = best.evaluations_N[::n_labels].astype(np.int32)
     return OraclePaths(
         position_R=position_N.astype(np.int32),
@@ -182,7 +189,10 @@ def _ask(
         loss_big_R=big_NY[:, 0],
         evaluations_R=evaluations_N,
         certified_R=best.chosen_from_N[::n_labels] == space.size,
-        null_gain_R=null_gain_N,
+        null_gain_R=null.gain_NQ[:, 0],
+        null_difficulty_R=null.difficulty_NQ[:, 0],
+        null_above_R=null.above_NQ[:, 0],
+        entropy_big_R=np.full(n_places, np.nan),
         leaves_R=evaluations_N,
     )
 

@@ -82,5 +82,8 @@ class BruteForce(Synthetic):
             evaluations_R=np.full(n_rows, len(branches_PL), np.int32),
             certified_R=np.ones(n_rows, bool),
             null_gain_R=np.full(n_rows, np.nan),
+            null_difficulty_R=np.full(n_rows, np.nan),
+            null_above_R=np.full(n_rows, np.nan),
+            entropy_big_R=np.full(n_rows, np.nan),
             leaves_R=np.full(n_rows, len(branches_PL), np.int32),
         )

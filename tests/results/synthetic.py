@@ -94,6 +94,9 @@ class Synthetic:
             evaluations_R=np.full(n_rows, len(self.branches_PL), dtype=np.int32),
             certified_R=np.ones(n_rows, dtype=bool),
             null_gain_R=nulls_R if self.nulls else np.full(n_rows, np.nan),
+            null_difficulty_R=nulls_R + 0.2 if self.nulls else np.full(n_rows, np.nan),
+            null_above_R=(nulls_R > 0.3) * 2.0 if self.nulls else np.full(n_rows, np.nan),
+            entropy_big_R=np.repeat(1.0 + np.arange(n_positions), n_budgets),
             leaves_R=np.full(n_rows, 5, dtype=np.int32),
         )
 

@@ -37,6 +37,9 @@ def paths_of(sequence: Sequence, problem: Problem) -> OraclePaths:
         evaluations_R=np.full(n_rows, 1, dtype=np.int32),
         certified_R=np.zeros(n_rows, dtype=bool),
         null_gain_R=np.full(n_rows, np.nan),
+        null_difficulty_R=np.full(n_rows, np.nan),
+        null_above_R=np.full(n_rows, np.nan),
+        entropy_big_R=np.full(n_rows, np.nan),
         leaves_R=np.full(n_rows, 1, dtype=np.int32),
     )
 

@@ -1,0 +1,62 @@
+"""Plain all-big passes over sequences: what all-big says of every token, and the temperature that fits it on other documents.
+
+Every token of the sequence takes all-big, so that this is the model a user would run, whatever a run's context is.
+
+Axes: T token, V vocabulary, L layer, G temperatures of the grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from models.data import Sequence
+from oracle.contexts import SkipReading
+from oracle.model import RoutedModel
+from oracle.patterns import Branch
+from oracle.trie import chunks
+from results.calibration import GRID, AllBigTokens, fit_on_others
+
+_ROWS = 64  # tokens whose distributions are held at once
+
+
+def all_big_tokens(model: RoutedModel, sequences: Iterable[Sequence]) -> AllBigTokens:
+    """What all-big says of every scored token, one forward pass a sequence."""
+    return AllBigTokens.of([_of_sequence(model, sequence) for sequence in sequences])
+
+
+def fitted_temperatures(model: RoutedModel, sequences: Iterable[Sequence]) -> dict[str, float]:
+    """The temperature of every document, fitted on all others. Raises ValueError where there is one document alone."""
+    temperatures = fit_on_others(all_big_tokens(model, sequences))
+    if not temperatures:
+        raise ValueError("a temperature is fitted on other documents; the data is one document (give --null-temperature a number)")
+    return temperatures
+
+
+@torch.no_grad()
+def _of_sequence(model: RoutedModel, sequence: Sequence) -> AllBigTokens:
+    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+    mask_1TL = torch.full((1, sequence.n_positions, model.n_layers), int(Branch.BIG), dtype=torch.uint8, device=model.device)
+    logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0]
+    parts = []
+    for rows in chunks(len(logits_TV), _ROWS):
+        z_TV, target_T1 = logits_TV[rows].double(), token_id_T[1:][rows, None]
+        log_p_TV = torch.log_softmax(z_TV, dim=1)
+        p_TV = log_p_TV.exp()
+        confidence_T, likeliest_T = p_TV.max(dim=1)
+        loss_TG = torch.stack(
+            [torch.logsumexp(z_TV / t, dim=1) - z_TV.gather(1, target_T1)[:, 0] / t for t in GRID.tolist()], dim=1
+        )
+        parts.append(
+            AllBigTokens(
+                document_N=np.array([sequence.document] * len(z_TV)),
+                loss_N=-log_p_TV.gather(1, target_T1)[:, 0].cpu().numpy(),
+                entropy_N=-(p_TV * log_p_TV).sum(dim=1).cpu().numpy(),
+                confidence_N=confidence_T.cpu().numpy(),
+                hit_N=(likeliest_T == target_T1[:, 0]).cpu().numpy(),
+                loss_NG=loss_TG.cpu().numpy(),
+            )
+        )
+    return AllBigTokens.of(parts)
