@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,35 +18,37 @@ _STYLES = {
     "oracle": ("oracle, the same number of big layers for each token", "tab:red", "-"),
 }
 _MARKERS = "os^Dv<>Pp*Xh"
+_AVERAGE = "oracle of an average budget"
 
 
 def plot_plane(plane: Plane, lines: Sequence[Line], file: str | os.PathLike[str]) -> None:
-    """Draws the plane into `file` (.svg, .png or .pdf); a second panel against operations per token where they are known.
+    """Draws the plane into `file` (.svg, .png or .pdf): a panel against big layers, one against operations per token where they are
+    known, and with routers one of their paired differences to the best fixed pattern, with intervals.
 
-    Raises ValueError for another ending. Equal lines give equal bytes.
+    Routers whose names differ by a number at the end (`budget-4`, `budget-6`) share a mark. Raises ValueError for another ending.
+    Equal lines give equal bytes.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     ending = picture_ending(file)
-    with_flops = plane.flops_per_layer is not None
+    known = [line for line in lines if line.kind == "router" and line["minus_fixed"] is not None]
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        figure = Figure(figsize=(10.4 if with_flops else 5.8, 4.8), layout="constrained")
+        n_panels = 1 + (plane.flops_per_layer is not None) + bool(known)
+        figure = Figure(figsize=(4.9 * n_panels, 4.8), layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(1, 1 + with_flops, squeeze=False, sharey=True)[0]
+        panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
         _panel(panels[0], plane, lines, lambda line: line.budget, lambda budget: budget)
         panels[0].set(xlabel="big layers per token, average", ylabel="perplexity")
-        if with_flops:
-            _panel(
-                panels[1],
-                plane,
-                lines,
-                lambda line: line["flops"] / 1e6,
-                lambda budget: np.array([plane.flops_of_budget(b) or 0.0 for b in np.atleast_1d(budget)]) / 1e6,
-            )
-            panels[1].set(xlabel="million operations per token")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False, fontsize=7)
+        if plane.flops_per_layer is not None:
+            of_budget = np.vectorize(lambda budget: (plane.flops_of_budget(budget) or np.nan) / 1e6)
+            _panel(panels[1], plane, lines, lambda line: line["flops"] / 1e6, of_budget)
+            panels[1].set(xlabel="million operations per token", ylabel="perplexity")
+        if known:
+            _differences(panels[-1], lines, known)
+        handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
+        figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
         first = lines[0].loss
         figure.suptitle(f"{first.n_tokens:,} tokens of {first.n_documents} documents, context {plane.context}", fontsize=8)
         metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
@@ -58,37 +61,46 @@ def _panel(axes: Any, plane: Plane, lines: Sequence[Line], where: Any, of_budget
         if mine:
             at = [where(line) for line in mine]
             axes.plot(at, [np.exp(line.loss.mean) for line in mine], style, color=colour, label=label, marker=".", linewidth=1.2)
-            axes.fill_between(
-                at,
-                [np.exp(line.loss.low) for line in mine],
-                [np.exp(line.loss.high) for line in mine],
-                color=colour,
-                alpha=0.08,
-                linewidth=0,
-            )
     if plane.average is not None:
         budgets, losses = plane.average.frontier
         few = np.unique(np.linspace(0, len(budgets) - 1, 400).astype(int))
-        axes.plot(
-            of_budget(budgets[few]), np.exp(losses[few]), color="tab:orange", linewidth=1.2, label="oracle of an average budget"
-        )
+        axes.plot(of_budget(budgets[few]), np.exp(losses[few]), color="tab:orange", linewidth=1.2, label=_AVERAGE)
     for line in lines:
         if line.kind in ("all-small", "all-big"):
-            axes.plot(where(line), np.exp(line.loss.mean), "k|", markersize=9, label=None)
+            at, height = where(line), np.exp(line.loss.mean)
+            axes.plot(at, height, "k|", markersize=9)
             side = "left" if line.kind == "all-small" else "right"
-            axes.annotate(line.name, (where(line), np.exp(line.loss.mean)), xytext=(0, 7), textcoords="offset points", ha=side)
-    routers = [line for line in lines if line.kind == "router"]
-    for number, line in enumerate(routers):
-        mean = np.exp(line.loss.mean)
-        error = None if np.isnan(line.loss.low) else [[mean - np.exp(line.loss.low)], [np.exp(line.loss.high) - mean]]
-        axes.errorbar(
-            [where(line)],
-            [mean],
-            yerr=error,
-            fmt=_MARKERS[number % len(_MARKERS)],
-            color=f"C{(number + 4) % 10}",
-            markersize=5,
-            elinewidth=0.5,
-            label=line.name,
-        )
+            axes.annotate(line.name, (at, height), xytext=(0, 7), textcoords="offset points", ha=side)
+    for line, mark, colour, label in _marked(lines):
+        axes.plot([where(line)], [np.exp(line.loss.mean)], mark, color=colour, markersize=5, label=label)
     axes.grid(alpha=0.3, linewidth=0.5)
+
+
+def _differences(axes: Any, lines: Sequence[Line], known: Sequence[Line]) -> None:
+    """Each router's loss minus the best fixed pattern's at its own budget, beside random patterns."""
+    axes.axhline(0, color=_STYLES["fixed"][1], linewidth=1.2)
+    at_random = [line for line in lines if line.kind == "random" and line["minus_fixed"] is not None]
+    if at_random:
+        budgets = [line.budget for line in at_random]
+        low, high = ([getattr(line["minus_fixed"], end) for line in at_random] for end in ("low", "high"))
+        axes.plot(budgets, [line["minus_fixed"].mean for line in at_random], "--", color="tab:gray", marker=".", linewidth=1.2)
+        axes.fill_between(budgets, low, high, color="tab:gray", alpha=0.12, linewidth=0)
+    for line, mark, colour, _ in _marked(known):
+        estimate = line["minus_fixed"]
+        error = None
+        if not np.isnan(estimate.low):
+            error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+        axes.errorbar([line.budget], [estimate.mean], yerr=error, fmt=mark, color=colour, markersize=5, elinewidth=0.8, capsize=2)
+    axes.set(xlabel="big layers per token, average", ylabel="loss minus best fixed pattern's, nats per token")
+    axes.grid(alpha=0.3, linewidth=0.5)
+
+
+def _marked(lines: Sequence[Line]) -> Iterator[tuple[Line, str, str, str]]:
+    """The routers with their mark, colour and label: one for all whose names differ by a number at the end."""
+    routers = [line for line in lines if line.kind == "router"]
+    families = [re.sub(r"-\d+(\.\d+)?$", "", line.name) for line in routers]
+    order = list(dict.fromkeys(families))
+    for line, family in zip(routers, families, strict=True):
+        number = order.index(family)
+        label = family if families.count(family) > 1 else line.name
+        yield line, _MARKERS[number % len(_MARKERS)], f"C{(number + 4) % 10}", label
