@@ -44,7 +44,7 @@ def mean_over(document_N: np.ndarray, value_N: np.ndarray, group_N: np.ndarray) 
 def estimate(*terms: tuple[float, Ratio]) -> Estimate:
     """The sum of weight x ratio over `terms`, with its interval: documents of equal name are drawn together.
 
-    Raises ValueError where a ratio has no token.
+    NaN where a ratio has no token: a statement about a group that the text does not hold is not found.
     """
     names = sorted({name for _, term in terms for name in term.documents})
     row_of = {name: row for row, name in enumerate(names)}
@@ -53,6 +53,8 @@ def estimate(*terms: tuple[float, Ratio]) -> Estimate:
     for column, (_, term) in enumerate(terms):
         rows = [row_of[name] for name in term.documents]
         sums_DM[rows, column], counts_DM[rows, column] = term.sum_D, term.count_D
+    if not np.all(counts_DM.sum(axis=0) > 0):
+        return Estimate(np.nan, np.nan, np.nan, 0, len(names))
     return contrast(sums_DM, counts_DM, np.array([weight for weight, _ in terms]))
 
 
@@ -102,6 +104,6 @@ def weakest(effects: Sequence[Effect]) -> Effect:
     def place(one: Effect) -> tuple[int, float]:
         deciding = one.raw if one.verdict is Verdict.NOT_FOUND else one.beyond
         width = deciding.high - deciding.low
-        return order.index(one.verdict), deciding.low / width if width > 0 else float("-inf")
+        return order.index(one.verdict), deciding.low / width if width > 0 else float("-inf")  # also where it is NaN
 
     return min(effects, key=place)

@@ -69,7 +69,9 @@ def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
     from results.picture import picture_ending
 
     ending = picture_ending(file)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": ["DejaVu Sans", "sans-serif"]}):
+    with rc_context(
+        {"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": ["DejaVu Sans", "sans-serif"]}
+    ):
         figure = Figure(figsize=answer.size, layout="constrained")
         FigureCanvasAgg(figure)
         answer.draw(figure)
@@ -167,7 +169,12 @@ def _alone(svg: str, name: str) -> str:
     """An SVG file as an element whose ids are its own, so that several stand on one page."""
     import re
 
-    svg = svg[svg.index("<svg") :]
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="{name}-\1"', svg)
+    used: dict[str, int] = {}
+
+    def own(match: re.Match[str]) -> str:
+        used[match[1]] = used.get(match[1], 0) + 1  # matplotlib gives images that are alike one id
+        return f'id="{name}-{match[1]}"' if used[match[1]] == 1 else f'id="{name}-{match[1]}-{used[match[1]]}"'
+
+    svg = re.sub(r'\bid="([^"]+)"', own, svg[svg.index("<svg") :])
     svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#{name}-\1"', svg)
     return re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", svg)

@@ -95,7 +95,9 @@ class Material:
 
     @cached_property
     def n_layers(self) -> int:
-        return self.run(self.holdouts[0], "big").n_layers
+        """Of the model, as any of the runs says."""
+        folder = next(iter(sorted((self.directory / "runs").glob(f"{self.holdouts[0]}-*/run.json"))))
+        return load(folder.parent).n_layers
 
     def study(self) -> dict[str, Trained]:
         """The models of the training study, by name."""

@@ -67,5 +67,11 @@ def test_a_group_missing_from_some_documents_is_a_mean_over_its_tokens() -> None
     group_N = (document_N < "document 05") & (np.arange(len(document_N)) % 3 == 0)
     found = estimate((1, mean_over(document_N, value_N, group_N)))
     assert found.mean == pytest.approx(value_N[group_N].mean())
-    with pytest.raises(ValueError, match="one token or more"):
-        estimate((1, mean_over(document_N, value_N, np.zeros(len(document_N), dtype=bool))))
+
+
+def test_what_is_said_of_a_group_that_is_not_there_is_not_found() -> None:
+    document_N, value_N = noisy(shift=9.0)
+    nobody = mean_over(document_N, value_N, np.zeros(len(document_N), dtype=bool))
+    assert np.isnan(estimate((1, nobody)).mean)
+    assert effect("it", "nats", [(1, nobody)], []).verdict is Verdict.NOT_FOUND
+    assert effect("it", "nats", [(1, ratio(document_N, value_N))], [(1, nobody)]).verdict is Verdict.LUCK
