@@ -15,56 +15,84 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from models.data import Sequence
-from models.families.duo_llama import DuoLlama
-from models.linear_router import LinearMaps, LinearRouter, margins
+from models.families.duo_llama import DuoLlama, run_trunk
+from models.linear_router import LinearMaps, margins
 from models.router import Router, TokenBatch
-from models.routing import batches_of, big_per_token, route_with_logits
+from models.routing import batches_of, big_per_token
 from oracle.contexts import SkipReading
 from oracle.patterns import Branch
 
 ROUNDS = 3
+"""Passes in which a pooled calibration moves its cutoffs."""
 
 
-def with_maps(router: LinearRouter, maps: LinearMaps) -> LinearRouter:
-    """The same router with other maps."""
-    skip = router.skip or SkipReading.FFN
-    return type(router)(
-        router.name, maps, router.branches, router.fingerprint or "", skip, router.budget, router.spec, router.record
-    )
+@dataclass(frozen=True)
+class Calibration:
+    """Maps with their cutoffs set, and the hard budget on the text that they were set on, before and after."""
 
+    maps: LinearMaps
+    how: str
+    tokens: int
+    budget_before: float
+    budget_after: float
 
-def margins_of(
-    router: LinearRouter, module: DuoLlama, sequences: list[Sequence], skip: SkipReading
-) -> tuple[np.ndarray, np.ndarray]:
-    """margin_NL, by how much big is ahead at every token and layer, and mask_NL, what was chosen, over all sequences."""
-    routes = list(route_with_logits(router, module, sequences, skip, router.fingerprint or ""))
-    logits = [torch.from_numpy(one.logits_TLK) for one in routes if one.logits_TLK is not None]
-    return torch.cat([margins(logits_TLK) for logits_TLK in logits]).numpy(), np.concatenate([one.mask_TL for one in routes])
+    def to_dict(self) -> dict[str, Any]:
+        return {key: getattr(self, key) for key in ("how", "tokens", "budget_before", "budget_after")}
 
 
 def calibrate(
-    router: LinearRouter, module: DuoLlama, sequences: list[Sequence], skip: SkipReading, how: str, rounds: int = ROUNDS
-) -> tuple[LinearRouter, dict[str, Any]]:
-    """The router with cutoffs at which it meets its budget on the sequences, and what there is to say of it.
+    maps: LinearMaps,
+    branches: tuple[Branch, ...],
+    budget: float,
+    module: DuoLlama,
+    sequences: list[Sequence],
+    skip: SkipReading,
+    how: str,
+) -> Calibration:
+    """The maps with cutoffs at which a linear router meets its budget on the sequences, which are of one length.
 
-    `how`: pooled, all layers' cutoffs move together and each takes what it takes; layer, each layer takes budget / L of the
-    tokens; none, as it is.
+    `how`: pooled, all layers' cutoffs move together and each layer takes what it takes, in a few passes; layer, each layer takes
+    budget / L of the tokens, in one pass, layer after layer; none, as it is.
     """
-    assert router.budget is not None
-    target = router.budget
-    share = target / len(router.maps.cutoff_L)
-    margin_NL, mask_NL = margins_of(router, module, sequences, skip)
-    facts: dict[str, Any] = {"how": how, "tokens": len(mask_NL), "budget_before": big_per_token(mask_NL)}
-    for _ in range(rounds if how != "none" else 0):
-        shift = np.quantile(margin_NL, 1 - share, axis=0 if how == "layer" else None)
-        cutoff_L = router.maps.cutoff_L + torch.as_tensor(shift, dtype=torch.float32)
-        router = with_maps(router, replace(router.maps, cutoff_L=cutoff_L))
-        margin_NL, mask_NL = margins_of(router, module, sequences, skip)
-        if abs(big_per_token(mask_NL) / target - 1) < 0.001 and how == "pooled":
-            break
-    return router, {**facts, "budget_after": big_per_token(mask_NL)}
+    share = budget / len(maps.cutoff_L)
+    token_id_BT = torch.from_numpy(np.stack([sequence.token_ids for sequence in sequences]).astype(np.int64))
+    margin_LN, _ = _pass(maps, branches, module, token_id_BT, skip, None)
+    before = _budget(margin_LN)
+    if how == "layer":
+        margin_LN, maps = _pass(maps, branches, module, token_id_BT, skip, share)
+    for _ in range(ROUNDS if how == "pooled" else 0):
+        maps = maps.shifted(float(np.quantile(margin_LN, 1 - share)))
+        margin_LN, _ = _pass(maps, branches, module, token_id_BT, skip, None)
+    return Calibration(maps, how, margin_LN.shape[1], before, _budget(margin_LN))
+
+
+def _budget(margin_LN: np.ndarray) -> float:
+    return float((margin_LN > 0).sum(axis=0).mean())
+
+
+@torch.no_grad()
+def _pass(
+    maps: LinearMaps, branches: tuple[Branch, ...], module: DuoLlama, token_id_BT: Tensor, skip: SkipReading, share: float | None
+) -> tuple[np.ndarray, LinearMaps]:
+    """margin_LN, by how much big was ahead after the cutoff at every layer and token, and the maps. With `share`, each layer's
+    cutoff is set, before the layer chooses, so that it makes this share of the tokens big. Without the vocabulary head."""
+    cutoff_L = maps.cutoff_L.clone()
+    branch_K = torch.tensor([int(branch) for branch in branches])
+    margin_LN: list[Tensor] = []
+
+    def choose(layer: int, x_BTD: Tensor) -> Tensor:
+        logits_BTK = F.linear(x_BTD.float().cpu(), maps.weight_LKD[layer].cpu(), maps.bias_LK[layer].cpu())
+        if share is not None:
+            cutoff_L[layer] = float(np.quantile(margins(logits_BTK).numpy(), 1 - share))
+        logits_BTK[..., -1] -= cutoff_L[layer]
+        margin_LN.append(margins(logits_BTK).flatten())
+        return branch_K[logits_BTK.argmax(dim=-1)].to(x_BTD.device)
+
+    run_trunk(module, token_id_BT.to(module.unembedding_VD.device), choose, skip)
+    return torch.stack(margin_LN).numpy(), replace(maps, cutoff_L=cutoff_L)
 
 
 @dataclass(frozen=True)
@@ -105,13 +133,13 @@ def evaluate_router(
 
 @torch.no_grad()
 def routed_losses(
-    router: Router, module: DuoLlama, token_id_BT: torch.Tensor, sequence_B: tuple[int, ...], skip: SkipReading
-) -> tuple[torch.Tensor, np.ndarray]:
+    router: Router, module: DuoLlama, token_id_BT: Tensor, sequence_B: tuple[int, ...], skip: SkipReading
+) -> tuple[Tensor, np.ndarray]:
     """loss_BT (float64, T scored positions) and mask_BTL (uint8) of one forward pass in which the router chooses."""
     choose = router.routing(TokenBatch(token_id_BT[:, :-1], sequence_B), module.config.num_hidden_layers)
-    mask_LBT: list[torch.Tensor] = []
+    mask_LBT: list[Tensor] = []
 
-    def recorded(layer: int, x_BTD: torch.Tensor) -> torch.Tensor:
+    def recorded(layer: int, x_BTD: Tensor) -> Tensor:
         mask_LBT.append(choose(layer, x_BTD))
         return mask_LBT[-1]
 

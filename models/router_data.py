@@ -40,20 +40,16 @@ def documents_of(stream: np.ndarray, separator: int) -> list[np.ndarray]:
     return [np.asarray(stream[start:end]) for start, end in zip(starts, ends, strict=True) if end - start > 1]
 
 
-def calibration_sequences(held: Indexable[list[np.ndarray]], n_positions: int, n_tokens: int, seed: int) -> list[Sequence]:
-    """Whole windows of held-out documents, drawn evenly from every source, up to about `n_tokens` tokens; longest first, so that
-    windows of one length stand together."""
+def calibration_sequences(
+    held: Indexable[list[np.ndarray]], separator: int, n_positions: int, n_tokens: int, seed: int
+) -> list[Sequence]:
+    """Windows of one length of held-out documents, packed as training windows are, drawn evenly from every source: about
+    `n_tokens` tokens, or all that there are."""
     generator = np.random.default_rng((seed, 1))
+    packed = [np.concatenate([part for document in documents for part in (document, [separator])]) for documents in held]
+    length = min(n_positions, *(len(stream) for stream in packed))
     windows: list[np.ndarray] = []
-    for documents in held:
-        pieces = [
-            document[start : start + n_positions] for document in documents for start in range(0, len(document) - 1, n_positions)
-        ]
-        wanted = n_tokens / len(held)
-        for place in generator.permutation(len(pieces)):
-            if wanted <= 0:
-                break
-            windows.append(pieces[int(place)])
-            wanted -= len(pieces[int(place)])
-    windows.sort(key=len, reverse=True)
+    for stream in packed:
+        order = generator.permutation(len(stream) // length)[: max(1, round(n_tokens / len(held) / length))]
+        windows += [stream[place * length :][:length] for place in np.sort(order)]
     return [Sequence(index, f"held out {index}", window.astype(np.int32)) for index, window in enumerate(windows)]

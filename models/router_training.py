@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -31,7 +30,7 @@ from models.family import resolve_device
 from models.linear_router import LinearMaps, LinearRouter, write_linear
 from models.progress import LossPoint, history_csv, read_progress, restore_moments, restore_weights, save_progress
 from models.router import router_module, router_names
-from models.router_calibration import calibrate, evaluate_router
+from models.router_calibration import Calibration, calibrate, evaluate_router
 from models.router_config import RouterConfig
 from models.router_data import calibration_sequences, documents_of, split_stream
 from models.router_labels import PatternLabels
@@ -40,7 +39,6 @@ from models.router_mixture import mixed_logits
 from models.tokenizer import SEPARATOR, load_tokenizer
 from oracle.allocator import keep_freed_memory
 from oracle.choices import check_choice
-from oracle.patterns import Branch
 from oracle.spaces import parse_branches
 
 STEPS_PER_POINT = 10
@@ -139,7 +137,7 @@ def prepare(config: RouterConfig) -> Prepared:
     n_steps = max(1, round(config.tokens / (config.batch * n_positions)))
     branches = parse_branches(config.branches)
     task = Task(module.config.num_hidden_layers, module.config.hidden_size, branches, config.budget, n_steps)
-    sequences = calibration_sequences(held, n_positions, config.calibration_tokens, config.seed)
+    sequences = calibration_sequences(held, separator, n_positions, config.calibration_tokens, config.seed)
     return Prepared(checkpoint, module, task, windows, sequences)
 
 
@@ -231,20 +229,22 @@ def _finish(
     """Calibrates the router and its early checkpoints, evaluates it, prints what it reached, and writes the directory."""
     task, module = prepared.task, prepared.module
     fingerprint = prepared.checkpoint.fingerprint
-    raw = LinearRouter(config.router, maps, task.branches, fingerprint, config.skip, task.budget, config.out)
-    router, calibration = calibrate(raw, module, prepared.held, config.skip, how)
+
+    def calibrated(given: LinearMaps) -> Calibration:
+        return calibrate(given, task.branches, task.budget, module, prepared.held, config.skip, how)
+
+    calibration = calibrated(maps)
+    router = LinearRouter(config.router, calibration.maps, task.branches, fingerprint, config.skip, task.budget, config.out)
     tensors = {"uncalibrated/cutoff": maps.cutoff_L.float().cpu()}
     for step, then in early.items():
-        before = LinearRouter(config.router, then, task.branches, fingerprint, config.skip, task.budget, config.out)
-        checkpoint, _ = calibrate(before, module, prepared.held[::4], config.skip, how, rounds=1)
-        tensors |= checkpoint.maps.to_tensors(f"step-{step}/")
+        tensors |= calibrated(then).maps.to_tensors(f"step-{step}/")
     tensors |= {f"training/{name}": values.detach().cpu().contiguous() for name, values in record.items()}
     names = " and ".join(Path(text).name for text in config.calibration_text or config.text)
     kept = "" if config.calibration_text else "documents that the router's training held out of "
     if how != "none":
         print(
-            f"calibrated ({how}) on {calibration['tokens']} tokens of {kept}{names}: "
-            f"{calibration['budget_before']:.3f} -> {calibration['budget_after']:.3f} B's per token, target {task.budget:g}"
+            f"calibrated ({how}) on {calibration.tokens} tokens of {kept}{names}: "
+            f"{calibration.budget_before:.3f} -> {calibration.budget_after:.3f} B's per token, target {task.budget:g}"
         )
     evaluation = {}
     tokenizer = load_tokenizer(prepared.checkpoint.tokenizer_json or "")
@@ -265,12 +265,7 @@ def _finish(
         "batch": config.batch,
         "learning_rate": config.learning_rate,
         "training": training,
-        "calibration": {"text": [Path(text).name for text in config.calibration_text or config.text], **calibration},
+        "calibration": {"text": [Path(text).name for text in config.calibration_text or config.text], **calibration.to_dict()},
         "evaluation": evaluation,
     }
     write_linear(Path(config.out), router, facts, tensors)
-
-
-def usage_of(mask_NL: np.ndarray) -> np.ndarray:
-    """Each layer's share of B."""
-    return (mask_NL == Branch.BIG).mean(axis=0)

@@ -212,13 +212,18 @@ class DuoLlama(nn.Module):
         `skip` says what branch 0 means: `ffn`, attention runs and the FFN adds nothing; `layer`, the residual stream
         passes unchanged. Under both, the layer's keys and values are written from the token's input.
         """
-        x_BTD = self.model.embed_tokens(token_id_BT)
-        # Computed per call: cheap beside one layer, and no buffer has to follow the module's dtype or device.
-        cos_Td, sin_Td = rotary_tables(token_id_BT.shape[1], self.config.head_dim, self.config.rope_theta)
-        cos_Td, sin_Td = cos_Td.to(x_BTD), sin_Td.to(x_BTD)
-        for index, module in enumerate(self.model.layers):
-            x_BTD = _run_layer(module, index, x_BTD, routing, skip, cos_Td, sin_Td)
-        return F.linear(self.model.norm(x_BTD), self.unembedding_VD)
+        return F.linear(self.model.norm(run_trunk(self, token_id_BT, routing, skip)), self.unembedding_VD)
+
+
+def run_trunk(module: DuoLlama, token_id_BT: Tensor, routing: Routing, skip: SkipReading = SkipReading.FFN) -> Tensor:
+    """x_BTD after the last layer, before the final norm; as `DuoLlama.forward`, for what needs no logits."""
+    x_BTD = module.model.embed_tokens(token_id_BT)
+    # Computed per call: cheap beside one layer, and no buffer has to follow the module's dtype or device.
+    cos_Td, sin_Td = rotary_tables(token_id_BT.shape[1], module.config.head_dim, module.config.rope_theta)
+    cos_Td, sin_Td = cos_Td.to(x_BTD), sin_Td.to(x_BTD)
+    for index, layer in enumerate(module.model.layers):
+        x_BTD = _run_layer(layer, index, x_BTD, routing, skip, cos_Td, sin_Td)
+    return x_BTD
 
 
 def _run_layer(

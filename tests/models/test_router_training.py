@@ -209,9 +209,11 @@ def test_a_stream_is_split_by_whole_documents_and_none_is_on_both_sides():
     trained, held = split_stream(few, separator=0)
     assert len(trained) == 96
     assert held[0].tolist() == [6] * 4 + [0]
-    sequences = calibration_sequences([[np.arange(100)], [np.arange(1000, 1040)]], 16, 40, seed=0)
-    assert [len(sequence.token_ids) for sequence in sequences] == sorted((len(s.token_ids) for s in sequences), reverse=True)
-    assert {bool(sequence.token_ids[0] >= 1000) for sequence in sequences} == {True, False}
+    sequences = calibration_sequences([[np.arange(100)], [np.arange(1000, 1040)]], 0, 16, 64, seed=0)
+    assert [len(sequence.token_ids) for sequence in sequences] == [16] * 4
+    assert [bool(sequence.token_ids[0] >= 1000) for sequence in sequences] == [False, False, True, True]
+    (short,) = calibration_sequences([[np.arange(1, 8)]], 0, 16, 64, seed=0)
+    assert short.token_ids.tolist() == [*range(1, 8), 0]
 
 
 def test_the_rate_rises_and_falls_to_a_tenth(folder):
