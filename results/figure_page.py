@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,8 +158,6 @@ def _html_table(table: Table) -> str:
 
 def _inline(text: str) -> str:
     """The little Markdown of our own lines: **bold**, `code` and [text](#anchor)."""
-    import re
-
     text = html.escape(text, quote=False)
     text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
     text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
@@ -167,8 +166,6 @@ def _inline(text: str) -> str:
 
 def _alone(svg: str, name: str) -> str:
     """An SVG file as an element whose ids are its own, so that several stand on one page."""
-    import re
-
     used: dict[str, int] = {}
 
     def own(match: re.Match[str]) -> str:

@@ -51,9 +51,8 @@ def _answer(material: Material) -> Answer:
         draw=partial(_draw, material),
         size=(3.4 * 3, 4.6 * len(material.holdouts)),
         notes=(
-            f"Were every layer's B an independent noise whose spread grows with depth, the best k would lie late at "
-            f"k={few}, evenly "
-            f"at k={half} and early at k={many}, with the two shares of a layer adding up to 1: a finding must differ from that.",
+            "Where every big FFN only adds noise to a token's loss, more at later layers, the oracle's B's lie late at "
+            f"k={few}, evenly at k={half} and early at k={many}, and a layer's shares at k={few} and k={many} add up to 1.",
         ),
     )
 

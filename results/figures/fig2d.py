@@ -98,8 +98,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 2 d: branches big and skip, half of the layers skipped",
     finding="some layers are mostly kept and some mostly skipped; the oracle does not exit early",
-    control="the same search of text drawn from all-big itself. The statement is cross-validated: the layers are chosen on the "
-    "other documents. The model was never trained to skip, so a layer may be kept because its absence breaks the model.",
+    control="the same search of text drawn from all-big itself. The statement is cross-validated: the layers are chosen on "
+    "the other documents. The model was never trained to skip, so a layer may be kept because its absence breaks the model.",
     needs=("skip", "sampled-skip"),
     answer=_answer,
 )

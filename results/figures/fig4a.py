@@ -18,8 +18,8 @@ from results.effects import Effect, effect, estimate, ratio
 from results.figure import Answer, PaperFigure, Table, number, thirds
 from results.figure_marks import CONTROL, FIXED, PLAIN, REAL
 from results.intervals import Estimate
+from results.luck import best_of_n
 from results.material import Material
-from results.regret import best_of_n
 
 RANDOM_PATTERNS = 100
 
@@ -63,9 +63,8 @@ def _answer(material: Material) -> Answer:
         draw=partial(_draw, material),
         size=(5.6 * len(material.holdouts), 5.2),
         notes=(
-            f"Best of {RANDOM_PATTERNS} random patterns is an expectation, exact from all losses of the budget; it is "
-            f"read in two ways: "
-            "each token the best of its own, or one set for all tokens, of which the best is taken for all.",
+            f"Best of {RANDOM_PATTERNS} random patterns is an expectation, exact from all losses of the budget; it is read in "
+            "two ways: each token the best of its own, or one set for all tokens, of which the best is taken for all.",
         ),
     )
 
@@ -142,9 +141,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 4 a: perplexity of oracle, random, router and fixed patterns",
     finding="the oracle lies far below all others; the router lies near the best of 100 random patterns and the best fixed one",
-    control="the same choice among patterns on labels drawn from all-big at the same positions: the null gain of the "
-    "oracle minus that "
-    "of a random pattern of the budget; and the exact expectation of the best of 100.",
+    control="the same choice among patterns on labels drawn from all-big at the same positions: the null gain of the oracle "
+    "minus that of a random pattern of the budget; and the exact expectation of the best of 100.",
     needs=("big", "random", "routes"),
     answer=_answer,
 )

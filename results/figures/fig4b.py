@@ -63,9 +63,8 @@ def _answer(material: Material) -> Answer:
         draw=partial(_draw, material),
         size=(5.2 * len(material.holdouts), 4.6),
         notes=(
-            "The gain on drawn labels is U-shaped as well: there are most patterns to choose from in the middle, and "
-            "none to choose "
-            "from at the ends.",
+            "On drawn labels the curve is U-shaped too: most patterns to choose from lie in the middle, and none at the ends.",
+            "Routers keep an average budget, the oracle's curve an exact one per token: figure 4 a has the oracle at an average.",
         ),
     )
 
@@ -144,12 +143,10 @@ def _routers(panel: Any, material: Material, holdout: str) -> None:
 
 FIGURE = PaperFigure(
     title="Figure 4 b: loss against the number of big layers",
-    finding="routers and fixed patterns fall with k; the oracle is U-shaped with its least at half of the layers, and "
-    "with one big layer "
-    "it is below all-big",
-    control="the null gain: what the oracle gains on labels drawn from all-big at the same positions; and a random "
-    "pattern of the same "
-    "budget, real against drawn labels: what an overconfident all-big leaves to any other pattern, without choice.",
+    finding="routers and fixed patterns fall with k; the oracle is U-shaped with its least at half of the layers, and with "
+    "one big layer it is below all-big",
+    control="the null gain: what the oracle gains on labels drawn from all-big at the same positions; and a random pattern of "
+    "the same budget, real against drawn labels: what an overconfident all-big leaves to any other pattern, without choice.",
     needs=("big", "random"),
     answer=_answer,
 )

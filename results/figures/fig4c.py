@@ -71,9 +71,8 @@ def _answer(material: Material) -> Answer:
         draw=partial(_draw, material),
         size=(4.8 * len(material.holdouts), 5.6),
         notes=(
-            "Any curve of loss over k that is convex makes a constant budget best, on drawn labels too. Each budget's "
-            "answers are read in "
-            "the context big, where positions do not depend on each other.",
+            "Any curve of loss over k that is convex makes a constant budget best, on drawn labels too. Each budget's answers "
+            "are read in the context big, where positions do not depend on each other.",
         ),
     )
 

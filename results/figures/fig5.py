@@ -93,9 +93,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 5: loss per token of all-small, all-big and the oracle",
     finding="some tokens of high loss do not improve with compute, others do",
-    control="the same share on text drawn from all-big itself, above the same threshold of loss: there, too, some "
-    "tokens happen to be helped "
-    "and some not.",
+    control="the same share on text drawn from all-big itself, above the same threshold of loss: there, too, some tokens "
+    "happen to be helped and some not.",
     needs=("big", "sampled"),
     answer=_answer,
 )

@@ -154,8 +154,8 @@ def _draw(material: Material, figure: Any) -> None:
 
 FIGURE = PaperFigure(
     title="Figure 6: code coloured by all-small loss, and by what the oracle takes off it",
-    finding="the all-small loss is high where lines start, and compute helps most on names and keywords that the "
-    "context determines",
+    finding="the all-small loss is high where lines start, and compute helps most on names and keywords that the context "
+    "determines",
     control="the same groups of tokens in text drawn from all-big itself.",
     needs=("big", "sampled"),
     answer=_answer,

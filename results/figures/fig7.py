@@ -75,8 +75,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 7: router maps over one sequence",
     finding="routers take more small FFNs and skips towards the end of a sequence",
-    control="a random router of the same number of B's and skips on the same text; the statement is over all "
-    "documents, the map shows one.",
+    control="a random router of the same number of B's and skips on the same text; the statement is over all documents, the "
+    "map shows one.",
     needs=("routes",),
     answer=_answer,
 )

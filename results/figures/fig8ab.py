@@ -79,8 +79,8 @@ def _draw(material: Material, figure: Any) -> None:
 FIGURE = PaperFigure(
     title="Figure 8 a, b: random routing against dense models of equal FLOPs",
     finding="near the dense model at P(big) = 1, behind it at small P",
-    control="the greatest difference between two models that differ in their seed alone (at P = 0 and P = 1 a Duo-LLM is the dense "
-    "model of another seed). Both models meet the same documents: the gap is paired, the bands are not.",
+    control="the greatest difference between two models that differ in their seed alone (at P = 0 and P = 1 a Duo-LLM is the "
+    "dense model of another seed). Both models meet the same documents: the gap is paired, the bands are not.",
     needs=("study",),
     answer=_answer,
 )

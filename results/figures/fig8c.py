@@ -32,8 +32,8 @@ def _answer(material: Material) -> Answer:
         size=(6.0, 3.6),
         notes=(
             f"Trained here: {material.study_notes()}.",
-            "Random routing decides. Big-then-small gives two thirds of the tokens to all-big and then freezes all but "
-            "the small FFNs.",
+            "Random routing decides. Big-then-small gives two thirds of the tokens to all-big and then freezes all but the "
+            "small FFNs.",
         ),
     )
 
