@@ -6,10 +6,13 @@ on disk (`results/material.py`), and returns effects, tables and a picture, with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+import numpy as np
 
 from oracle.choices import check_choice, names_in
 from results.effects import Effect, weakest
@@ -75,13 +78,11 @@ def load_figure(name: str) -> PaperFigure:
     return figure
 
 
-def by_layer(share_NL: Any, n_layers: int) -> Any:
+def by_layer(share_NL: np.ndarray, n_layers: int) -> np.ndarray:
     """Each token's slope over depth, times the depth: the rise of its share from the first layer to the last (N,).
 
     Its mean over tokens is the least-squares rise of the mean share, so that intervals of a mean serve a trend.
     """
-    import numpy as np
-
     centred_L = np.arange(n_layers) - (n_layers - 1) / 2
     return share_NL @ centred_L / (centred_L**2).sum() * (n_layers - 1)
 
@@ -96,6 +97,10 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def effects_table(effects: Sequence[Effect]) -> Table:
-    """Every statement with its intervals and its verdict."""
-    rows = [(one.what, one.unit, str(one.raw), str(one.beyond), str(one.verdict)) for one in effects]
-    return Table("What is measured", ("statement", "unit", "effect [95%]", "beyond its control [95%]", "verdict"), tuple(rows))
+    """Every statement with its intervals and its verdict, and how large an effect beyond the control had to be to show here."""
+    rows = []
+    for one in effects:
+        shows = number(one.beyond.detectable) if math.isfinite(one.beyond.detectable) else ""
+        rows.append((one.what, one.unit, str(one.raw), str(one.beyond), shows, str(one.verdict)))
+    headings = ("statement", "unit", "effect [95%]", "beyond its control [95%]", "would have shown from", "verdict")
+    return Table("What is measured", headings, tuple(rows))

@@ -21,7 +21,8 @@ RULE = (
     "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the paper's direction, and so does that "
     "of the effect beyond its control. **not distinguishable from luck**: the effect's does, beyond the control it does not. "
     "**not found**: otherwise. Where a finding makes several statements, or is said of prose and of code, the weakest decides. "
-    "Intervals resample documents; they do not cover another training of the model."
+    "Intervals resample documents; they do not cover another training of the model. *Would have shown from*: the size that a true "
+    "effect beyond the control must have to be told from zero here, with probability 0.8."
 )
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}"
@@ -157,9 +158,10 @@ def _html_table(table: Table) -> str:
 
 
 def _inline(text: str) -> str:
-    """The little Markdown of our own lines: **bold**, `code` and [text](#anchor)."""
+    """The little Markdown of our own lines: **bold**, *italic*, `code` and [text](#anchor)."""
     text = html.escape(text, quote=False)
     text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
+    text = re.sub(r"\*(.+?)\*", r"<i>\1</i>", text)
     text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
     return re.sub(r"\[([^\]\[]+)\]\((#\w+)\)", r'<a href="\2">\1</a>', text)
 
