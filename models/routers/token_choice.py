@@ -23,7 +23,7 @@ from models.router_method import Method, Task, fixed_parameter, straight_through
 @dataclass(frozen=True)
 class Settings:
     """balance: how use is kept at its target; u: step of the bias, 0 for 4 / steps and at least the paper's 0.005; alpha: weight
-    of the balance loss; gradient: whether it compares all branches, or scales the chosen one alone (as where the experts learn too)."""
+    of the balance loss; gradient: of all branches, or of the chosen one alone, as where the experts learn too."""
 
     balance: str = field(default="loss_free", metadata={"choices": ("loss_free", "aux", "none")})
     u: float = field(default=0.0, metadata={"range": (0.0, 10.0)})
