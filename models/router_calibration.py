@@ -144,5 +144,6 @@ def routed_losses(
         return mask_LBT[-1]
 
     logits_BTV = module(token_id_BT[:, :-1], recorded, skip)
-    loss_BT = F.cross_entropy(logits_BTV.double().transpose(1, 2), token_id_BT[:, 1:], reduction="none")
+    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), token_id_BT[:, 1:].flatten(), reduction="none")
+    loss_BT = loss_N.double().view(token_id_BT.shape[0], -1)
     return loss_BT, torch.stack(mask_LBT, dim=-1).to(torch.uint8).cpu().numpy()

@@ -43,7 +43,7 @@ def test_the_wheel_holds_every_source_query_and_shipped_file(wheel: Path) -> Non
     wanted |= set((ROOT / "results" / "queries").glob("*.sql"))
     wanted |= set((ROOT / "results" / "report" / "page").glob("*"))
     for folder in ("duo_tiny", "holdouts"):
-        shipped = {path for path in (ROOT / "models" / folder).glob("*") if path.is_file()}
+        shipped = {path for path in (ROOT / "models" / folder).rglob("*") if path.is_file()}
         assert shipped, f"models/{folder} ships nothing"
         wanted |= shipped
     missing = {path.relative_to(ROOT).as_posix() for path in wanted} - held

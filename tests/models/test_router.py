@@ -105,7 +105,7 @@ def test_the_loss_of_routing_is_that_of_a_plain_forward_pass_with_its_choices(na
         loss_BT, mask_BTL = routed_losses(router, module, token_id_BT, (0,), FFN)
         logits_BTV = module(token_id_BT[:, :-1], torch.from_numpy(mask_BTL).long(), FFN)
         plain_T = F.cross_entropy(logits_BTV[0].double(), token_id_BT[0, 1:], reduction="none")
-        assert torch.allclose(loss_BT[0], plain_T, rtol=0, atol=1e-9), router.spec
+        assert torch.allclose(loss_BT[0], plain_T, rtol=0, atol=1e-5), router.spec
     assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
 
 
