@@ -6,23 +6,16 @@ is what ran at the token before it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from oracle.choices import check_choice
 from results.formats import aligned
+from results.measures import MEASURES, WITH_SLACK
 from results.run import Run
 from results.sentences import read_pieces
 from results.sql import connect
 from results.texts import one_line
-
-MEASURES = {
-    "difficulty": ("loss_small - loss", "all-small loss minus the oracle's"),
-    "gain": ("loss_big - loss", "all-big loss minus the oracle's"),
-    "excess": ("excess", "gain over all-big minus the gain on labels drawn from all-big"),
-    "compute": ("loss_small - loss_big", "all-small loss minus all-big loss"),
-    "loss": ("loss", "the oracle's loss"),
-    "loss_small": ("loss_small", "all-small loss"),
-    "loss_big": ("loss_big", "all-big loss"),
-}
 
 
 @dataclass(frozen=True)
@@ -47,10 +40,9 @@ def hardest(
 ) -> list[ShownToken]:
     """The `top` positions of greatest `measure` under `budget` (see `Run.budget`), with so many tokens before and after.
 
-    Raises ValueError for a measure or budget that there is not, and for `excess` where the run drew no labels.
+    Raises ValueError for a measure or budget that there is not, and for a measure whose input the run lacks.
     """
-    if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}; available: {', '.join(MEASURES)}")
+    source = source_of(run, [measure])
     if top < 1:
         raise ValueError(f"--top is 1 or more; got {top}")
     chosen = run.budget(budget)
@@ -58,8 +50,8 @@ def hardest(
     try:
         rows = connection.sql(
             f"""
-            SELECT {MEASURES[measure][0]} AS value, loss_small, loss, loss_big, pattern, document, sequence, position
-            FROM oracle
+            SELECT {MEASURES[measure].sql} AS value, loss_small, loss, loss_big, pattern, document, sequence, position
+            FROM {source}
             WHERE budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL
             ORDER BY value DESC, sequence, position LIMIT ?
             """,
@@ -68,7 +60,7 @@ def hardest(
     finally:
         connection.close()
     if not rows.num_rows and run.n_tokens:
-        raise ValueError(f"{run.path} has no {measure}: it drew no labels; search with --null-draws 4")
+        raise ValueError(f"{run.path} has no {measure}: it needs {MEASURES[measure].needs}")
     pieces = read_pieces(run, rows["sequence"].to_pylist())
     shown = []
     for row in rows.to_pylist():
@@ -76,6 +68,16 @@ def hardest(
         left, right = "".join(texts[max(0, target - before) : target]), "".join(texts[target + 1 : target + 1 + after])
         shown.append(ShownToken(**row, before=one_line(left), target=one_line(texts[target]), after=one_line(right)))
     return shown
+
+
+def source_of(run: Run, measures: Sequence[str]) -> str:
+    """What to select the measures from. Raises ValueError, one line, for an unknown one, and one whose table was not kept."""
+    for measure in measures:
+        check_choice("measure", measure, MEASURES)
+    slack = [measure for measure in measures if measure.startswith("slack")]
+    if slack and "losses" not in run.tables:
+        raise ValueError(f"{run.path} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
+    return WITH_SLACK if slack else "measures"
 
 
 def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6) -> str:
@@ -88,7 +90,7 @@ def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | No
         place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
         lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
     heading = (
-        f"the {len(shown)} tokens of greatest {measure} ({MEASURES[measure][1]}), in nats; budget {run.budget(budget)},"
+        f"the {len(shown)} tokens of greatest {measure} ({MEASURES[measure].what}, in {MEASURES[measure].unit}); budget {run.budget(budget)},"
         f" context {run.context}; [ ] is the token predicted, the pattern ran at the one before it"
     )
     return "\n".join([heading, *aligned(lines, [True] * 4 + [False] * 4)]) + "\n"

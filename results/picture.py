@@ -11,17 +11,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow.dataset as ds
 
-from results.difficulty import MEASURES
+from results.difficulty import source_of
+from results.measures import MEASURES
 from results.run import Run
 from results.sentences import read_pieces
+from results.sql import connect
 from results.texts import one_line
 
 COLUMNS = 88
 _SHADES = " .:-=+*#@"
 _SIGNS = {"\n": "\u23ce", "\t": "\u2192"}
-_NEEDED = ("loss", "loss_small", "loss_big", "excess")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def draw(
             ScalarMappable(norm, colours), cax=legend, orientation="horizontal", extend="both" if signed else "max"
         )
         bar.ax.tick_params(labelsize=8)
-        said = title or f"{measure}: {MEASURES[measure][1]}, nats"
+        said = title or f"{measure}: {MEASURES[measure].what}, nats"
         where = f"budget {run.budget(budget)}, context {run.context}"
         figure.text(0.2 / width + 0.37, 0.4 / height, f"{said}\n{where}", fontsize=8, va="center", parse_math=False)
         metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
@@ -116,7 +116,9 @@ def as_text(
         letters[token.row][columns] = token.text
         shades[token.row][columns] = _SHADES[level] * len(token.text)
     lines = ["".join(line).rstrip() for pair in zip(letters, shades, strict=True) for line in pair]
-    legend = f"{_SHADES[1]} to {_SHADES[-1]}: {measure} ({MEASURES[measure][1]}) up to {most:.2f} nats; budget {run.budget(budget)}"
+    legend = (
+        f"{_SHADES[1]} to {_SHADES[-1]}: {measure} ({MEASURES[measure].what}) up to {most:.2f} nats; budget {run.budget(budget)}"
+    )
     return "\n".join([*lines, f"{legend}, context {run.context}"]) + "\n"
 
 
@@ -124,8 +126,7 @@ def coloured_tokens(
     run: Run, sequence: int, budget: str | None, measure: str, start: int = 0, length: int | None = None
 ) -> list[ColouredToken]:
     """The tokens of a sequence laid out in lines of at most COLUMNS letters, broken between tokens, with their values."""
-    if measure not in MEASURES:
-        raise ValueError(f"unknown measure {measure!r}; available: {', '.join(MEASURES)}")
+    source_of(run, [measure])
     pieces = read_pieces(run, [sequence]).get(sequence)
     if pieces is None:
         raise ValueError(f"{run.path} has no sequence {sequence}")
@@ -146,15 +147,14 @@ def coloured_tokens(
 
 
 def _values(run: Run, sequence: int, budget: str | None, measure: str) -> dict[int, float]:
-    chosen = run.budget(budget)
-    of_budget = (ds.field("sequence") == sequence) & (ds.field("budget_kind") == chosen.kind.value)
-    if chosen.n_big is not None:
-        of_budget &= ds.field("budget") == chosen.n_big
-    rows = run.dataset("paths").to_table(columns=["position", *_NEEDED], filter=of_budget).to_pylist()
-    found = {}
-    for row in rows:
-        gains = {"difficulty": row["loss_small"] - row["loss"], "gain": row["loss_big"] - row["loss"]}
-        value = ({**row, "compute": row["loss_small"] - row["loss_big"]} | gains)[measure]
-        if value is not None:
-            found[row["position"]] = value
-    return found
+    chosen, source = run.budget(budget), source_of(run, [measure])
+    connection = connect([run])
+    try:
+        rows = connection.execute(
+            f"""SELECT position, {MEASURES[measure].sql} AS value FROM {source}
+            WHERE sequence = ? AND budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL""",
+            [sequence, chosen.kind.value, chosen.n_big],
+        ).fetchall()
+    finally:
+        connection.close()
+    return dict(rows)

@@ -4,7 +4,7 @@ Pure statistics over what was found per token; knows no model and no strategy. T
 
 - regret: its loss minus the reference's (the exact oracle's; or, where no oracle is exact, the best that any strategy found);
 - share of the gain: (mean pattern - it) / (mean pattern - reference), a ratio of sums over tokens;
-- the same for random patterns, as many as it evaluated: their expected least loss, exactly, from a token's losses.
+- the same for random patterns, as many as it evaluated: their expected least loss, exactly (`results/luck.py`).
 
 Intervals come from resampling documents (`results/intervals.py`).
 
@@ -58,26 +58,6 @@ class RegretLine:
     random_regret: Estimate  # regret of as many random patterns
     ahead: Estimate  # of as many random patterns, paired, nats
     tokens_per_second: float
-
-
-def best_of_n(loss_NP: np.ndarray, n_N: np.ndarray) -> np.ndarray:
-    """The expected least of `n_N[i]` losses drawn without replacement from row i: float64 (N,). No simulation.
-
-    With the row sorted, the i-th least of P is the least drawn with probability C(P - i, n - 1) / C(P, n). From a row that is
-    itself a random sample of a longer one, the answer is an unbiased estimate of that for the longer one.
-    Raises ValueError for fewer than 1 or more than P.
-    """
-    n_patterns = loss_NP.shape[1]
-    if len(n_N) and not (n_N.min() >= 1 and n_N.max() <= n_patterns):
-        raise ValueError(f"1 to {n_patterns} patterns can be drawn of {n_patterns}; got {n_N.min()} to {n_N.max()}")
-    sorted_NP = np.sort(loss_NP.astype(np.float64), axis=1)
-    expected_N = np.empty(len(loss_NP))
-    after_P = n_patterns - np.arange(n_patterns - 1) - 1.0  # patterns that are left after the i-th least
-    for n in np.unique(n_N):
-        weight_P = n / n_patterns * np.concatenate([[1.0], np.cumprod(np.maximum(after_P - n + 1, 0) / after_P)])
-        rows = n_N == n
-        expected_N[rows] = sorted_NP[rows] @ weight_P
-    return expected_N
 
 
 def regret_line(found: Outcomes) -> RegretLine:

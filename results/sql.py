@@ -1,4 +1,4 @@
-"""SQL over runs: the views tokens, paths, losses, trials, runs, oracle, routes, and the named questions in `results/queries/`.
+"""SQL over runs: the views (tokens, paths, oracle, measures, ...) and the named questions in `results/queries/`.
 
 Read-only by construction: the runs' tables are registered as Arrow datasets, then DuckDB loses all access to files,
 network, extensions and Python variables, and its configuration is locked. What remains is one SELECT over the views.
@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from results.measures import SLACK_VIEW, VIEW
 from results.routes import routes_view
 from results.run import Run, load
 from results.schemas import TABLES
@@ -26,6 +27,8 @@ VIEWS = """\
 tokens   one row per scored position: the token there, and the target after it
 paths    one row per position and budget: the oracle path
 oracle   paths joined with tokens, and the budget as it is written
+measures the difficulty family per position and budget, and the token's class
+slack    how many patterns are as good as the best (runs with --keep losses)
 losses   every pattern's loss at every position (runs with --keep losses)
 trials   every evaluated pattern in order (runs with --keep trials)
 routes   one row per router and scored position: what it chose (query --routes)
@@ -85,6 +88,9 @@ def connect(runs: Sequence[Run | str | os.PathLike[str]], routes: Sequence[str] 
         if selects:
             connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
     connection.execute(_ORACLE)
+    connection.execute(VIEW)
+    if any("losses" in run.tables for run in opened):
+        connection.execute(SLACK_VIEW)
     connection.register("runs", _runs_table(opened, names))
     if routes:
         connection.register("routes", routes_view(opened, names, routes))

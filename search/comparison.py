@@ -25,7 +25,8 @@ from oracle.model import RoutedModel
 from oracle.scorer import CommittedScorer, Scorer
 from oracle.spaces import SearchSpace
 from oracle.walk import CommittedContext
-from results.regret import Outcomes, best_of_n
+from results.luck import best_of_n
+from results.regret import Outcomes
 from results.run import Run
 from search.loop import run_strategy
 from search.pooled import PooledScorer

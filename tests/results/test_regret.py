@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.regret import Outcomes, as_table, as_text, best_of_n, regret_curve, regret_line
+from results.luck import best_of_n
+from results.regret import Outcomes, as_table, as_text, regret_curve, regret_line
 
 
 def outcomes(**values: object) -> Outcomes:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from search.cli.command import Command
+
+
+class Group(StrEnum):
+    TOKEN_TYPE = "token-type"
+    POSITION = "position"
+    DOCUMENT = "document"
+    CLASS = "class"
 
 
 @dataclass(frozen=True)
@@ -14,10 +22,13 @@ class DifficultyConfig:
     Args:
         run: run directory
         top: how many tokens
-        by: measure that orders them: difficulty, gain, excess, compute, loss, loss_small or loss_big
+        by: measure that orders them: difficulty, gain, excess, excess_difficulty, compute, loss, loss_small, loss_big, entropy_big,
+            least_big, slack or slack_big
         budget: budget whose oracle is meant, as the run was searched with; default the one that gains most
         before: tokens of its sentence shown before it
         after: tokens shown after it
+        group: means over groups of tokens instead of single ones
+        within_surprise: means within bands of all-small loss instead, since difficulty grows with surprise by itself
         picture: draw a sequence into this file instead (.svg, .png, .pdf), its tokens coloured by the measure
         sequence: the sequence to draw
     """
@@ -28,6 +39,8 @@ class DifficultyConfig:
     budget: str | None = None
     before: int = 12
     after: int = 6
+    group: Group | None = None
+    within_surprise: bool = False
     picture: str | None = None
     sequence: int = 0
 
@@ -37,6 +50,12 @@ def _run(config: DifficultyConfig) -> int:
     from results.difficulty import table
 
     run = load(config.run)
+    if config.group is not None or config.within_surprise:
+        from results.difficulty_groups import groups_table
+
+        named = (["surprise"] if config.within_surprise else []) + ([config.group.value] if config.group is not None else [])
+        print(*(groups_table(run, name, config.by, config.budget) for name in named), sep="\n\n")
+        return 0
     if config.picture is not None:
         from results.picture import draw
 
@@ -53,6 +72,7 @@ COMMAND = Command(
     examples=(
         "duo-oracle difficulty runs/first --top 20",
         "duo-oracle difficulty runs/curve --by excess --budget 4",
+        "duo-oracle difficulty runs/curve --group token-type --within-surprise",
         "duo-oracle difficulty runs/first --picture first.svg --sequence 3",
     ),
 )

@@ -1,0 +1,175 @@
+"""The controls of a run as tables to read: each gain beside what luck, label-free lines and all-big's calibration say of it.
+
+Numbers that follow from the run's own tables; those that need its model come from `search/controls.py` as more sections.
+
+Axes: D documents, K budgets.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from results.calibration import Calibration
+from results.curve import BudgetLine, budget_lines
+from results.formats import aligned
+from results.intervals import Estimate, contrast
+from results.luck import SAME_NUMBER, LayerLuck, best_of_n_of_run, layers_of_run
+from results.run import Run
+from results.sql import connect
+
+Cell = str | int | float | Estimate | None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table: a name for programs, a title, and how to read it. A cell without a value is `-`."""
+
+    name: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    note: str = ""
+
+    def __str__(self) -> str:
+        lines = [self.title]
+        if self.rows:
+            cells = [list(self.columns), *([_text(cell) for cell in row] for row in self.rows)]
+            numeric = [all(not isinstance(row[c], str) for row in self.rows) for c in range(len(self.columns))]
+            lines += [f"  {line}" for line in aligned(cells, numeric)]
+        return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
+
+    def records(self) -> list[dict[str, Any]]:
+        """The rows as JSON values; an estimate is its mean, interval, standard error and what it could have shown."""
+        return [{column: _json(cell) for column, cell in zip(self.columns, row, strict=True)} for row in self.rows]
+
+
+def as_json(sections: Sequence[Section]) -> str:
+    """One object: a list of rows for each section."""
+    return json.dumps({section.name: section.records() for section in sections}, ensure_ascii=False, indent=1) + "\n"
+
+
+def sections_of_run(run: Run, same_number: int = SAME_NUMBER) -> list[Section]:
+    """Luck, label-free lines and layers of a run. Where an input is missing, one line says which.
+
+    Raises ValueError for a run without a finished unit.
+    """
+    lines = budget_lines(run)
+    return [_gains(run, lines), _label_free(run, lines, same_number), _layers(run)]
+
+
+def calibration_section(found: Calibration) -> Section:
+    """All-big's calibration, by plain passes of the whole text."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in found.rows():
+        mean, low, high = (row.get(key) for key in ("mean", "low", "high"))
+        interval = "" if low is None or high is None or math.isnan(low) else f"[{low:.3f}, {high:.3f}]"
+        rows.append((row["what"], "" if mean is None else f"{mean:.3f}", interval))
+    confident = {1: "all-big is overconfident here: other patterns gain by that alone", -1: "all-big is underconfident here"}
+    note = confident.get(found.overconfidence.sign, "no miscalibration of the mean is seen; it could have been as large as ")
+    if not found.overconfidence.sign:
+        note += f"{found.overconfidence.detectable:.3f} nats and still be missed one time in five"
+    return Section("calibration", "calibration of all-big, every token all-big", ("", "value", "95%"), tuple(rows), note)
+
+
+def _gains(run: Run, lines: list[BudgetLine]) -> Section:
+    title = f"luck: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
+    columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "excess - that at 0")
+    beyond = _excess_beyond_zero(run)
+    rows: list[tuple[Cell, ...]] = []
+    for line in lines:
+        shown = None if line.excess is None else line.excess.detectable
+        rows.append((line.budget, line.oracle, line.gain, line.null_gain, line.excess, shown, beyond.get(line.budget)))
+    reference = run.identity.get("null_temperature")
+    note = "excess = gain - null gain, zero if all-big were the truth; could have shown: with 80% power"
+    if reference is not None:
+        note = f"labels drawn from all-big at temperature {reference}: the excess is against a calibrated all-big"
+    if lines[0].excess is None:
+        note = "no labels were drawn, so nothing is told from luck: search with --null-draws 4"
+    elif not beyond:
+        note += "; the excess at 0 big layers, where nothing is chosen, needs --budget 0 as well"
+    return Section("gains", title, columns, tuple(rows), note)
+
+
+def _excess_beyond_zero(run: Run) -> dict[str, Estimate]:
+    """By budget the excess minus that at exactly 0 big layers, paired; empty where one is not known."""
+    if "0" not in run.budgets:
+        return {}
+    connection = connect([run])
+    try:
+        rows = connection.execute(
+            "SELECT budget_name, document, sum(excess::DOUBLE), count(excess) FROM oracle GROUP BY ALL ORDER BY document"
+        ).fetchall()
+    finally:
+        connection.close()
+    sums = {name: np.array([row[2] or 0.0 for row in rows if row[0] == name]) for name in run.budgets}
+    counts = {name: np.array([row[3] for row in rows if row[0] == name], dtype=np.float64) for name in run.budgets}
+    if not counts["0"].sum():
+        return {}
+    answer = {}
+    for name in run.budgets:
+        if name != "0":
+            sums_D2, counts_D2 = (np.stack([of[name], of["0"]], axis=1) for of in (sums, counts))
+            answer[name] = contrast(sums_D2, counts_D2, np.array([1.0, -1.0]))
+    return answer
+
+
+def _label_free(run: Run, lines: list[BudgetLine], same_number: int) -> Section:
+    title = "the same budgets without a label, and with fewer choices; nats per token [95%]"
+    if "losses" not in run.tables:
+        return Section("label_free", title, (), (), "needs every pattern's loss: search with --keep losses")
+    columns = (
+        "budget",
+        "patterns",
+        "random",
+        "mixture",
+        "best fixed, other documents",
+        f"best of {same_number}",
+        "oracle: best of all",
+    )
+    rows: list[tuple[Cell, ...]] = []
+    for line, luck in zip(lines, best_of_n_of_run(run, (same_number,)), strict=True):
+        fixed = None if line.fixed is None else line.fixed.best
+        rows.append((luck.budget, luck.n_patterns, luck.random, luck.mixture, fixed, luck.expected[0], luck.oracle))
+    note = (
+        f"best of {same_number}: the expected least of {same_number} patterns drawn without replacement, exactly, as many choices "
+        "at every budget; it knows the label. random, mixture (-log of the mean probability) and best fixed do not"
+    )
+    return Section("label_free", title, columns, tuple(rows), note)
+
+
+def _layers(run: Run) -> Section:
+    pair, layers = layers_of_run(run)
+    low, high = pair or ("k", "L - k")
+    columns = ("layer", "mu", "sigma", f"share of B at {low}", f"at {high}", "sum")
+    title = "layers: effect of one big FFN against all-small (nats), and how often the oracle path has it big [95%]"
+    if all(line.mu is None and line.total is None for line in layers):
+        need = "needs the losses of all-small and of every single big layer (--keep losses), or budgets k and L - k (--budget 4,8)"
+        return Section("layers", title, (), (), need)
+    rows = tuple((line.layer, line.mu, line.sigma, line.low_share, line.high_share, line.total) for line in layers)
+    return Section("layers", title, columns, rows, _layers_note(pair, layers))
+
+
+def _layers_note(pair: tuple[str, str] | None, layers: list[LayerLuck]) -> str:
+    if pair is None:
+        return "the shares need two budgets k and L - k, such as --budget 4,8"
+    off = [str(line.layer) for line in layers if line.total is not None and not line.total.low <= 1 <= line.total.high]
+    said = f"off it here: layer {', '.join(off)}" if off else "no layer's interval leaves it"
+    return f"where big FFNs change losses by independent noise, the shares at {pair[0]} and {pair[1]} add up to 1; {said}"
+
+
+def _text(cell: Cell) -> str:
+    if cell is None or (isinstance(cell, float) and math.isnan(cell)):
+        return "-"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+
+
+def _json(cell: Cell) -> Any:
+    if isinstance(cell, Estimate):
+        return {name: _json(value) for name, value in vars(cell).items()}
+    return None if isinstance(cell, float) and not math.isfinite(cell) else cell

@@ -1,0 +1,212 @@
+"""What luck can do, from a run's own tables: best of N patterns, the mixture, and the layers' use as pure noise would have it.
+
+- Best of N: the least of N patterns drawn without replacement has an expected loss that follows exactly from a token's kept
+  losses. With one N at every budget, budgets differ in compute alone and not in how many patterns there were to choose from.
+- The mixture of patterns, -log of their mean probability, is a distribution, as the oracle is not: it needs no label.
+- Layers. Where each big FFN changes a loss by independent noise, the oracle of k and that of L - k big layers mirror each
+  other: the shares of B's at a layer add up to 1. mu and sigma are the mean and the spread over tokens of what one big layer
+  changes against all-small.
+
+Axes: N tokens, P patterns, D documents, L layers, M measures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow.dataset as ds
+
+from oracle.budgets import Budget, parse_budgets
+from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from results.intervals import Estimate, bootstrap, bootstrap_sums
+from results.run import Run
+
+SAME_NUMBER = 12
+"""Patterns at every budget, where as many are drawn: the fewest of a 12-layer model's budgets from 1 to 11."""
+
+
+@dataclass(frozen=True)
+class BestOfN:
+    """One budget of a run: nats per token. `expected` has the least loss of n patterns for every n of `numbers`, None where
+    the budget holds fewer."""
+
+    budget: str
+    n_patterns: int
+    numbers: tuple[int, ...]
+    expected: tuple[Estimate | None, ...]
+    mixture: Estimate
+    random: Estimate
+    oracle: Estimate
+
+
+@dataclass(frozen=True)
+class LayerLuck:
+    """One layer: effect of its big FFN against all-small in nats (None without kept losses), and its use at k and at L - k."""
+
+    layer: int
+    mu: Estimate | None
+    sigma: Estimate | None
+    low_share: Estimate | None
+    high_share: Estimate | None
+    total: Estimate | None  # of the two shares; 1 in pure noise
+
+
+def best_of_n(loss_NP: np.ndarray, n_N: np.ndarray) -> np.ndarray:
+    """The expected least of `n_N[i]` losses drawn without replacement from row i: float64 (N,). No simulation.
+
+    With the row sorted, the i-th least of P is the least drawn with probability C(P - i, n - 1) / C(P, n). From a row that is
+    itself a random sample of a longer one, the answer is an unbiased estimate of that for the longer one.
+    Raises ValueError for fewer than 1 or more than P.
+    """
+    n_patterns = loss_NP.shape[1]
+    if len(n_N) and not (n_N.min() >= 1 and n_N.max() <= n_patterns):
+        raise ValueError(f"1 to {n_patterns} patterns can be drawn of {n_patterns}; got {n_N.min()} to {n_N.max()}")
+    sorted_NP = np.sort(loss_NP.astype(np.float64), axis=1)
+    expected_N = np.empty(len(loss_NP))
+    for n in np.unique(n_N):
+        rows = n_N == n
+        expected_N[rows] = sorted_NP[rows] @ weights_of_least(n_patterns, int(n))
+    return expected_N
+
+
+def weights_of_least(n_patterns: int, n: int) -> np.ndarray:
+    """With what probability the i-th least of `n_patterns` is the least of n drawn without replacement: float64 (P,)."""
+    after_P = n_patterns - np.arange(n_patterns - 1) - 1.0  # patterns that are left after the i-th least
+    return n / n_patterns * np.concatenate([[1.0], np.cumprod(np.maximum(after_P - n + 1, 0) / after_P)])
+
+
+def best_of_n_of_run(run: Run, numbers: Sequence[int] = (SAME_NUMBER,)) -> list[BestOfN]:
+    """Every budget's least loss of N random patterns, from the losses that `run` kept.
+
+    Memory holds one sequence's losses at a time. Raises ValueError where no losses were kept.
+    """
+    budgets = [run.budget(text) for text in run.budgets]
+    columns: list[list[np.ndarray]] = [[] for _ in budgets]
+    n_patterns, documents = [0] * len(budgets), []
+    for sequence, document in sequences_of(run):
+        branches_PL, loss_NP = np.empty((0, run.n_layers), np.uint8), np.empty((0, 0))
+        for q, budget in enumerate(budgets):
+            if not q or run.context == "committed":
+                branches_PL, loss_NP = sequence_losses(run, sequence, budget)
+            sorted_NP = np.sort(loss_NP[:, budget.allows(run.n_layers)[branch_counts(branches_PL, Branch.BIG)]], axis=1)
+            n_patterns[q] = sorted_NP.shape[1]
+            least_N = sorted_NP[:, 0]
+            mixture_N = least_N - np.log(np.exp(least_N[:, None] - sorted_NP).mean(axis=1))
+            expected = [sorted_NP @ weights_of_least(n_patterns[q], n) for n in numbers if n <= n_patterns[q]]
+            columns[q].append(np.stack([least_N, mixture_N, sorted_NP.mean(axis=1), *expected], axis=1))
+        documents += [document] * len(loss_NP)
+    found = []
+    for text, n, parts in zip(run.budgets, n_patterns, columns, strict=True):
+        oracle, mixture, random, *expected_M = bootstrap(np.concatenate(parts), np.array(documents))
+        of_number = dict(zip([number for number in numbers if number <= n], expected_M, strict=True))
+        expected_of = tuple(of_number.get(number) for number in numbers)
+        found.append(BestOfN(text, n, tuple(numbers), expected_of, mixture, random, oracle))
+    return found
+
+
+def sequence_losses(run: Run, sequence: int, budget: Budget, most_big: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """branches_PL of the patterns whose losses were kept for a sequence, and loss_NP (float64).
+
+    `budget` names the pass of a committed run. With `most_big`, only patterns of so many B's. Raises ValueError where no
+    losses were kept, or a position lacks some.
+    """
+    mine = ds.field("sequence") == sequence
+    if run.context == "committed":
+        n_big = ds.field("budget").is_null() if budget.n_big is None else ds.field("budget") == budget.n_big
+        mine &= (ds.field("budget_kind") == budget.kind.value) & n_big
+    if most_big is not None:
+        mine &= ds.field("n_big") <= most_big
+    table = run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
+    codes = table["pattern"].unify_dictionaries().combine_chunks()
+    code_R, position_R = codes.indices.to_numpy(), table["position"].to_numpy()
+    used = np.unique(code_R)
+    branches_PL = to_array(RoutingPattern.parse(codes.dictionary[int(code)].as_py()) for code in used)
+    loss_NP = np.full((int(position_R.max(initial=-1)) + 1, len(used)), np.nan)
+    loss_NP[position_R, np.searchsorted(used, code_R)] = table["loss"].to_numpy()
+    if np.isnan(loss_NP).any():
+        raise ValueError(f"{run.path}: sequence {sequence} lacks losses of some pattern; a search with --keep losses stores all")
+    return branches_PL, loss_NP
+
+
+def layers_of_run(run: Run) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
+    """Every layer's effect and use, and which two exact budgets k and L - k were compared: (4, 8) where both were searched.
+
+    Of other pairs the one nearest to a third of the layers is taken; None where no pair was searched.
+    """
+    pair = _mirrored(run)
+    shares = None if pair is None else _shares(run, *pair)
+    effects = _effects(run) if "losses" in run.tables else None
+    lines = []
+    for layer in range(run.n_layers):
+        mu, sigma = (None, None) if effects is None else (effects[0][layer], effects[1][layer])
+        low, high, total = (None, None, None) if shares is None else (column[layer] for column in shares)
+        lines.append(LayerLuck(layer, mu, sigma, low, high, total))
+    return pair, lines
+
+
+def _mirrored(run: Run) -> tuple[str, str] | None:
+    n_layers = run.n_layers
+    exact = {int(text) for text in run.budgets if text.isdecimal()}
+    pairs = [k for k in exact if n_layers - k in exact and 0 < k < n_layers - k]
+    if not pairs:
+        return None
+    k = min(pairs, key=lambda k: (abs(k - n_layers / 3), k))
+    return str(k), str(n_layers - k)
+
+
+def _shares(run: Run, low: str, high: str) -> tuple[list[Estimate], ...]:
+    """Per layer the share of B at both budgets, and their sum, paired by document."""
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    documents = dict(sequences_of(run))
+    for column, text in enumerate((low, high)):
+        mine = (ds.field("budget_kind") == "exact") & (ds.field("budget") == parse_budgets(text, run.n_layers)[0].n_big)
+        table = run.dataset("paths").to_table(columns=["sequence", "pattern"], filter=mine)
+        big_NL = to_array(RoutingPattern.parse(pattern) for pattern in table["pattern"].to_pylist()) == Branch.BIG
+        sequence_N = table["sequence"].to_numpy()
+        for sequence in np.unique(sequence_N):
+            rows, document = sequence_N == sequence, documents[int(sequence)]
+            sums.setdefault(document, np.zeros((2, run.n_layers)))[column] += big_NL[rows].sum(axis=0)
+            if not column:
+                counts[document] = counts.get(document, 0) + int(rows.sum())
+    sum_D2L = np.stack(list(sums.values()))
+    count_D = np.array([counts[document] for document in sums], dtype=np.float64)
+    columns_DM = np.concatenate([sum_D2L[:, 0], sum_D2L[:, 1], sum_D2L.sum(axis=1)], axis=1)
+    found = bootstrap_sums(columns_DM, np.repeat(count_D[:, None], columns_DM.shape[1], axis=1))
+    n = run.n_layers
+    return found[:n], found[n : 2 * n], found[2 * n :]
+
+
+def _effects(run: Run) -> tuple[list[Estimate], list[Estimate]] | None:
+    """Per layer mean and spread over tokens of the loss with that layer alone big minus the all-small loss.
+
+    None where no budget admitted those patterns.
+    """
+    wanted_PL = np.full((run.n_layers + 1, run.n_layers), Branch.SMALL, dtype=np.uint8)
+    wanted_PL[np.arange(run.n_layers) + 1, np.arange(run.n_layers)] = Branch.BIG
+    effects, documents = [], []
+    for sequence, document in sequences_of(run):
+        branches_PL, loss_NP = sequence_losses(run, sequence, run.budget(), most_big=1)
+        place_of = {row.tobytes(): place for place, row in enumerate(branches_PL)}
+        places = [place_of.get(row.tobytes(), -1) for row in wanted_PL]
+        if min(places) < 0:
+            return None
+        effects.append(loss_NP[:, places[1:]] - loss_NP[:, [places[0]]])
+        documents += [document] * len(loss_NP)
+    effect_NL, document_N = np.concatenate(effects), np.array(documents)
+    squares = bootstrap((effect_NL - effect_NL.mean(axis=0)) ** 2, document_N)
+    return bootstrap(effect_NL, document_N), [_root(e) for e in squares]
+
+
+def _root(e: Estimate) -> Estimate:
+    """The estimate of a mean square as that of its root: the quantiles go with it, the standard error does not."""
+    mean, low, high = (float(np.sqrt(value)) for value in (e.mean, e.low, e.high))
+    return replace(e, mean=mean, low=low, high=high, error=float("nan"), detectable=float("nan"))
+
+
+def sequences_of(run: Run) -> list[tuple[int, str]]:
+    """Every sequence and its document."""
+    table = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
+    return [(row["sequence"], row["document"]) for row in table.sort_by("sequence").to_pylist()]

@@ -1,0 +1,123 @@
+"""The difficulty family: what compute does to a token, as columns of one view, and the classes and groups that tokens fall in.
+
+The view `measures` has a row per position and budget; `slack` (of runs with kept losses) a row per position and pass.
+
+Classes, in this order:
+- easy: all-small loses less than 0.5 nats;
+- stubborn: the oracle takes off less than a tenth of all-small's loss;
+- reducible: beyond luck, the real label gains more from all-small to the oracle than every label drawn from all-big;
+- within luck: some drawn label gains as much. Were all-big the truth, the real label would be ahead of all R drawn ones with
+  probability 1 / (R + 1) at most. Without drawn labels nothing tells these two apart, and both are called helped.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+NEAR = 0.1
+"""Nats within which a pattern is as good as the best."""
+
+SURPRISE_BANDS = 8
+"""Bands of one nat of all-small loss, from 0; the last is open."""
+
+
+class Measure(NamedTuple):
+    """A column of the view, what it is, and what a run needs to have it."""
+
+    sql: str
+    what: str
+    needs: str = ""
+    unit: str = "nats"
+
+
+_DRAWS = "labels drawn from all-big: search with --null-draws 4"
+_NEWER = "columns that an exhaustive search of this version writes: search again"
+_SLACK = "every pattern's loss: search with --keep losses"
+
+MEASURES = {
+    "difficulty": Measure("difficulty", "all-small loss minus the oracle's"),
+    "gain": Measure("gain", "all-big loss minus the oracle's"),
+    "excess": Measure("excess", "gain over all-big minus the gain on labels drawn from all-big", _DRAWS),
+    "excess_difficulty": Measure(
+        "excess_difficulty", "difficulty minus that on labels drawn from all-big", f"{_DRAWS}, or {_NEWER}"
+    ),
+    "compute": Measure("compute", "all-small loss minus all-big loss"),
+    "loss": Measure("loss", "the oracle's loss"),
+    "loss_small": Measure("loss_small", "all-small loss"),
+    "loss_big": Measure("loss_big", "all-big loss"),
+    "entropy_big": Measure("entropy_big", "entropy of all-big's distribution", _NEWER),
+    "least_big": Measure(
+        "least_big",
+        f"fewest big layers of a budget within {NEAR} nats of the best",
+        "several budgets: search with --budget 0-12",
+        "layers",
+    ),
+    "slack": Measure("slack", f"patterns within {NEAR} nats of the best of all that were kept", _SLACK, "patterns"),
+    "slack_big": Measure(
+        "slack_big", f"fewest big layers of a pattern within {NEAR} nats of the best of all that were kept", _SLACK, "layers"
+    ),
+}
+
+VIEW = f"""
+CREATE VIEW measures AS
+SELECT
+    run, document, sequence, position, token, target, budget_kind, budget, budget_name, pattern, n_big,
+    loss_small, loss_big, loss,
+    loss_small - loss_big AS compute,
+    loss_small - loss AS difficulty,
+    loss_big - loss AS gain,
+    null_gain,
+    excess,
+    null_difficulty,
+    loss_small - loss - null_difficulty AS excess_difficulty,
+    null_above,
+    entropy_big,
+    CASE WHEN count(*) OVER place > 1 THEN min(CASE WHEN loss <= least + {NEAR} THEN n_big END) OVER place END AS least_big,
+    CASE
+        WHEN loss_small < 0.5 THEN 'easy'
+        WHEN loss_small - loss < 0.1 * loss_small THEN 'stubborn'
+        WHEN null_above IS NULL AND excess IS NULL THEN 'helped'
+        WHEN coalesce(null_above = 0, excess > 0) THEN 'reducible'
+        ELSE 'within luck'
+    END AS class
+FROM (SELECT *, min(loss) OVER (PARTITION BY run, sequence, position) AS least FROM oracle)
+WINDOW place AS (PARTITION BY run, sequence, position)
+"""
+
+SLACK_VIEW = f"""
+CREATE VIEW slack AS
+SELECT run, budget_kind AS pass_kind, budget AS pass_budget, sequence, position,
+    count(*) FILTER (WHERE loss <= least + {NEAR}) AS slack,
+    min(n_big) FILTER (WHERE loss <= least + {NEAR}) AS slack_big
+FROM (SELECT *, min(loss) OVER (PARTITION BY run, budget_kind, budget, sequence, position) AS least FROM losses)
+GROUP BY run, budget_kind, budget, sequence, position
+"""
+
+WITH_SLACK = """(
+    SELECT measures.*, slack, slack_big
+    FROM measures JOIN slack ON measures.run = slack.run AND measures.sequence = slack.sequence
+        AND measures.position = slack.position AND coalesce(pass_kind, budget_kind) = budget_kind
+        AND (pass_kind IS NULL OR pass_budget IS NOT DISTINCT FROM budget)
+)"""
+"""The rows of `measures` with those of `slack`: in a committed context each budget has its own pass."""
+
+GROUPS = {
+    "token-type": """CASE
+        WHEN target IS NULL THEN 'unknown (no tokenizer)'
+        WHEN regexp_full_match(target, '\\s+') THEN 'white space'
+        WHEN regexp_matches(target, '^ ?[0-9]') THEN 'number'
+        WHEN regexp_matches(target, '^ [\\pL_]') THEN 'start of a word'
+        WHEN regexp_matches(target, '^[\\pL_]') THEN 'word without a space before'
+        ELSE 'punctuation and signs' END""",
+    "position": """CASE
+        WHEN position < 8 THEN '0-7'
+        ELSE (1 << floor(log2(position))::INT) || '-' || (2 * (1 << floor(log2(position))::INT) - 1) END""",
+    "document": "document",
+    "class": "class",
+}
+"""How tokens are grouped: the target's type, the position in its sequence, its document, its class."""
+
+SURPRISE = f"""CASE WHEN loss_small < {SURPRISE_BANDS}
+    THEN floor(greatest(loss_small, 0))::INT || ' to ' || (floor(greatest(loss_small, 0))::INT + 1)
+    ELSE '{SURPRISE_BANDS} and more' END"""
+"""The band of all-small loss that a token is in: difficulty grows with surprise by itself."""

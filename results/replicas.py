@@ -1,0 +1,93 @@
+"""Replication: runs of the same text under other label seeds, noise seeds or training seeds. Does a token's oracle path come back?
+
+Agreement is held against chance: the tokens of one run matched with those of the other at random, which keeps how often each
+run uses each pattern and layer. And does the mean excess move by less than its interval?
+
+Axes: N tokens, L layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from oracle.patterns import Branch, RoutingPattern, to_array
+from results.controls import Cell, Section
+from results.intervals import Estimate, bootstrap, paired
+from results.run import Run
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_KEYS = ["sequence", "position"]
+_COLUMNS = (
+    "budget",
+    "run",
+    "same path",
+    "by chance",
+    "same branch",
+    "by chance ",
+    "excess moves by",
+    "could have shown",
+    "r of excess",
+)
+
+
+def replication(run: Run, others: Sequence[Run]) -> Section:
+    """Every other run beside `run`, budget by budget, for the budgets that both were searched under.
+
+    Raises ValueError for runs of other data or another number of layers, and where no budget is common.
+    """
+    rows: list[tuple[Cell, ...]] = []
+    for other in others:
+        for key in ("data_fingerprint", "n_layers", "branches"):
+            if run.identity[key] != other.identity[key]:
+                raise ValueError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
+        common = [budget for budget in run.budgets if budget in other.budgets]
+        if not common:
+            raise ValueError(
+                f"{run.path} and {other.path} have no budget in common: {', '.join(run.budgets)} and {', '.join(other.budgets)}"
+            )
+        rows += [(budget, other.name, *_compared(run, other, budget)) for budget in common]
+    title = f"replicas of {run.name}: do its oracle paths and its excess come back? [95%]"
+    note = (
+        "by chance: tokens matched at random; r: correlation over tokens, 1 where the excess of a token is its own and not luck's"
+    )
+    return Section("replicas", title, _COLUMNS, tuple(rows), note)
+
+
+def _compared(run: Run, other: Run, budget: str) -> tuple[Cell, ...]:
+    ours, theirs = (_rows(each, budget) for each in (run, other))
+    both = ours.merge(theirs, on=_KEYS, suffixes=("", "_other"), validate="one_to_one")
+    document_N = both["document"].to_numpy()
+    pattern_N, pattern_other_N = both["pattern"].to_numpy(), both["pattern_other"].to_numpy()
+    branch_NL, other_NL = (to_array(RoutingPattern.parse(text) for text in texts) for texts in (pattern_N, pattern_other_N))
+    same, agree = bootstrap(np.stack([pattern_N == pattern_other_N, (branch_NL == other_NL).mean(axis=1)], axis=1), document_N)
+    chance = float(sum(share * (pattern_other_N == pattern).mean() for pattern, share in _shares(pattern_N)))
+    branch_chance = float(np.mean(sum((branch_NL == b).mean(axis=0) * (other_NL == b).mean(axis=0) for b in Branch)))
+    excess_N, excess_other_N = both["excess"].to_numpy(np.float64), both["excess_other"].to_numpy(np.float64)
+    moved: Estimate | None = None
+    correlation = None
+    if not (np.isnan(excess_N).any() or np.isnan(excess_other_N).any()):
+        moved = paired(excess_other_N, excess_N, document_N)
+        if excess_N.std() > 0 and excess_other_N.std() > 0:
+            correlation = float(np.corrcoef(excess_N, excess_other_N)[0, 1])
+    return same, chance, agree, branch_chance, moved, None if moved is None else moved.detectable, correlation
+
+
+def _shares(pattern_N: np.ndarray) -> list[tuple[str, float]]:
+    names, counts = np.unique(pattern_N, return_counts=True)
+    return list(zip(names.tolist(), (counts / counts.sum()).tolist(), strict=True))
+
+
+def _rows(run: Run, budget: str) -> pd.DataFrame:
+    """The paths of one budget, with their documents."""
+    parsed = run.budget(budget)
+    paths = run.paths()
+    mine = paths["budget_kind"] == parsed.kind.value
+    if parsed.n_big is not None:
+        mine &= paths["budget"] == parsed.n_big
+    documents = run.tokens()[[*_KEYS, "document"]]
+    return paths[mine][[*_KEYS, "pattern", "excess"]].merge(documents, on=_KEYS)

@@ -1,0 +1,76 @@
+"""what luck alone would show: best of N, label-free lines, layers, calibration, log Z, replicas, with intervals"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from search.cli.command import Command
+
+
+class Format(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class ControlsConfig:
+    """What `duo-oracle controls` is asked.
+
+    Args:
+        run: run directory
+        best_of: how many random patterns at every budget, the same for all
+        log_z: positions at which log Z is computed, from the full logits of every pattern; 0 for none
+        replica: another run of the same text (other label seed, noise seed, training seed); repeatable
+        calibration: all-big's calibration on the run's text, which takes the run's model
+        model: the model's directory, where it has moved since
+        seed: of the positions drawn for log Z
+        format: of the answer on stdout
+    """
+
+    run: str
+    best_of: int = 12
+    log_z: int = 0
+    replica: tuple[str, ...] = ()
+    calibration: bool = True
+    model: str | None = None
+    seed: int = 0
+    format: Format = Format.TABLE
+
+    def __post_init__(self) -> None:
+        for name, least in (("best_of", 1), ("log_z", 0), ("seed", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+
+
+def _run(config: ControlsConfig) -> int:
+    from results import load
+    from results.controls import as_json, sections_of_run
+    from results.replicas import replication
+
+    run = load(config.run)
+    sections = sections_of_run(run, config.best_of)
+    if config.replica:
+        sections.append(replication(run, [load(path) for path in config.replica]))
+    if config.calibration or config.log_z:
+        from search.controls import calibration_of_run, log_z_of_run, model_of
+
+        model = model_of(run, config.model)
+        if config.calibration:
+            sections.append(calibration_of_run(run, model))
+        if config.log_z:
+            sections.append(log_z_of_run(run, model, config.log_z, config.seed))
+    print(as_json(sections) if config.format is Format.JSON else "\n\n".join(map(str, sections)) + "\n", end="")
+    return 0
+
+
+COMMAND = Command(
+    options=ControlsConfig,
+    run=_run,
+    positional=("run",),
+    examples=(
+        "duo-oracle search duo-tiny holdout:prose --context big --budget 0-12 --keep losses --out runs/curve",
+        "duo-oracle controls runs/curve --log-z 64",
+        "duo-oracle controls runs/seed-0 --replica runs/seed-1 --replica runs/seed-2 --format json",
+    ),
+)

@@ -1,0 +1,53 @@
+"""a model whose big FFNs are the small ones plus noise: what an oracle gains on it is luck"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from search.cli.command import Command
+
+
+@dataclass(frozen=True)
+class FakeBigConfig:
+    """What `duo-oracle fake-big` is asked.
+
+    Args:
+        model: model directory, or the name of a shipped model (duo-tiny)
+        out: model directory to make
+        seed: of the noise
+        scale: size of the noise, as a multiple of how much the real big FFN differs from the small one
+    """
+
+    model: str
+    out: str
+    seed: int = 0
+    scale: float = 1.0
+
+
+def _run(config: FakeBigConfig) -> int:
+    from pathlib import Path
+
+    from models.checkpoint import read_checkpoint, write_checkpoint
+    from models.fake_big import with_fake_big
+
+    out = Path(config.out)
+    if out.exists():
+        raise ValueError(f"a new model directory is made; {out} exists already")
+    checkpoint = read_checkpoint(config.model)
+    tensors = with_fake_big(checkpoint.config, checkpoint.tensors, config.seed, config.scale)
+    dtype = next(iter(checkpoint.tensors.values())).dtype
+    write_checkpoint(out, checkpoint.config, tensors, checkpoint.tokenizer_json, dtype)
+    print(f"{out}: {config.model} with big FFNs that are the small ones plus noise (seed {config.seed}, scale {config.scale:g})")
+    return 0
+
+
+COMMAND = Command(
+    options=FakeBigConfig,
+    run=_run,
+    positional=("model",),
+    examples=(
+        "duo-oracle fake-big duo-tiny --out fake-0 --seed 0",
+        "duo-oracle search fake-0 holdout:prose --context big --budget 0-12 --out runs/fake-0",
+        "duo-oracle controls runs/fake-0",
+    ),
+)
