@@ -14,8 +14,10 @@ import pyarrow.compute as pc
 from oracle.budgets import parse_budgets
 from results.run import Run
 from results.sentences import read_pieces
+from results.sql import connect
 
 _LOSSES = ("loss", "loss_small", "loss_big", "null_gain", "excess")
+_MEASURED = ("excess_difficulty", "entropy_big")
 _ORDER = [("sequence", "ascending"), ("position", "ascending")]
 
 
@@ -46,6 +48,7 @@ class RunPositions:
     values_KN: dict[str, list[np.ndarray]]
     evaluations_KN: list[np.ndarray]
     certified_KN: list[np.ndarray]
+    class_KN: list[list[str]]
 
     @property
     def n_positions(self) -> int:
@@ -76,6 +79,7 @@ def read_run(run: Run) -> RunPositions:
             values_KN[name].append(rows[name].to_numpy(zero_copy_only=False).astype(np.float32))
         evaluations_KN.append(rows["evaluations"].to_numpy())
         certified_KN.append(rows["certified"].to_numpy(zero_copy_only=False))
+    class_KN, measured_KN = _measures(run)
     return RunPositions(
         run=run,
         documents=tuple(codes.dictionary.to_pylist()),
@@ -84,10 +88,30 @@ def read_run(run: Run) -> RunPositions:
         position_N=position_N,
         document_N=document_N,
         pattern_KN=pattern_KN,
-        values_KN=values_KN,
+        values_KN=values_KN | measured_KN,
         evaluations_KN=evaluations_KN,
         certified_KN=certified_KN,
+        class_KN=class_KN,
     )
+
+
+def _measures(run: Run) -> tuple[list[list[str]], dict[str, list[np.ndarray]]]:
+    """Each budget's classes of tokens, and what else the view of measures has."""
+    class_KN: list[list[str]] = []
+    values_KN: dict[str, list[np.ndarray]] = {name: [] for name in _MEASURED}
+    connection = connect([run])
+    try:
+        for text in run.budgets:
+            rows = connection.sql(
+                f"SELECT class, {', '.join(_MEASURED)} FROM measures WHERE budget_name = ? ORDER BY sequence, position",
+                params=[text],
+            ).to_arrow_table()
+            class_KN.append(rows["class"].to_pylist())
+            for name in _MEASURED:
+                values_KN[name].append(rows[name].to_numpy(zero_copy_only=False).astype(np.float32))
+    finally:
+        connection.close()
+    return class_KN, values_KN
 
 
 def _rows_of_budget(paths: pa.Table, text: str, n_layers: int) -> pa.Table:

@@ -23,6 +23,8 @@ from results.report.routers import router_rows
 from results.routes import Routes
 from results.run import Run
 
+CLASSES = ("easy", "reducible", "within luck", "helped", "stubborn")
+"""Of tokens, as the view of measures names them."""
 STEP = 1 / 4000
 """Nats: alternatives' losses above the path's are packed as whole numbers of steps, up to 16 nats."""
 _SATURATE = 0.98
@@ -61,6 +63,7 @@ def run_data(run: Run, routes: Sequence[Routes], blocks: Blocks) -> dict[str, An
         "scales": _scales(positions, routed_RN),
         "routers": router_rows(positions, routes, routed_RN),
         "kept": kept is not None,
+        "classes": CLASSES,
         "columns": columns,
         "patterns": patterns.texts,  # last: the columns have named them by now
     }
@@ -111,6 +114,9 @@ def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> di
             columns[f"{name}.{k}"] = shared.get(name) or blocks.add(values[name][k], "f4")
         columns[f"evaluations.{k}"] = blocks.add(positions.evaluations_KN[k], "i4")
         columns[f"certified.{k}"] = blocks.add(positions.certified_KN[k], "u1")
+        columns[f"class.{k}"] = blocks.add(np.array([CLASSES.index(name) for name in positions.class_KN[k]]), "u1")
+        columns[f"excess_difficulty.{k}"] = blocks.add(values["excess_difficulty"][k], "f4")
+    columns["entropy_big"] = blocks.add(values["entropy_big"][0], "f4")
     return columns
 
 
@@ -189,6 +195,8 @@ def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict
         "loss": loss,
         "loss_small": small,
         "loss_big": big,
+        "excess_difficulty": values["excess_difficulty"],
+        "entropy_big": values["entropy_big"],
     }
     for number, routed_N in enumerate(routed_RN or ()):
         measures[f"routed.{number}"] = [routed_N]

@@ -40,6 +40,8 @@ const MEASURES = [
   ["null_gain", "Null gain", "the gain on labels drawn from all-big: luck alone", "heat", (run, k) => losses(run, k, "null_gain")],
   ["excess", "Excess", "gain minus null gain: what luck does not explain", "heat",
     (run, k) => difference(difference(losses(run, k, "loss_big"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
+  ["excess_difficulty", "Excess difficulty", "difficulty minus that on labels drawn from all-big", "heat", (run, k) => losses(run, k, "excess_difficulty")],
+  ["entropy_big", "All-big entropy", "how uncertain all-big is of the next token", "heat", run => Float64Array.from(column(run, "entropy_big"))],
   ["compute", "All-small minus all-big", "what big FFNs everywhere buy", "heat",
     (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss_big"))],
   ["loss", "Oracle loss", "loss under the best pattern", "heat", (run, k) => losses(run, k, "loss")],
@@ -49,9 +51,10 @@ const MEASURES = [
     (run, k) => Float64Array.from(column(run, "pattern." + k), code => bigOf(run)[code])],
 ].map(([key, name, says, family, values]) => ({ key, name, says, family, values }));
 
+const unknown = (run, name) => run.columns[name].constant === null;
 function measuresOf(run) {
-  const drawn = run.lines[0].nullGain !== null;
-  const found = MEASURES.filter(m => drawn || (m.key !== "null_gain" && m.key !== "excess"));
+  const missing = key => ["null_gain", "excess_difficulty", "entropy_big"].includes(key) && unknown(run, key === "entropy_big" ? key : key + ".0");
+  const found = MEASURES.filter(m => !missing(m.key === "excess" ? "null_gain" : m.key));
   run.routers.forEach((router, r) => {
     if (!column(run, "routed." + r) || router.loss === null) return;
     found.push({ key: "routed." + r, name: router.name + ": loss", says: "loss under the router's choice", family: "heat",
@@ -82,22 +85,7 @@ function bigOf(run) {
 
 const patternAt = (run, row, k) => run.patterns[column(run, "pattern." + k)[row]];
 
-// As the named question token_classes has them.
-const CLASSES = ["easy", "stubborn", "reducible", "within luck"];
-function classesOf(run, k) {
-  const id = report.runs.indexOf(run) + "|classes|" + k;
-  if (!computed.has(id)) {
-    const small = column(run, "loss_small." + k), loss = column(run, "loss." + k);
-    const luck = column(run, "null_gain." + k), big = column(run, "loss_big." + k);
-    computed.set(id, Uint8Array.from({ length: run.rows }, (_, i) => {
-      if (small[i] < 0.5) return 0;
-      if (small[i] - loss[i] < 0.1 * small[i]) return 1;
-      const excess = big[i] - loss[i] - luck[i];
-      return Number.isNaN(excess) || excess > 0 ? 2 : 3;
-    }));
-  }
-  return computed.get(id);
-}
+const classesOf = (run, k) => column(run, "class." + k);
 
 // A long sequence is shown in passages of so many tokens. `offset` is where a passage's pieces begin.
 const LONGEST = 1024;

@@ -13,6 +13,7 @@ function fill(element, attributes, children) {
 }
 const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+const put = (element, ...children) => { element.replaceChildren(); fill(element, null, children); };
 const byId = id => document.getElementById(id);
 
 const number = (value, digits = 3) => {
@@ -22,7 +23,7 @@ const number = (value, digits = 3) => {
 };
 const count = value => value.toLocaleString("en-US");
 const percent = value => (100 * value).toFixed(1) + "%";
-const known = estimate => estimate && estimate[1] !== null && estimate[2] !== null;
+const known = estimate => estimate && Number.isFinite(estimate[1]) && Number.isFinite(estimate[2]);
 const interval = (estimate, digits = 3) => known(estimate) ? "[" + number(estimate[1], digits) + ", " + number(estimate[2], digits) + "]" : "";
 const perplexity = estimate => estimate ? Math.exp(Math.min(estimate[0], 700)).toFixed(2) : "";
 

@@ -12,14 +12,14 @@ function drawRouters() {
   byId("routers-section").hidden = run.routers.length === 0;
   if (!run.routers.length) return;
   const line = run.lines[k];
-  const rows = run.routers.map(r => [escaped(r.name), r.causal === null ? "not said" : r.causal ? "yes" : "no", withInterval(r.big, 2), withInterval(r.loss), withInterval(r.gain),
+  const rows = run.routers.map(r => [escaped(r.name), r.causal === null ? "not said" : r.causal ? "yes" : "no", r.big[1] === r.big[2] ? number(r.big[0], 2) : withInterval(r.big, 2), withInterval(r.loss), withInterval(r.gain),
     withInterval(r.regret && r.regret[k]), share(r.same[k]), count(r.distinct), percent(r.commonest)]);
-  rows.push(["oracle, budget " + run.budgets[k].name, "knows the answer", withInterval(line.nBig, 2), withInterval(line.oracle), withInterval(line.gain), "0", "100%", "", ""]);
+  rows.push(["oracle, budget " + run.budgets[k].name, "no", line.nBig[1] === line.nBig[2] ? number(line.nBig[0], 2) : withInterval(line.nBig, 2), withInterval(line.oracle), withInterval(line.gain), "0", "100%", "", ""]);
   if (line.fixed) rows.push(["best fixed, budget " + run.budgets[k].name, "yes", "", withInterval(line.fixed), number(line.big[0] - line.fixed[0]), number(line.fixed[0] - line.oracle[0]), "", "1", "100.0%"]);
   const notes = [];
   if (run.routers.some(r => r.loss === null)) notes.push("Routers' losses are looked up among the kept losses of a run whose context does not depend on the oracle's own choices; here there are none.");
   for (const r of run.routers) if (r.unknown) notes.push(escaped(r.name) + ": the loss of " + percent(r.unknown) + " of its choices was not kept; these tokens are left out of its means.");
-  byId("routers").replaceChildren(plainTable(["router", "causal", "big layers [95%]", "loss [95%]", "gain over all-big [95%]", "regret [95%]", "same path [95%]", "patterns used", "commonest"],
+  byId("routers").replaceChildren(plainTable(["router", "causal", "big layers", "loss", "gain over all-big", "regret", "same path", "patterns", "commonest"],
     rows, [false, false, true, true, true, true, true, true, true]), ...notes.map(text => h("p", { class: "says" }, text)));
 }
 
@@ -27,7 +27,7 @@ function drawStrategies() {
   byId("strategies-section").hidden = report.strategies.length === 0;
   const three = (row, name) => typeof row[name] === "number" ? [row[name], row[name + "_low"] ?? null, row[name + "_high"] ?? null] : null;
   byId("strategies").replaceChildren(...report.strategies.map(file => h("div", null, report.strategies.length > 1 ? h("h3", null, escaped(file.name)) : null,
-    plainTable(["strategy", "budget", "evaluations", "of", "regret [95%]", "share of gain [95%]", "exact path", "random, as many", "tokens per CPU s"],
+    plainTable(["strategy", "budget", "evaluations", "of", "regret", "share of gain", "exact path", "random, as many", "tokens per CPU s"],
       file.rows.map(row => [escaped(String(row.strategy)), escaped(String(row.budget)), typeof row.evaluations === "number" ? row.evaluations.toFixed(1) : "–",
         typeof row.patterns === "number" ? count(row.patterns) : "–", withInterval(three(row, "regret"), 4), share(three(row, "share")), share(three(row, "exact")?.slice(0, 1)),
         share(three(row, "random_share")?.slice(0, 1)), typeof row.tokens_per_second === "number" ? number(row.tokens_per_second, 1) : "–"]),

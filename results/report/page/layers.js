@@ -83,12 +83,14 @@ function drawDistribution() {
   s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? "big layers" : "nats")));
 }
 
+// Without drawn labels some tokens are helped, and nobody knows whether by luck; with them none is called so.
+const shownClasses = run => run.classes.map((_, i) => i).filter(i => run.lines[0].nullGain ? run.classes[i] !== "helped" : run.classes[i] !== "reducible" && run.classes[i] !== "within luck");
 function drawClasses() {
-  const run = theRun(), classes = classesOf(run, state.k), counts = [0, 0, 0, 0];
-  for (const one of classes) counts[one]++;
-  const order = [0, 2, 3, 1], most = Math.max(...counts) / run.rows || 1;
-  byId("classes").replaceChildren(h("table", { class: "classes" }, h("tbody", null, order.map(one => h("tr", { "data-class": CLASSES[one] },
-    h("th", { scope: "row" }, CLASSES[one]), h("td", { class: "n" }, count(counts[one])), h("td", { class: "n" }, percent(counts[one] / run.rows)),
+  const run = theRun(), counts = run.classes.map(() => 0);
+  for (const one of classesOf(run, state.k)) counts[one]++;
+  const order = shownClasses(run), most = Math.max(...counts) / run.rows || 1;
+  byId("classes").replaceChildren(h("table", { class: "classes" }, h("tbody", null, order.map(one => h("tr", { "data-class": run.classes[one] },
+    h("th", { scope: "row" }, run.classes[one]), h("td", { class: "n" }, count(counts[one])), h("td", { class: "n" }, percent(counts[one] / run.rows)),
     h("td", { class: "bars" }, s("svg", { viewBox: "0 0 100 12", preserveAspectRatio: "none", "aria-hidden": "true" },
       s("rect", { x: 0, y: 0, height: 12, width: 100 * counts[one] / run.rows / most, class: "layer-bar" }))))))));
 }

@@ -16,7 +16,7 @@ function drawPanel() {
   });
   const panel = byId("panel");
   panel.dataset.row = row;
-  panel.replaceChildren(
+  put(panel,
     h("h3", { class: "shown" }, named(pieceAt(run, passage, i + 1))),
     h("p", { class: "where" }, "predicted after ", h("span", { class: "mono" }, named(pieceAt(run, passage, i))), h("br"),
       escaped(run.documents[passage.doc]) + " \u00b7 sequence " + passage.sequence + " \u00b7 position " + column(run, "position")[row]),

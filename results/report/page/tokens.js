@@ -89,7 +89,7 @@ function drawRows() {
       "aria-selected": row === state.row ? "true" : "false" }, columns.map((c, n) => {
       if (c.key === "target") return h("span", { role: "gridcell", class: "sentence" }, h("span", { class: "before" }, h("bdi", null, around(i - 5, i + 1))), h("bdi", { class: "hit-token" }, inLine(pieceAt(run, passage, i + 1))), h("bdi", null, around(i + 2, i + 6)));
       if (c.key === "document") return h("span", { role: "gridcell" }, escaped(run.documents[passage.doc]));
-      if (c.key === "class") return h("span", { role: "gridcell" }, CLASSES[classes[row]]);
+      if (c.key === "class") return h("span", { role: "gridcell" }, run.classes[classes[row]]);
       if (c.key === "position") return h("span", { role: "gridcell", class: "n" }, position[row]);
       return h("span", { role: "gridcell", class: "n", "data-name": c.key }, number(series[n][row], c.key === "n_big" ? 0 : 3));
     }));
@@ -152,7 +152,7 @@ byId("filter-clear").addEventListener("click", () => {
 view(["run"], () => {
   const run = theRun();
   byId("filter-document").replaceChildren(h("option", { value: "" }, "all"), ...run.documents.map((name, i) => h("option", { value: i }, escaped(name))));
-  byId("filter-class").replaceChildren(h("option", { value: "" }, "all"), ...[0, 2, 3, 1].map(i => h("option", { value: i }, CLASSES[i])));
+  byId("filter-class").replaceChildren(h("option", { value: "" }, "all"), ...shownClasses(run).map(i => h("option", { value: i }, run.classes[i])));
   for (const id of ["filter-text", "filter-least", "filter-most"]) byId(id).value = "";
   if (!tableColumns(run).some(c => c.key === table.sort)) table.sort = "difficulty";
 });
