@@ -161,6 +161,7 @@ def _line(line: BudgetLine) -> dict[str, Any]:
         "nullGain": _estimate(line.null_gain),
         "excess": _estimate(line.excess),
         "nBig": _estimate(line.n_big),
+        "certified": line.certified.mean,
         "tokens": line.oracle.n_tokens,
         "documents": line.oracle.n_documents,
         "detectable": None if line.excess is None else line.excess.detectable,

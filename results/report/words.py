@@ -53,7 +53,7 @@ def how_to_read(null_drawn: bool) -> list[str]:
         "nothing but luck to find; only the excess, gain minus null gain, can be evidence that other compute suits the tokens "
         "better."
         if null_drawn
-        else "This run drew no labels, so how much of its gain is luck is not known (search with --null-draws 4)."
+        else "This run drew no labels, so how much of its gain is luck is not known (an exhaustive search draws four a token)."
     )
     return [luck, excess]
 

@@ -188,6 +188,7 @@ def test_a_run_without_losses_or_labels_says_so(tmp_path: Path) -> None:
     assert "drew no labels" in page["how"][1]
     assert any("One document" in text for text in page["warnings"])
     assert any("No losses were kept" in text for text in page["warnings"])
+    assert page["lines"][0]["certified"] == 1
     assert page["lines"][0]["excess"] is None
     assert page["lines"][0]["mean"] is None
 

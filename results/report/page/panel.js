@@ -31,7 +31,7 @@ function drawPanel() {
 
 function alternatives(run, k, row, loss) {
   const codes = column(run, "alternative." + k), above = column(run, "above." + k);
-  if (!codes || !above) return run.kept ? null : h("p", { class: "where" }, "Other patterns: search with --keep losses.");
+  if (!codes || !above) return run.kept ? null : h("p", { class: "where" }, "Other patterns were not kept (--keep losses).");
   const each = codes.length / run.rows, rows = [h("tr", null, h("td", null, cells(patternAt(run, row, k), true)), h("td", { class: "n" }, number(loss)), h("td", { class: "n" }, ""))];
   for (let a = 0; a < each; a++) {
     const steps = above[row * each + a];
