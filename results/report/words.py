@@ -68,7 +68,8 @@ def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
         said.append(f"{n_documents} documents only: the intervals are rough.")
     if lines[0].fixed is None:
         said.append(
-            "No losses were kept, so there is no mean and no best fixed pattern beside the oracle (search with --keep losses)."
+            "No losses were kept, so there is no mean and no best fixed pattern beside the oracle "
+            "(an exhaustive search keeps them with --keep losses)."
         )
     if run.manifest.state != "complete" and not run.manifest.failed:
         said.append("The run is not finished: these are the units done so far.")
@@ -76,7 +77,8 @@ def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
     certified = min(line.certified.mean for line in lines)
     if certified < 1:
         said.append(
-            f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest)."
+            f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest): there the "
+            "oracle is the best that the search found."
         )
     return said
 

@@ -56,7 +56,7 @@ def routes_file(path: Path, run: Run, patterns: list[str]) -> Path:
 @pytest.mark.parametrize("context", ["big", "committed"])
 @pytest.mark.parametrize("texts", [True, False])
 def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: str, texts: bool) -> None:
-    run = Synthetic(context=context, budgets="0-4,any,atmost:2", texts=texts).write(tmp_path / "run")
+    run = Synthetic(documents=3, context=context, budgets="0,2,any,atmost:2", texts=texts).write(tmp_path / "run")
     write_report([run], tmp_path / "page.html")
     data, blocks = parts_of(tmp_path / "page.html")
     (page,) = data["runs"]
@@ -83,7 +83,7 @@ def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: s
 
 @pytest.mark.parametrize("context", ["big", "committed"])
 def test_alternatives_are_the_next_best_patterns_of_the_budget(tmp_path: Path, context: str) -> None:
-    made = Synthetic(context=context, budgets="0,2,any")
+    made = Synthetic(documents=3, context=context, budgets="0,2,any")
     positions = read_run(made.write(tmp_path / "run"))
     found = read_kept(positions).alternatives
     names = ["".join(".sB"[b] for b in row) for row in made.branches_PL]
@@ -129,7 +129,7 @@ def test_a_routers_loss_is_that_of_its_patterns(tmp_path: Path) -> None:
 
 
 def test_routers_of_a_committed_run_have_choices_and_no_loss(tmp_path: Path) -> None:
-    run = Synthetic(context="committed").write(tmp_path / "run")
+    run = Synthetic(documents=2, context="committed", budgets="2,any").write(tmp_path / "run")
     routes = routes_file(tmp_path / "routes.parquet", run, ["BssB"])
     write_report([run], tmp_path / "page.html", routes={"mine": str(routes)})
     page = parts_of(tmp_path / "page.html")[0]["runs"][0]
@@ -138,12 +138,15 @@ def test_routers_of_a_committed_run_have_choices_and_no_loss(tmp_path: Path) -> 
 
 
 def test_routes_go_to_the_runs_whose_positions_they_route(tmp_path: Path) -> None:
-    long, short = Synthetic(length=9).write(tmp_path / "long"), Synthetic(length=5).write(tmp_path / "short")
+    long, short = (
+        Synthetic(documents=2, length=9).write(tmp_path / "long"),
+        Synthetic(documents=2, length=5).write(tmp_path / "short"),
+    )
     routes = routes_file(tmp_path / "routes.parquet", short, ["BssB"])
     write_report([long, short], tmp_path / "page.html", routes={"mine": str(routes)})
     pages = parts_of(tmp_path / "page.html")[0]["runs"]
     assert [len(page["routers"]) for page in pages] == [0, 1]
-    same = Synthetic(length=9, documents=6, seed=1).write(tmp_path / "same")
+    same = Synthetic(documents=2, length=9, seed=1).write(tmp_path / "same")
     whole = routes_file(tmp_path / "both.parquet", long, ["BssB"])
     write_report([long, same], tmp_path / "page.html", routes={"mine": str(whole)})  # equal data, so it is of both
     with pytest.raises(ValueError, match="sequence"):
