@@ -3,7 +3,8 @@
 Pure statistics over losses and patterns; knows no model and no router. A router has an average budget b (its mean B's per token),
 fixed patterns and the oracle of a run a whole number k per token. So at b stands
 - between the answers of the two nearest whole budgets, weighted so that they average b: the best fixed pattern (chosen on other
-  documents), random routing (every pattern with k B's as likely), and the *exact* oracle;
+  documents), random routing (every pattern with k B's as likely), and the *exact* oracle (where a neighbour was not searched:
+  the nearest);
 - the *average* oracle: the least mean loss of any choice of k per token that averages b, by the Lagrangian of the per-budget
   answers (`results/average.py`). It needs all budgets 0..L in a context whose positions are independent.
 
@@ -88,6 +89,19 @@ class Plane:
         if weight < 1e-9:
             return values_KN[low]
         return (1 - weight) * values_KN[low] + weight * values_KN[low + 1]
+
+    def exact_oracle(self, budget: float) -> tuple[np.ndarray, str | None]:
+        """The oracle of whole budgets at `budget`, per token, and which: between the two nearest, or where one of them was not
+        searched the nearest within half a B; NaN and None where there is none."""
+        found_N = self.between(self.oracle_KN, budget)
+        if not np.isnan(found_N).any():
+            low, high = math.floor(budget + 1e-9), math.ceil(budget - 1e-9)
+            return found_N, f"{low}" if low == high else f"between {low} and {high}"
+        near = [k for k in self.oracles if abs(k - budget) <= 0.5]
+        if not near:
+            return np.full_like(found_N, np.nan), None
+        nearest = min(near, key=lambda k: (abs(k - budget), k))
+        return self.oracles[nearest].loss_N, f"nearest, {nearest}"
 
     @cached_property
     def oracle_KN(self) -> np.ndarray:
@@ -220,7 +234,7 @@ def _beside(plane: Plane, loss_N: np.ndarray, budget: float, oracle: bool = True
     values: dict[str, Any] = {"minus_fixed": _mean(plane, loss_N - fixed_N)}
     if not oracle:
         return values
-    exact_N = plane.between(plane.oracle_KN, budget)
+    exact_N, values["exact_oracle"] = plane.exact_oracle(budget)
     average_N = plane.average.at(budget)[0] if plane.average is not None else np.full_like(loss_N, np.nan)
     any_N = plane.any_oracle.loss_N if plane.any_oracle is not None else np.full_like(loss_N, np.nan)
     for name, oracle_N in (("exact", exact_N), ("average", average_N), ("any", any_N)):

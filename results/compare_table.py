@@ -58,6 +58,7 @@ SCHEMA = pa.schema(
         *((f"{name}_detectable", pa.float64()) for name in _DIFFERENCES),
         *((name, pa.float64()) for name in _NUMBERS),
         ("agreement_by_layer", pa.list_(pa.float64())),  # each layer's agreement minus its majority rate
+        ("exact_oracle", pa.string()),  # which whole budgets regret_exact is over
         ("compared_with", pa.string()),  # the oracle that agreement is with
         ("patterns", pa.int64()),
         ("commonest", pa.string()),
@@ -79,7 +80,10 @@ def as_table(lines: Sequence[Line], context: str) -> pa.Table:
         for name in _ESTIMATES:
             row |= _three(name, line[name])
         row |= {f"{name}_detectable": _detectable(line[name]) for name in _DIFFERENCES}
-        row |= {name: line[name] for name in (*_NUMBERS, "agreement_by_layer", "compared_with", "patterns", "commonest", "pattern")}
+        row |= {
+            name: line[name]
+            for name in (*_NUMBERS, "agreement_by_layer", "exact_oracle", "compared_with", "patterns", "commonest", "pattern")
+        }
         rows.append(row | {"causal": line["causal"], "tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 

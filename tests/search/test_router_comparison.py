@@ -180,6 +180,12 @@ def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsy
     assert routed["gap_closed_average"] is None
     assert routed["regret_exact"] is not None
     assert routed["regret_any"] is not None
+    assert routed["exact_oracle"] == "1"
+    assert main(["compare", config.out, "--router", "random:1.3", "--router", "random:1.6", "--format", "json"]) == 0
+    near, far = (row for row in json.loads(capsys.readouterr().out) if row["kind"] == "router")
+    assert near["exact_oracle"] == "nearest, 1"
+    assert near["loss"] - near["regret_exact"] == pytest.approx(routed["loss"] - routed["regret_exact"])
+    assert far["exact_oracle"] is far["regret_exact"] is None
     assert routed["headroom"] is None
     assert main(["compare", config.out, "--router", "random:1"]) == 0
     out = capsys.readouterr().out
