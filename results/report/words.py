@@ -77,8 +77,8 @@ def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
     certified = min(line.certified.mean for line in lines)
     if certified < 1:
         said.append(
-            f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest): there the "
-            "oracle is the best that the search found."
+            f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest): "
+            "there the oracle is the best that the search found."
         )
     return said
 

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,42 +12,25 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from results.parts import UnitWriter
 from results.report import write_report
 from results.run import Run
-from tests.results.browser import opened
+from tests.results.browser import (
+    choose_budget,
+    choose_measure,
+    colours,
+    console,
+    opened,
+    panel,
+    rows_of,
+    said,
+    show,
+    table_rows,
+    tokens_of,
+)
 from tests.results.synthetic import Synthetic
 from tests.results.test_report import STRATEGIES, routes_file
 
-HOSTILE = [
-    "<script>window.struck = 1</script>",
-    "</script><script>window.struck = 2</script>",
-    "<!--",
-    "<img src=x onerror='window.struck = 3'>",
-    "\u2028",
-    "\x00\x1b[31m",
-    "\u202eright to left",
-    "שלום",
-    "\\xed\\xa0\\x80",
-    "@@DATA@@",
-    "&lt;b&gt;",
-    "\n",
-]
 MADE = Synthetic(documents=3, windows=2, length=12)
-
-
-@dataclass(frozen=True)
-class Hostile(Synthetic):
-    """A run whose every text, its documents' names too, would be markup if it were taken for it."""
-
-    def write_unit(self, directory: Path, run_id: str, unit: int):
-        with UnitWriter(directory, run_id, unit, self.parsed_budgets, self.keep, HOSTILE) as writer:
-            for sequence in range(unit * self.windows, (unit + 1) * self.windows):
-                for block in self.blocks(sequence):
-                    writer.add_losses(sequence, block)
-                tokens = np.roll(np.arange(len(HOSTILE), dtype=np.int32), sequence)
-                writer.add_sequence(sequence, f"{HOSTILE[1]}{unit}", tokens, self.paths(sequence))
-        return writer.record
 
 
 @pytest.fixture(scope="module")
@@ -79,64 +59,6 @@ def page(browser: Chrome, file: Path) -> Iterator[Chrome]:
     show(browser, file)
     yield browser
     assert console(browser) == []
-
-
-def show(browser: Chrome, file: Path, width: int = 1280, scheme: str = "light") -> None:
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    )
-    media = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": "reduce"}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
-    console(browser)
-    browser.get(file.resolve().as_uri())
-    assert browser.execute_script("return document.documentElement.dataset.ready") == "yes", console(browser)
-
-
-def console(browser: Chrome) -> list[str]:
-    return [entry["message"] for entry in browser.get_log("browser")]
-
-
-def tokens_of(browser: Chrome) -> list[Any]:
-    return browser.find_elements(By.CSS_SELECTOR, "#passage-text [data-row]")
-
-
-def colours(browser: Chrome) -> list[str]:
-    return browser.execute_script(
-        "return [...document.querySelectorAll('#passage-text [data-row]')].map(t => t.style.backgroundColor)"
-    )
-
-
-def panel(browser: Chrome) -> dict[str, str]:
-    return browser.execute_script(
-        "const panel = document.getElementById('panel');"
-        "const numbers = [...panel.querySelectorAll('dd')].map(d => [d.dataset.name, d.textContent]);"
-        "return {...Object.fromEntries(numbers), pattern: panel.querySelector('.cells').dataset.pattern, row: panel.dataset.row}"
-    )
-
-
-def choose_budget(browser: Chrome, k: int) -> None:
-    browser.find_element(By.CSS_SELECTOR, f'#budgets input[value="{k}"]').click()
-
-
-def choose_measure(browser: Chrome, key: str) -> None:
-    Select(browser.find_element(By.ID, "measure")).select_by_value(key)
-
-
-def said(value: float) -> str:
-    text = f"{abs(value):.3f}"
-    return ("\u2212" if value < 0 and float(text) else "") + text
-
-
-def table_rows(browser: Chrome) -> list[int]:
-    return [
-        int(row)
-        for row in browser.execute_script("return [...document.querySelectorAll('#tokens .body .row')].map(r => r.dataset.row)")
-    ]
-
-
-def rows_of(run: Run, budget: str) -> Any:
-    """The run's own rows under a budget, in the order of the page's."""
-    return run.sql(f"SELECT * FROM oracle WHERE budget_name = '{budget}' ORDER BY sequence, position")
 
 
 def test_colours_follow_measure_and_budget(page: Chrome, run: Run) -> None:
@@ -366,70 +288,3 @@ def test_nothing_is_fetched_and_nothing_could_be(browser: Chrome, file: Path) ->
     )
     assert refused == ["connect-src", "img-src", "script-src-elem"]
     assert browser.execute_script("return window.struck") is None
-
-
-def test_a_hostile_text_stays_text(browser: Chrome, tmp_path: Path) -> None:
-    hostile = Hostile(documents=2, windows=1, length=len(HOSTILE)).write(tmp_path / "hostile")
-    write_report([hostile], tmp_path / "page.html", title=HOSTILE[1])
-    show(browser, tmp_path / "page.html")
-    assert browser.execute_script("return window.struck") is None
-    shown = browser.execute_script("return [...document.querySelectorAll('#passage-text .token')].map(t => t.textContent)")
-    wanted = [*HOSTILE[:4], "\\u2028", "\\u0000\\u001b[31m", "\\u202eright to left", *HOSTILE[7:11], "\u23ce\n"]
-    assert shown == wanted
-    assert browser.title == HOSTILE[1]
-    assert browser.find_element(By.ID, "title").text == HOSTILE[1]
-    for k in range(len(HOSTILE) - 1):
-        ActionChains(browser).move_to_element(tokens_of(browser)[k]).perform()
-    assert browser.find_element(By.CSS_SELECTOR, "#panel .where").text.count("</script>") == 2  # the document's name
-    assert len(browser.find_elements(By.CSS_SELECTOR, "img")) == 0
-    blocks = len(browser.find_elements(By.CSS_SELECTOR, 'script[type="text/plain"]'))
-    assert len(browser.find_elements(By.CSS_SELECTOR, "script")) == blocks + 2
-    assert console(browser) == []
-
-
-def test_one_budget_and_one_document_without_labels_is_a_page_too(browser: Chrome, tmp_path: Path) -> None:
-    run = Synthetic(documents=1, windows=1, length=5, budgets="any", keep=None, nulls=False, texts=False).write(tmp_path / "run")
-    write_report([run, MADE.write(tmp_path / "other")], tmp_path / "page.html")
-    show(browser, tmp_path / "page.html")
-    assert not browser.find_element(By.ID, "curve-section").is_displayed()
-    assert "not known" in browser.find_element(By.ID, "finding").text
-    assert "excess" not in [o.get_attribute("value") for o in Select(browser.find_element(By.ID, "measure")).options]
-    Select(browser.find_element(By.ID, "run")).select_by_index(1)
-    assert browser.find_element(By.ID, "curve-section").is_displayed()
-    assert len(tokens_of(browser)) == MADE.length - 1
-    choose_measure(browser, "excess")
-    Select(browser.find_element(By.ID, "run")).select_by_index(0)
-    assert browser.find_element(By.ID, "measure").get_attribute("value") == "difficulty"
-    assert len(tokens_of(browser)) == 4
-    assert "null" not in browser.find_element(By.ID, "panel").text.replace("null gain", "")
-    assert console(browser) == []
-
-
-@pytest.mark.slow
-def test_twenty_thousand_tokens_open_in_three_seconds_and_fifteen_megabytes(browser: Chrome, tmp_path: Path) -> None:
-    made = Synthetic(documents=20, windows=5, length=201, n_layers=8, budgets="0-8,any,atmost:2,atmost:4,atmost:6")
-    run = made.write(tmp_path / "run")
-    assert run.n_tokens == 20_000
-    size = write_report([run], tmp_path / "page.html")
-    assert size < 15e6
-    seconds = min(_seconds_to_open(browser, tmp_path / "page.html"))
-    assert seconds < 3
-    assert len(table_rows(browser)) < 60  # only what is in view
-    assert len(tokens_of(browser)) == 200
-    choose_budget(browser, 11)
-    choose_measure(browser, "excess")
-    assert panel(browser)["excess"] == said(float(rows_of(run, "atmost:4")["excess"].iloc[0]))
-    assert console(browser) == []
-
-
-def _seconds_to_open(browser: Chrome, file: Path) -> Iterator[float]:
-    """From navigation until the page is drawn and painted; again where it was slow, as other work may share the machine."""
-    for _ in range(5):
-        started = time.monotonic()
-        show(browser, file)
-        browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => setTimeout(done))")
-        seconds = time.monotonic() - started
-        print(f"{file.stat().st_size / 1e6:.1f} MB opened in {seconds:.2f} s")
-        yield seconds
-        if seconds < 3:
-            return
