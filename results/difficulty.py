@@ -89,8 +89,9 @@ def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | No
         numbers = (token.value, token.loss_small, token.loss, token.loss_big)
         place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
         lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
+    about = MEASURES[measure]
     heading = (
-        f"the {len(shown)} tokens of greatest {measure} ({MEASURES[measure].what}, in {MEASURES[measure].unit}); budget {run.budget(budget)},"
+        f"the {len(shown)} tokens of greatest {measure} ({about.what}, in {about.unit}); budget {run.budget(budget)},"
         f" context {run.context}; [ ] is the token predicted, the pattern ran at the one before it"
     )
     return "\n".join([heading, *aligned(lines, [True] * 4 + [False] * 4)]) + "\n"

@@ -69,7 +69,7 @@ def test_where_big_is_small_plus_noise_and_the_text_all_bigs_the_excess_covers_z
     for budget, (gain_N, excess_N) in found.items():
         gain, excess = mean(gain_N, 80), mean(excess_N, 80)
         assert excess.low <= 0 <= excess.high, budget
-        if budget in ("1", "2", "3", "any"):  # where something is chosen
+        if budget in ("2", "3", "any"):  # one of 6, 4 or 16 patterns is chosen
             assert gain.low > 0.05, budget
             assert excess.high - excess.low < gain.mean, budget
 
@@ -88,7 +88,8 @@ def test_a_planted_effect_is_recovered_in_size() -> None:
     model = planted_model()
     # p_VPY of the next word after each word under each pattern, from the tables alone
     branches_PL = all_patterns(N_LAYERS, (Branch.SMALL, Branch.BIG))
-    score_VP = np.stack([model.table_VLR[:, np.arange(N_LAYERS), row_L - 1].sum(dim=1).numpy() for row_L in branches_PL], axis=1)
+    table_VLR = model.table_VLR.numpy()
+    score_VP = np.stack([table_VLR[:, np.arange(N_LAYERS), row_L.astype(int) - 1].sum(axis=1) for row_L in branches_PL], axis=1)
     sign_V, base_VV = model.unembedding_VD[:, -2].numpy(), model.unembedding_VD[:, :16].numpy()
     logits_VPY = base_VV.T[:, None, :] + score_VP[:, :, None] * sign_V
     p_VPY = np.exp(logits_VPY) / np.exp(logits_VPY).sum(axis=2, keepdims=True)
