@@ -22,11 +22,11 @@ from models.router_method import Method, Task, fixed_parameter, straight_through
 
 @dataclass(frozen=True)
 class Settings:
-    """balance: how use is kept at its target; u: step of the bias, 0 for 4 / steps and at least the paper's 0.005; alpha: weight
+    """balance: how use is kept at its target; u: step of the bias; alpha: weight
     of the balance loss; gradient: of all branches, or of the chosen one alone, as where the experts learn too."""
 
     balance: str = field(default="loss_free", metadata={"choices": ("loss_free", "aux", "none")})
-    u: float = field(default=0.0, metadata={"range": (0.0, 10.0)})
+    u: float = field(default=0.005, metadata={"range": (0.0, 10.0)})
     alpha: float = field(default=0.1, metadata={"range": (0.0, 1e6)})
     gradient: str = field(default="all", metadata={"choices": ("all", "chosen")})
 
@@ -38,8 +38,6 @@ class TokenChoice(Method):
     def __init__(self, task: Task, settings: Any) -> None:
         super().__init__(task, settings)
         self.everywhere = settings.gradient == "all"
-        # A bias that starts at zero must get anywhere at all: the paper's step is for some 10,000 of them.
-        self.u = settings.u or max(0.005, 4 / task.n_steps)
         n_branches = len(task.branches)
         self.balance_LK = fixed_parameter(torch.zeros(task.n_layers, n_branches))
         self.use_LK = fixed_parameter(torch.zeros(task.n_layers, n_branches))
@@ -67,7 +65,7 @@ class TokenChoice(Method):
     @torch.no_grad()
     def finish(self, step: int) -> None:
         if self.settings.balance == "loss_free":
-            self.balance_LK.add_(self.u * torch.sign(self.target_K - self.use_LK))
+            self.balance_LK.add_(self.settings.u * torch.sign(self.target_K - self.use_LK))
 
     def maps(self) -> LinearMaps:
         """The bias for the choice is part of what is chosen by."""
