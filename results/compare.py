@@ -54,7 +54,7 @@ class Plane:
     fixed_KN: np.ndarray  # the best fixed pattern with k B's, chosen on other documents
     fixed_patterns: tuple[str | None, ...]  # the one that is best in-sample, by k
     random_KN: np.ndarray  # a random pattern with k B's, expected
-    headroom_KN: np.ndarray  # fixed - oracle, minus the same on labels drawn from all-big
+    gap_excess_KN: np.ndarray  # fixed - oracle, minus the same on labels drawn from all-big
     random_rank_KN: np.ndarray  # percentile of a random pattern with k B's in the token's table
     flops_per_layer: tuple[float, float, float, float] | None  # of the head; of skip, small and big at one layer
 
@@ -241,11 +241,10 @@ def _beside(plane: Plane, loss_N: np.ndarray, budget: float, oracle: bool = True
         values[f"regret_{name}"] = _mean(plane, loss_N - oracle_N)
         values[f"gap_closed_{name}"] = share_of(fixed_N - loss_N, fixed_N - oracle_N, plane.document_N)
     # Luck is known for whole budgets; that of choosing k per token, by the label, is not: the average oracle has no excess.
-    excess_N, headroom_N = plane.between(plane.excess_KN, budget), plane.between(plane.headroom_KN, budget)
+    excess_N, gap_excess_N = plane.between(plane.excess_KN, budget), plane.between(plane.gap_excess_KN, budget)
     values["excess"] = _mean(plane, excess_N)
     values["gap_closed_excess"] = share_of(fixed_N - loss_N, excess_N, plane.document_N)
-    values["headroom"] = _mean(plane, headroom_N)
-    values["gap_closed_headroom"] = share_of(fixed_N - loss_N, headroom_N, plane.document_N)
+    values["gap_excess"] = _mean(plane, gap_excess_N)
     return values
 
 

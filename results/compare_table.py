@@ -23,8 +23,7 @@ _ESTIMATES = (
     "gap_closed_any",
     "excess",
     "gap_closed_excess",
-    "headroom",
-    "gap_closed_headroom",
+    "gap_excess",
     "rank",
     "random_rank",
     "real_loss",
@@ -103,7 +102,7 @@ _READING = (
     "minus ...: paired differences in nats, below zero where the router is better; random: as many big layers on average, drawn;",
     "matched: as many as the router gave the token, in random layers. regret: over the oracle with that number of big layers for",
     "each token, and (average) over the one that spreads as many over the tokens. gap closed: (fixed - router) / (fixed - oracle).",
-    "headroom: fixed - oracle minus the same on labels drawn from all-big: what is left when luck is taken out.",
+    "gap excess: fixed - oracle minus the same on labels drawn from all-big: zero where all-big as truth would show such a gap.",
     "rank: percentile in the token's table of all patterns (0 best), beside that of a random pattern of the same budget.",
     "agreement: share of (token, layer) with the oracle's branch, in brackets always guessing the layer's majority; random layers.",
 )
@@ -114,7 +113,7 @@ def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
     wanted = [line for line in lines if _is_shown(line, near)]
     wanted.sort(key=lambda line: (line.kind == "router", line.budget if line.kind != "router" else 0))
     rows = [["", "B's", "MFLOP", "nats [95%]", "perplexity", "minus fixed", "minus random", "minus matched"]]
-    rows[0] += ["regret", "average", "gap closed", "average", "headroom"]
+    rows[0] += ["regret", "average", "gap closed", "average", "gap excess"]
     for line in wanted:
         rows.append(
             [
@@ -127,7 +126,7 @@ def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
                 *(_mean(line[name]) for name in ("regret_exact", "regret_average")),
                 _percent(line["gap_closed_exact"]),
                 "-" if line["gap_closed_average"] is None else f"{line['gap_closed_average'].mean:.1%}",
-                _cell(line["headroom"]) if line.kind == "router" else "-",
+                _cell(line["gap_excess"]) if line.kind == "router" else "-",
             ]
         )
     empty = [column for column in range(2, len(rows[0])) if all(row[column] == "-" for row in rows[1:])]

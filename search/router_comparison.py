@@ -142,7 +142,7 @@ class _Work:
             fixed_KN=fixed_KN,
             fixed_patterns=in_sample,
             random_KN=random_KN,
-            headroom_KN=self._headroom(fixed_KN, chosen, oracles, big_N),
+            gap_excess_KN=self._gap_excess(fixed_KN, chosen, oracles, big_N),
             random_rank_KN=rank_KN,
             flops_per_layer=None if flops is None else (flops.head, flops.skip, flops.small, flops.big),
         )
@@ -176,7 +176,7 @@ class _Work:
                 "unknown (search with --keep losses)"
             )
         if self._warm:
-            said.append("no headroom: the run's labels were drawn at another temperature than all-big's own")
+            said.append("no gap excess: the run's labels were drawn at another temperature than all-big's own")
         if len(np.unique(self._document_N)) < 2:
             said.append("one document: no fixed pattern can be chosen on others, and no interval drawn")
         return said
@@ -256,15 +256,18 @@ class _Work:
             [own_losses(self._model, token_id_T, mask_NL[rows], self._problem.skip) for token_id_T, rows in pairs]
         )
 
-    def _headroom(self, fixed_KN: np.ndarray, chosen: np.ndarray, oracles: dict[int, Oracle], big_N: np.ndarray) -> np.ndarray:
-        """(fixed - oracle) - the same on labels drawn from all-big: what is left for a router when luck is taken out.
+    def _gap_excess(self, fixed_KN: np.ndarray, chosen: np.ndarray, oracles: dict[int, Oracle], big_N: np.ndarray) -> np.ndarray:
+        """(fixed - oracle) - the same on labels drawn from all-big: what of the gap would not be there were all-big the truth.
+
+        On drawn labels the gap is luck, and what coming nearer to all-big than a fixed pattern does is worth; the latter can be
+        learned.
 
         The run's null gain counts from all-big; what the fixed pattern has over all-big on the same drawn labels is scored here.
         """
-        headroom_KN = np.full_like(fixed_KN, np.nan)
+        gap_excess_KN = np.full_like(fixed_KN, np.nan)
         draws = int(self._run.identity.get("null_draws") or 0)
         if self._committed or not draws or not oracles or self._warm:
-            return headroom_KN
+            return gap_excess_KN
         null = NullLabels(draws, int(self._run.identity["seed"]))
         big_L = np.full(self._n_layers, Branch.BIG, dtype=np.uint8)
         ks = [k for k in sorted(oracles) if (chosen[k] >= 0).all()]
@@ -279,8 +282,8 @@ class _Work:
                 oracle = oracles[k]
                 real_N = fixed_KN[k, rows] - oracle.loss_N[rows]
                 null_gain_N = (big_N[rows] - oracle.loss_N[rows]) - oracle.excess_N[rows]
-                headroom_KN[k, rows] = real_N - (loss_PN[row] - loss_PN[-1] + null_gain_N)
-        return headroom_KN
+                gap_excess_KN[k, rows] = real_N - (loss_PN[row] - loss_PN[-1] + null_gain_N)
+        return gap_excess_KN
 
 
 def _stored(run: Run) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:

@@ -140,12 +140,12 @@ def test_the_lines_are_what_their_names_say(asks_duo: Asks) -> None:
     assert line["flops"] > plane.flops(np.full((1, 3), Branch.SMALL))
 
 
-def test_without_luck_a_fixed_pattern_has_no_headroom(asks_duo: Asks) -> None:
+def test_where_nothing_is_chosen_the_gap_has_no_excess(asks_duo: Asks) -> None:
     """At 0 and L there is one pattern: fixed and oracle are the same, on drawn labels too."""
     plane = compared(asks_duo(context="big", keep="losses", budget="0-3", null_draws=3)).plane
     for k in (0, 3):
-        assert plane.headroom_KN[k] == pytest.approx(0, abs=1e-4)
-    assert np.abs(plane.headroom_KN[1]).max() > 0.01
+        assert plane.gap_excess_KN[k] == pytest.approx(0, abs=1e-4)
+    assert np.abs(plane.gap_excess_KN[1]).max() > 0.01
 
 
 def test_budgets_that_are_bounds_are_named_so(asks_duo: Asks) -> None:
@@ -186,7 +186,7 @@ def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsy
     assert near["exact_oracle"] == "nearest, 1"
     assert near["loss"] - near["regret_exact"] == pytest.approx(routed["loss"] - routed["regret_exact"])
     assert far["exact_oracle"] is far["regret_exact"] is None
-    assert routed["headroom"] is None
+    assert routed["gap_excess"] is None
     assert main(["compare", config.out, "--router", "random:1"]) == 0
     out = capsys.readouterr().out
     assert "no exact budget 0, 2, 3 (search --budget 0-3)" in out
