@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo check test train bench clean
+.PHONY: help install demo paper check test train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,13 +23,17 @@ demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and s
 	@echo '  .venv/bin/duo-oracle verify runs/demo'
 	@echo '  .venv/bin/duo-oracle search --help'
 
+paper: $(INSTALLED)  ## the Duo-LLM paper's figures on the shipped model, each with its control and a verdict (resumable)
+	$(BIN)/duo-oracle reproduce duo-tiny --out runs/paper
+
 check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -q -m "not slow"
 
-test: $(INSTALLED)  ## everything
+test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, which is installed where it can be
+	.ci/browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
