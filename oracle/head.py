@@ -66,5 +66,13 @@ class Head:
         """softmax(W h / temperature) in float64, shape (M, V): for a few states. A temperature each has shape (M, 1)."""
         return torch.softmax(F.linear(h_MD, self.w_VD).double() / temperature, dim=1)
 
+    def entropy(self, h_MD: Tensor) -> Tensor:
+        """The entropy of softmax(W h) in nats, float64 (M,). One state at a time: it must not depend on which others there are."""
+        entropies = []
+        for h_D in h_MD:
+            log_p_V = torch.log_softmax(F.linear(h_D, self.w_VD).double(), dim=0)
+            entropies.append(-(log_p_V.exp() * log_p_V).sum())
+        return torch.stack(entropies)
+
     def _blocks(self, h_MD: Tensor) -> list[slice]:
         return list(chunks(len(h_MD), max(16, _BLOCK_LOGITS // len(self.w_VD)))) or [slice(0, 0)]

@@ -18,6 +18,9 @@ from torch import Tensor
 from oracle.head import Head
 from oracle.trie import chunks
 
+SAME_GAIN = 1e-5
+"""Gains so near, in nats, are equal: a drawn label that is the real one gains as much, whatever the rounding."""
+
 
 @dataclass(frozen=True)
 class NullLabels:
@@ -65,5 +68,5 @@ class NullGains:
         if n_labels == 1:
             return cls(*(np.full((n, q), np.nan) for _ in range(3)))
         gain_NYQ, difficulty_NYQ = big_NY[:, :, None] - loss_NYQ, small_NY[:, :, None] - loss_NYQ
-        above_NQ = (difficulty_NYQ[:, 1:] >= difficulty_NYQ[:, :1]).sum(axis=1).astype(np.float64)
+        above_NQ = (difficulty_NYQ[:, 1:] >= difficulty_NYQ[:, :1] - SAME_GAIN).sum(axis=1).astype(np.float64)
         return cls(gain_NYQ[:, 1:].mean(axis=1), difficulty_NYQ[:, 1:].mean(axis=1), above_NQ)

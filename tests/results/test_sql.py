@@ -137,7 +137,7 @@ def test_only_one_select_over_the_views_is_answered(
     ("sql", "law"),
     [
         ("SELECT nothing FROM paths", "nothing"),
-        ("SELECT * FROM pahts", "unknown table 'pahts'; available: losses, oracle, paths, runs, tokens"),
+        ("SELECT * FROM pahts", "unknown table 'pahts'; available: losses, measures, oracle, paths, runs, slack, tokens"),
         ("SELECT * FROM trials", "search with --keep trials"),
         ("SELEC 1", "syntax error"),
         ("SELECT 1 2 3", "syntax error"),

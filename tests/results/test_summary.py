@@ -195,7 +195,7 @@ def test_without_a_tokenizer_tokens_are_their_ids(tmp_path: Path) -> None:
 def test_questions_without_an_answer_are_errors(tmp_path: Path) -> None:
     run = Synthetic(nulls=False).write(tmp_path / "x")
     for arguments, law in {
-        (5, "dificulty"): "unknown measure 'dificulty'; available: difficulty, gain",
+        (5, "dificulty"): "unknown measure 'dificulty'; did you mean 'difficulty'\\? available: difficulty, gain",
         (0, "difficulty"): "--top is 1 or more; got 0",
         (5, "excess"): "search with --null-draws 4",
         (5, "difficulty", "7"): "not searched under budget '7'",
