@@ -143,4 +143,4 @@ def _routes(folder: Path) -> tuple[Routes, ...]:
                 loss_N=table["loss"].to_numpy().astype(np.float64),
             )
         )
-    return tuple(sorted(found, key=lambda routes: (not routes.trained, routes.skips, routes.n_big, routes.router)))
+    return tuple(sorted(found, key=lambda routes: (not routes.trained, routes.skips, routes.budget or 0.0, routes.router)))

@@ -28,6 +28,7 @@ def _answer(material: Material) -> Answer:
             sign = -1.0 if k == many else 1.0
             terms = [ratio(p.document_N, by_layer(p.takes_big(k), p.n_layers)) for p in (real, sampled)]
             says = "more B's at earlier than at later layers" if k == many else "more B's at later than at earlier layers"
+            says += " (the paper: even)" if k == half else ""
             one = effect(f"{holdout}, k={k}: {says}", "rise over depth", [(sign, terms[0])], [(sign, terms[1])])
             (beside if k == half else decide).append(one)
             apart = [estimate((1, term)) for term in terms]

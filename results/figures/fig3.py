@@ -83,9 +83,7 @@ def _draw(material: Material, figure: Any) -> None:
             band(above, layers, layer_line(luck.branches_NL == Branch.BIG, luck.document_N), "random router: big", CONTROL, "--")
             above.set_title(f"{holdout}, {routes.router}", fontsize=8)
             above.set(xlabel="layer", ylim=(-0.03, 1.03), xticks=range(0, len(layers), 2))
-            image = layer_map(
-                below, (routes.branches_NL == Branch.BIG).astype(float), routes.position_N, routes.n_big / len(layers)
-            )
+            image = layer_map(below, (routes.branches_NL == Branch.BIG).astype(float), routes.position_N, 0.5, 0.5)
             below.set(xlabel="position in the window", ylabel="layer" if column == 0 else "")
             figure.colorbar(image, ax=below, fraction=0.05)
         axes[2 * row, 0].set_ylabel("share of tokens")
