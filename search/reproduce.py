@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -169,7 +168,6 @@ def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
 
     Raises ValueError as a search or a training does, and for a directory that holds a reproduction of other sizes.
     """
-    started = time.monotonic()
     reproduction = Reproduction(config)
     _check_same(config)
     steps = reproduction.steps()
@@ -182,15 +180,14 @@ def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
         answers = reproduction.answers()
         figures = reproduction.made
         items = [Item(name, figures[name], answer) for name, answer in answers.items()]
-        minutes = _add_minutes(Path(config.out), (time.monotonic() - started) / 60)
-        write_pages(Path(config.out), items, reproduction.left_out, _about(config, minutes))
+        write_pages(Path(config.out), items, reproduction.left_out, _about(config))
         bar.update()
     return answers
 
 
-def _about(config: ReproduceConfig, minutes: float) -> Sequence[str]:
+def _about(config: ReproduceConfig) -> Sequence[str]:
     data = ", ".join(f"`{source}`" for source in config.data)
-    lines = [f"Model `{config.model}`, data {data}, seed {config.seed}; {minutes:.0f} minutes of work in all."]
+    lines = [f"Model `{config.model}`, data {data}, seed {config.seed}, made by `duo-oracle reproduce`."]
     if config.quick:
         lines.append("**Made with --quick: sizes at which no verdict means anything.**")
     return lines
@@ -208,12 +205,4 @@ def _check_same(config: ReproduceConfig) -> None:
             raise ValueError(f"{config.out} holds a reproduction with {'; '.join(differing)}; choose another --out")
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(path, json.dumps({"settings": wanted, "minutes": 0.0}, indent=1) + "\n")
-
-
-def _add_minutes(out: Path, minutes: float) -> float:
-    """The minutes of all sessions, this one added."""
-    content = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
-    content["minutes"] += minutes
-    write_text_whole(out / _SETTINGS, json.dumps(content, indent=1) + "\n")
-    return float(content["minutes"])
+        write_text_whole(path, json.dumps({"settings": wanted}, indent=1) + "\n")
