@@ -8,6 +8,7 @@ Axes: B batch, T token, N tokens of the batch, L layer.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -34,9 +35,9 @@ class CutoffMethod(Method):
         """k: how many of `n_tokens` tokens an expert takes."""
         return max(1, min(n_tokens, round(self.task.rate * n_tokens)))
 
+    @abstractmethod
     def choose(self, layer: int, logit_BT: Tensor, step: int) -> Tensor:
         """big_BT: which tokens take big in a training step."""
-        raise NotImplementedError
 
     def mix(self, layer: int, x_BTD: Tensor, step: int) -> Tensor:
         if layer == 0:

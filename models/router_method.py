@@ -8,6 +8,7 @@ Axes: B batch, T token, N tokens of the batch (B x T), L layer, D hidden, K bran
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, fields
 from typing import Any, ClassVar
 
@@ -39,7 +40,7 @@ class Task:
         return self.budget / self.n_layers
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """One router in training. `Settings` are its own options, each with a default; a str's choices are in its metadata."""
 
     Settings: ClassVar[type[Any]]
@@ -65,9 +66,9 @@ class Method(nn.Module):
         """logits_BTK, without the cutoff."""
         return F.linear(x_BTD, self.weight_LKD[layer], self.bias_LK[layer])
 
+    @abstractmethod
     def mix(self, layer: int, x_BTD: Tensor, step: int) -> Tensor:
         """share_BTK: what each branch's output is multiplied by at this layer. Sums to one."""
-        raise NotImplementedError
 
     def penalty(self) -> Tensor:
         """What the step adds to the cross-entropy, after all layers have been mixed."""
