@@ -57,6 +57,12 @@ def test_its_record_says_that_it_met_its_budget_on_prose(name):
     assert record["evaluation"]["holdout:prose"]["budget"] == pytest.approx(record["budget"], rel=0.02)
 
 
+@pytest.mark.parametrize("budget", [4, 6, 8])
+def test_expert_threshold_uses_every_layer_at_its_target_rate_on_prose(budget):
+    usage_L = record_of(f"duo-tiny/expert_threshold-{budget}")["evaluation"]["holdout:prose"]["usage_L"]
+    assert usage_L == pytest.approx([budget / 12] * 12, rel=0.1)
+
+
 @pytest.mark.slow
 def test_the_best_shipped_router_is_better_than_random_routing_of_its_budget(duo_tiny):
     module, _, sequences = duo_tiny
