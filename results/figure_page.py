@@ -27,7 +27,7 @@ RULE = (
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;max-width:1000px;margin:2em auto;padding:0 1em;color:#222}"
     "table{border-collapse:collapse;margin:.6em 0 1em;font-size:13px;display:block;overflow-x:auto}"
-    "th,td{border:1px solid #ccc;padding:.2em .6em;text-align:right}th:first-child,td:first-child{text-align:left}"
+    "th,td{border:1px solid #ccc;padding:.2em .6em;text-align:right}th.t,td.t{text-align:left}"
     "th{background:#f3f3f3}svg{max-width:100%;height:auto}.v{padding:.5em .8em;border-left:5px solid #888;background:#f6f6f6}"
     ".found{border-color:#2a7d2a}.luck{border-color:#c98a00}.not{border-color:#a33}"
 )
@@ -130,7 +130,7 @@ def _markdown_table(table: Table) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
-    ruler = "|---|" + "---:|" * (len(table.headings) - 1)
+    ruler = "|" + "".join("---:|" if numeric else "---|" for numeric in _numeric(table))
     return "\n".join([line(table.headings), ruler, *(line(row) for row in table.rows)])
 
 
@@ -151,9 +151,20 @@ def _html(items: Sequence[Item], left_out: dict[str, str], about: Sequence[str],
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 
+def _numeric(table: Table) -> list[bool]:
+    """Which columns hold numbers alone, and stand to the right."""
+    columns = zip(*table.rows, strict=True)
+    return [all(not cell or re.match(r"[-\d]|nan", cell) for cell in column) for column in columns] or [False] * len(table.headings)
+
+
 def _html_table(table: Table) -> str:
-    head = "".join(f"<th>{_inline(cell)}</th>" for cell in table.headings)
-    body = "".join("<tr>" + "".join(f"<td>{_inline(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    left = ["" if numeric else ' class="t"' for numeric in _numeric(table)]
+
+    def line(cells: Sequence[str], tag: str) -> str:
+        return "".join(f"<{tag}{where}>{_inline(cell)}</{tag}>" for cell, where in zip(cells, left, strict=True))
+
+    head = line(table.headings, "th")
+    body = "".join(f"<tr>{line(row, 'td')}</tr>" for row in table.rows)
     return f"<table><tr>{head}</tr>{body}</table>"
 
 

@@ -188,6 +188,9 @@ def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
 def _about(config: ReproduceConfig) -> Sequence[str]:
     data = ", ".join(f"`{source}`" for source in config.data)
     lines = [f"Model `{config.model}`, data {data}, seed {config.seed}, made by `duo-oracle reproduce`."]
+    lines.append(
+        "Every verdict is of this model and these documents: a larger one, trained for longer, may show what this one does not."
+    )
     if config.quick:
         lines.append("**Made with --quick: sizes at which no verdict means anything.**")
     return lines
