@@ -16,6 +16,8 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from oracle.budgets import Budget, BudgetKind, parse_budgets
+from oracle.layers import format_layers
+from oracle.patterns import LETTERS, Branch
 from results.manifest import Manifest, part_path, read_manifest
 from results.schemas import SCHEMA_VERSION, TABLES, schema
 
@@ -55,7 +57,28 @@ class Run:
 
     @property
     def n_layers(self) -> int:
+        """How many letters a pattern has: one for each routed layer."""
         return self.identity["n_layers"]
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The numbers that the routed layers have in the model, letter by letter: all layers, or those that the run names."""
+        return tuple(self.identity.get("route_layers", range(self.n_layers)))
+
+    @property
+    def route_layers(self) -> str | None:
+        """The routed layers as they are written, such as 18-27; None where all layers are routed."""
+        return format_layers(self.layers) if "route_layers" in self.identity else None
+
+    @property
+    def cheapest(self) -> Branch:
+        """The branch whose loss at every layer all-big's is compared with: small, or skip in a model without small FFNs."""
+        return Branch(LETTERS.index(self.identity.get("cheapest", Branch.SMALL.letter)))
+
+    @property
+    def cheapest_name(self) -> str:
+        """What the pattern of that branch alone is called, whose loss is in the column loss_small: all-small, or all-skip."""
+        return f"all-{self.cheapest.name.lower()}"
 
     @property
     def tables(self) -> tuple[str, ...]:

@@ -34,13 +34,20 @@ class Synthetic:
     texts: bool = True
     nulls: bool = True
     seed: int = 0
+    route_layers: tuple[int, ...] | None = None
+    """The real numbers of the layers that are routed, one for each of `n_layers`; None for all of the model."""
+    cheapest: Branch = Branch.SMALL
+    """The branch beside big: skip in a model without small FFNs."""
 
     @property
     def identity(self) -> dict:
-        return {
+        more: dict = {} if self.route_layers is None else {"route_layers": list(self.route_layers)}
+        if self.cheapest is not Branch.SMALL:
+            more["cheapest"] = self.cheapest.letter
+        return more | {
             "strategy": "exhaustive",
             "settings": {},
-            "branches": "sB",
+            "branches": f"{self.cheapest.letter}B",
             "skip": "ffn",
             "context": self.context,
             "budgets": [str(budget) for budget in self.parsed_budgets],
@@ -59,7 +66,7 @@ class Synthetic:
     @property
     def branches_PL(self) -> np.ndarray:
         bits_PL = (np.arange(2**self.n_layers)[:, None] >> np.arange(self.n_layers)) & 1
-        return (bits_PL + Branch.SMALL).astype(np.uint8)
+        return np.where(bits_PL, Branch.BIG, self.cheapest).astype(np.uint8)
 
     def token_ids(self, sequence: int) -> np.ndarray:
         return np.random.default_rng((self.seed, 1, sequence)).integers(0, len(WORDS), self.length).astype(np.int32)
