@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from tqdm import tqdm
 
 from models.corpus_sources import HELD_OUT_NOVELS, SOURCES, Source, read_standard_library
 from models.near_copies import SHINGLE_WORDS, copied_shares
+from models.packages import pip_download, run_tool
 
 MIN_CHARACTERS = 200
 MAX_COPIED_SHARE = 0.05
@@ -34,27 +34,15 @@ def fetch(source: Source, raw: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     if not any(folder.iterdir()):
         if source.kind == "deb":
-            _run(["apt-get", "download", source.package], folder)
+            run_tool(["apt-get", "download", source.package], folder)
         else:
-            binary = "--only-binary" if source.kind == "wheel" else "--no-binary"
-            pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", binary, ":all:"]
-            _run([*pip, source.package], folder)
+            pip_download(source.package, source.kind, folder)
     (archive,) = (path for path in folder.iterdir() if path.is_file())
     if source.kind != "deb":
         return archive
     if not (folder / "unpacked").exists():
-        _run(["dpkg-deb", "-x", archive.name, "unpacked"], folder)
+        run_tool(["dpkg-deb", "-x", archive.name, "unpacked"], folder)
     return folder / "unpacked"
-
-
-def _run(command: list[str], folder: Path) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    except FileNotFoundError:
-        raise ValueError(f"building the corpus needs the command {command[0]}, which this machine does not have") from None
-    except subprocess.CalledProcessError as fault:
-        last = (fault.stderr.strip().splitlines() or ["no message"])[-1]
-        raise ValueError(f"`{' '.join(command)}` failed: {last}") from None
 
 
 def shipped_selection(split: str, documents: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -13,15 +13,22 @@ import numpy as np
 MAGIC = b"GGUF"
 
 
+def require_gguf() -> None:
+    """Raises ValueError where the package is missing, which is an extra."""
+    try:
+        import gguf  # noqa: F401
+    except ModuleNotFoundError:
+        raise ValueError("import needs the gguf package: pip install 'duo-oracle[gguf]'") from None
+
+
 class GgufFile:
     """An open GGUF file. Tensors are read where they are asked for."""
 
     def __init__(self, path: Path) -> None:
         """Raises ValueError where there is no such file, it is not a GGUF, or not a whole one, and where `gguf` is missing."""
-        try:
-            from gguf import GGUFReader  # here: an extra, needed by this command alone
-        except ModuleNotFoundError:
-            raise ValueError("import needs the gguf package: pip install 'duo-oracle[gguf]'") from None
+        require_gguf()
+        from gguf import GGUFReader
+
         self.path = path
         if not path.is_file():
             raise ValueError(f"a GGUF file is imported; there is no file {str(path)!r}")

@@ -61,8 +61,7 @@ def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overw
     Raises ValueError, one line, for a file that is no whole GGUF of a plain Llama with a known tokenizer, for weights that
     `dtype` cannot hold, and for an `out` that holds something, unless it is to be overwritten.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
-        raise ValueError(f"--out is a new or an empty directory, unless --overwrite replaces the model in it; {out} is neither")
+    check_out(out, overwrite)
     file = GgufFile(path)
     config = config_of(file)
     tokenizer = tokenizer_of(file)
@@ -75,6 +74,12 @@ def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overw
     write_checkpoint(out, config, tensors, tokenizer.to_str(), dtype)
     n_parameters = sum(tensor.numel() for tensor in tensors.values())
     return Imported(config["num_hidden_layers"], config["hidden_size"], config["vocab_size"], n_parameters)
+
+
+def check_out(out: Path, overwrite: bool = False) -> None:
+    """Raises ValueError where `out` is no place for a model: a file, or a directory that holds something to keep."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
+        raise ValueError(f"--out is a new or an empty directory, unless --overwrite replaces the model in it; {out} is neither")
 
 
 def config_of(file: GgufFile) -> dict[str, Any]:
