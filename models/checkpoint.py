@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
+BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
 SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny"}
 
 
@@ -33,31 +35,72 @@ class Checkpoint:
 
 
 def model_directory(model: str) -> Path:
-    """The directory of a shipped name or of a path. Raises ValueError where there is none."""
+    """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME; fetched once, then kept by
+    huggingface_hub). Raises ValueError where there is none."""
     path = SHIPPED.get(model, Path(model))
-    if not path.is_dir():
-        raise ValueError(f"a model is a directory or a shipped name ({', '.join(sorted(SHIPPED))}); there is no {model!r}")
-    return path
+    if path.is_dir():
+        return path
+    none = f"a model is a directory, a shipped name ({', '.join(sorted(SHIPPED))}) or OWNER/NAME of the hub; there is no {model!r}"
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or path.parent.is_dir():
+        raise ValueError(none)
+    from huggingface_hub import snapshot_download  # comes with tokenizers; slow to import, and rarely wanted
+
+    try:
+        return Path(snapshot_download(model, allow_patterns=[CONFIG, TOKENIZER, "*.safetensors", INDEX]))
+    except Exception as fault:  # of the network, the hub, or its client: all mean that the model is not to be had
+        raise ValueError(f"{none} (the hub: {type(fault).__name__})") from None
 
 
 def read_checkpoint(model: str) -> Checkpoint:
     """Reads a model directory or a shipped model, tensors as stored, on the CPU.
 
+    A directory whose config.json names a `base_model` holds small FFNs alone: the rest is read from that model (a path that is
+    not absolute is looked for from the directory first), which must have the `base_fingerprint`.
+
     Raises ValueError, one line, for a directory that is none, lacks a file, holds only pickled weights, or whose files are
-    truncated, not what they say, or not finite numbers.
+    truncated, not what they say, or not finite numbers; and for a base model that is missing or another one.
     """
     directory = model_directory(model)
     config = _read_json(directory / CONFIG)
+    if BASE in config:
+        return _upon_base(directory, config)
+    tensors = _read_tensors(directory)
+    tokenizer = directory / TOKENIZER
+    tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
+    _check_tokenizer(tokenizer, tokenizer_json, config)
+    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json))
+
+
+def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
+    """The base model with the small FFNs of `directory` added."""
+    named, wanted = config[BASE], config.get(BASE_FINGERPRINT)
+    if not isinstance(named, str) or not isinstance(wanted, str):
+        raise ValueError(f"{directory / CONFIG}: {BASE} and {BASE_FINGERPRINT} must be texts; got {named!r:.80} and {wanted!r:.80}")
+    beside = directory / named
+    try:
+        base = read_checkpoint(str(beside) if beside.is_dir() else named)
+    except ValueError as fault:
+        raise ValueError(
+            f"{directory}: its small FFNs stand beside the base model {named!r}, which cannot be read: {fault}"
+        ) from None
+    if base.fingerprint != wanted:
+        raise ValueError(
+            f"{directory}: its small FFNs were made for a base model of fingerprint {wanted[:12]}; {named!r} "
+            f"has {base.fingerprint[:12]}"
+        )
+    whole = {key: value for key, value in config.items() if key not in (BASE, BASE_FINGERPRINT)}
+    tensors = {**base.tensors, **_read_tensors(directory)}
+    return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint_of(whole, tensors, base.tokenizer_json))
+
+
+def _read_tensors(directory: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file, names in _weight_files(directory):
         tensors.update(_read_safetensors(file, names))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ValueError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
-    tokenizer = directory / TOKENIZER
-    tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
-    _check_tokenizer(tokenizer, tokenizer_json, config)
-    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json))
+    return tensors
 
 
 def write_checkpoint(

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from models.data import Sequence
-from models.families.duo_llama import DuoLlama
+from models.routable import RoutableModule
 from oracle.patterns import Branch
 
 
@@ -30,7 +30,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(module: DuoLlama, sequences: Iterable[Sequence], max_tokens: int) -> Evaluation:
+def evaluate(module: RoutableModule, sequences: Iterable[Sequence], max_tokens: int) -> Evaluation:
     """All-big and all-small on the first sequences, up to `max_tokens` scored positions (at least one sequence)."""
     totals = {Branch.BIG: 0.0, Branch.SMALL: 0.0}
     n_tokens = 0
@@ -38,7 +38,7 @@ def evaluate(module: DuoLlama, sequences: Iterable[Sequence], max_tokens: int) -
     for sequence in sequences:
         token_id_BT = torch.from_numpy(sequence.token_ids.astype("int64")).unsqueeze(0).to(device)
         for branch in totals:
-            mask_BTL = torch.full((1, sequence.n_positions, module.config.num_hidden_layers), int(branch), device=device)
+            mask_BTL = torch.full((1, sequence.n_positions, module.n_layers), int(branch), device=device)
             logits_BTV = module(token_id_BT[:, :-1], mask_BTL)
             totals[branch] += F.cross_entropy(logits_BTV[0].double(), token_id_BT[0, 1:], reduction="sum").item()
         n_tokens += sequence.n_positions

@@ -14,6 +14,9 @@ import torch
 from torch import Tensor
 
 from models.checkpoint import Checkpoint
+from models.routable import RoutableModule, SomeLayers
+from models.route_layers import SomeLayersRouted
+from oracle.layers import parse_layers
 from oracle.model import RoutedModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
@@ -31,6 +34,12 @@ class Family(Protocol):
     ) -> RoutedModel:
         """The frozen model of a checkpoint. Raises ValueError for a config or tensors that are not the family's."""
 
+    def build_module(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RoutableModule:
+        """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises ValueError as `build`.
+
+        A family without one has models that can be searched, and that no router can be trained on.
+        """
+
     def random_checkpoint(self, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Config and tensors of a small random model, for the tests that every family passes."""
 
@@ -47,16 +56,28 @@ def load_family(model_type: object) -> Family:
     return cast(Family, importlib.import_module(f"models.families.{model_type}"))
 
 
-def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu") -> RoutedModel:
-    """The frozen model of a checkpoint, in `dtype` on `device`.
+def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> RoutedModel:
+    """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed.
 
-    Raises ValueError for an unknown family, dtype or device, and for a config or tensors that are not the family's.
+    Raises ValueError for an unknown family, dtype or device, layers that the model does not have, and for a config or tensors
+    that are not the family's.
     """
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; available: {', '.join(DTYPES)}")
     family = load_family(checkpoint.config.get("model_type"))
     tensors = {name: _aligned(tensor) for name, tensor in checkpoint.tensors.items()}
-    return family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
+    model = family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
+    return model if route_layers is None else SomeLayersRouted(model, parse_layers(route_layers, model.depth))
+
+
+def load_module(checkpoint: Checkpoint, route_layers: str | None = None) -> RoutableModule:
+    """The plain module of a checkpoint, which routers are trained on and run on. Raises ValueError as `load_model`."""
+    model_type = checkpoint.config.get("model_type")
+    family = load_family(model_type)
+    if not hasattr(family, "build_module"):
+        raise ValueError(f"models of type {model_type!r} can be searched, but no router runs on them")
+    module = family.build_module(checkpoint.config, checkpoint.tensors)
+    return module if route_layers is None else SomeLayers(module, parse_layers(route_layers, module.depth))
 
 
 def _aligned(tensor: Tensor) -> Tensor:

@@ -70,6 +70,7 @@ class LinearRouter(Router):
         budget: float | None = None,
         spec: str | None = None,
         record: Mapping[str, Any] | None = None,
+        layers: tuple[int, ...] | None = None,
     ) -> None:
         assert maps.weight_LKD.shape[1] == len(branches)
         assert Branch.BIG in branches
@@ -77,6 +78,7 @@ class LinearRouter(Router):
         self.spec = spec if spec is not None else name
         self.skip = skip if Branch.SKIP in branches else None
         self.n_layers, _, self.n_hidden = maps.weight_LKD.shape
+        self.layers = layers
         self.record: Mapping[str, Any] = record if record is not None else {}
         self._offset_LK = maps.bias_LK.clone()
         self._offset_LK[:, -1] -= maps.cutoff_L  # big is the last branch
@@ -122,7 +124,12 @@ def read_linear(
         if tuple(maps.weight_LKD.shape) != sizes:
             raise ValueError(f"{WEIGHTS}: weight must have shape {list(sizes)} by {RECORD}; got {list(maps.weight_LKD.shape)}")
         budget = float(record_field(record, "budget", (int, float)))
-        return kind(record["name"], maps, branches, record_field(record, "model", str), skip, budget, spec, record)
+        layers = None
+        if "layers" in record:
+            layers = tuple(record_field(record, "layers", list))
+            if len(layers) != sizes[0] or not all(type(layer) is int for layer in layers):
+                raise ValueError(f"{RECORD}: layers must be {sizes[0]} whole numbers; got {record['layers']!r:.80}")
+        return kind(record["name"], maps, branches, record_field(record, "model", str), skip, budget, spec, record, layers)
     except ValueError as fault:
         raise ValueError(f"{spec}: {fault}") from None
 

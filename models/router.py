@@ -67,6 +67,8 @@ class Router(ABC):
     n_layers: int | None = None
     n_hidden: int | None = None
     """The model's sizes that it needs; None where any will do."""
+    layers: tuple[int, ...] | None = None
+    """The layers of the model that it routes; None for all, or where any will do."""
     fingerprint: str | None = None
     """Of the model that it was trained on; None where it was trained on none."""
 

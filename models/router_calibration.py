@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from models.data import Sequence
-from models.families.duo_llama import DuoLlama, run_trunk
 from models.linear_router import LinearMaps, margins
+from models.routable import RoutableModule, run_trunk
 from models.router import Router, TokenBatch
 from models.routing import batches_of, big_per_token
 from oracle.contexts import SkipReading
@@ -47,7 +47,7 @@ def calibrate(
     maps: LinearMaps,
     branches: tuple[Branch, ...],
     budget: float,
-    module: DuoLlama,
+    module: RoutableModule,
     sequences: list[Sequence],
     skip: SkipReading,
     how: str,
@@ -75,7 +75,12 @@ def _budget(margin_LN: np.ndarray) -> float:
 
 @torch.no_grad()
 def _pass(
-    maps: LinearMaps, branches: tuple[Branch, ...], module: DuoLlama, token_id_BT: Tensor, skip: SkipReading, share: float | None
+    maps: LinearMaps,
+    branches: tuple[Branch, ...],
+    module: RoutableModule,
+    token_id_BT: Tensor,
+    skip: SkipReading,
+    share: float | None,
 ) -> tuple[np.ndarray, LinearMaps]:
     """margin_LN, by how much big was ahead after the cutoff at every layer and token, and the maps. With `share`, each layer's
     cutoff is set, before the layer chooses, so that it makes this share of the tokens big. Without the vocabulary head."""
@@ -111,7 +116,7 @@ class RouterEvaluation:
 
 @torch.no_grad()
 def evaluate_router(
-    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, max_tokens: int = 1 << 60
+    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, max_tokens: int = 1 << 60
 ) -> RouterEvaluation:
     """The router on whole sequences, its own choices being the routing of the forward pass that scores it."""
     total, n_tokens = 0.0, 0
@@ -133,10 +138,10 @@ def evaluate_router(
 
 @torch.no_grad()
 def routed_losses(
-    router: Router, module: DuoLlama, token_id_BT: Tensor, sequence_B: tuple[int, ...], skip: SkipReading
+    router: Router, module: RoutableModule, token_id_BT: Tensor, sequence_B: tuple[int, ...], skip: SkipReading
 ) -> tuple[Tensor, np.ndarray]:
     """loss_BT (float64, T scored positions) and mask_BTL (uint8) of one forward pass in which the router chooses."""
-    choose = router.routing(TokenBatch(token_id_BT[:, :-1], sequence_B), module.config.num_hidden_layers)
+    choose = router.routing(TokenBatch(token_id_BT[:, :-1], sequence_B), module.n_layers)
     mask_LBT: list[Tensor] = []
 
     def recorded(layer: int, x_BTD: Tensor) -> Tensor:

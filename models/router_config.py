@@ -27,6 +27,8 @@ class RouterConfig:
         seed: from which the order of windows follows
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
+        route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
+        seq_len: tokens per window; default 256, or the model's positions where they are fewer
         batch: windows per step
         learning_rate: of Adam, reached after the warm-up; a cosine then lowers it to a tenth
         warmup: share of the steps in which the learning rate rises
@@ -52,6 +54,8 @@ class RouterConfig:
     seed: int = 0
     branches: str = "sB"
     skip: SkipReading = SkipReading.FFN
+    route_layers: str | None = None
+    seq_len: int | None = None
     batch: int = 8
     learning_rate: float = 1e-2
     warmup: float = 0.05

@@ -9,21 +9,22 @@ Axes: B batch, T token, D hidden, K branches, V vocabulary, N tokens of the batc
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.families.duo_llama import DuoLayer, DuoLlama, rotary_tables
+from models.routable import RoutableModule, letters_of
 from oracle.contexts import SkipReading
 from oracle.patterns import Branch
 
 Mix = Callable[[int, Tensor], Tensor]
-"""(layer, normed FFN input x_BTD) -> share_BTK over the branches, summing to one."""
+"""(letter, normed FFN input x_BTD) -> share_BTK over the branches, summing to one."""
 
 
 def mixed_logits(
-    module: DuoLlama,
+    module: RoutableModule,
     token_id_BT: Tensor,
     mix: Mix,
     branches: tuple[Branch, ...],
@@ -32,24 +33,25 @@ def mixed_logits(
 ) -> Tensor:
     """logits_BTV. Without `everywhere` an FFN is computed only for the tokens whose share of it is not 0, and only they pass it
     a gradient."""
-    x_BTD = module.model.embed_tokens(token_id_BT)
-    config = module.config
-    cos_Td, sin_Td = (table.to(x_BTD) for table in rotary_tables(token_id_BT.shape[1], config.head_dim, config.rope_theta))
-    for index, layer in enumerate(module.model.layers):
-        assert isinstance(layer, DuoLayer)
-        attended_BTD = x_BTD + layer.self_attn(layer.input_layernorm(x_BTD), cos_Td, sin_Td)
-        normed_BTD = layer.post_attention_layernorm(attended_BTD)
-        share_BTK = mix(index, normed_BTD)
+    x_BTD = module.embed(token_id_BT)
+    letters = letters_of(module)
+    for layer in range(module.depth):
+        attended_BTD = module.attend(layer, x_BTD)
+        normed_BTD = module.ffn_input(layer, attended_BTD)
+        if layer not in letters:
+            x_BTD = attended_BTD + module.ffn(layer, Branch.BIG, normed_BTD)
+            continue
+        share_BTK = mix(letters[layer], normed_BTD)
         out_BTD = attended_BTD
         for place, branch in enumerate(branches):
             share_BT1 = share_BTK[..., place : place + 1]
             if branch is not Branch.SKIP:
-                ffn = layer.mlp if branch is Branch.BIG else layer.small_mlp
+                ffn = partial(module.ffn, layer, branch)
                 out_BTD = out_BTD + (share_BT1 * ffn(normed_BTD) if everywhere else _where_used(ffn, normed_BTD, share_BT1))
             elif skip is SkipReading.LAYER:
                 out_BTD = out_BTD + share_BT1 * (x_BTD - attended_BTD)
         x_BTD = out_BTD
-    return F.linear(module.model.norm(x_BTD), module.unembedding_VD)
+    return F.linear(module.final_norm(x_BTD), module.unembedding_VD)
 
 
 def _where_used(ffn: Callable[[Tensor], Tensor], x_BTD: Tensor, share_BT1: Tensor) -> Tensor:

@@ -23,12 +23,12 @@ from tqdm import tqdm
 
 from models.batches import Windows, tokenised
 from models.checkpoint import Checkpoint, read_checkpoint, write_text_whole
-from models.data import Sequence, read_sequences
+from models.data import Sequence, read_sequences, resolve_seq_len
 from models.documents import resolve_source
-from models.families.duo_llama import MODEL_TYPE, DuoLlama, build_module
-from models.family import resolve_device
+from models.family import load_module, resolve_device
 from models.linear_router import LinearMaps, LinearRouter, write_linear
 from models.progress import LossPoint, history_csv, read_progress, restore_moments, restore_weights, save_progress
+from models.routable import RoutableModule
 from models.router import router_module, router_names
 from models.router_calibration import Calibration, calibrate, evaluate_router
 from models.router_config import RouterConfig
@@ -39,6 +39,7 @@ from models.router_mixture import mixed_logits
 from models.tokenizer import SEPARATOR, load_tokenizer
 from oracle.allocator import keep_freed_memory
 from oracle.choices import check_choice
+from oracle.model import check_small
 from oracle.spaces import parse_branches
 
 STEPS_PER_POINT = 10
@@ -50,10 +51,11 @@ class Prepared:
     """All that a training run has before its first step."""
 
     checkpoint: Checkpoint
-    module: DuoLlama
+    module: RoutableModule
     task: Task
     windows: Windows
     held: list[Sequence]
+    seq_len: int
 
 
 def trainable_routers() -> tuple[str, ...]:
@@ -117,33 +119,32 @@ def prepare(config: RouterConfig) -> Prepared:
     for source in (*config.text, *config.calibration_text, *config.holdouts):
         resolve_source(source)
     checkpoint = read_checkpoint(config.model)
-    if checkpoint.config.get("model_type") != MODEL_TYPE:
-        raise ValueError(f"routers are trained on models of type {MODEL_TYPE}; got {checkpoint.config.get('model_type')!r}")
-    module = build_module(checkpoint.config, checkpoint.tensors).to(device)
+    module = load_module(checkpoint, config.route_layers).to(device)
+    check_small(parse_branches(config.branches), module.routed_layers, module.small_layers)
     if checkpoint.tokenizer_json is None:
         raise ValueError(f"a router is trained on text, so the model must have a tokenizer.json; {config.model} has none")
-    config.check_layers(module.config.num_hidden_layers)
+    config.check_layers(module.n_layers)
     tokenizer = load_tokenizer(checkpoint.tokenizer_json)
     separator = tokenizer.token_to_id(SEPARATOR)
     if separator is None:
         raise ValueError(f"the tokenizer must have the separator {SEPARATOR}, which stands between documents; it has none")
     work = Path(config.work) if config.work else Path(config.out) / "work"
     splits = [split_stream(tokenised(source, tokenizer, work), separator) for source in config.text]
-    n_positions = module.config.max_position_embeddings
+    n_positions = resolve_seq_len(config.seq_len, module.n_positions)
     windows = Windows([stream for stream, _ in splits], n_positions, config.batch, config.seed)
     held = [documents for _, documents in splits]
     if config.calibration_text:
         held = [documents_of(tokenised(source, tokenizer, work), separator) for source in config.calibration_text]
     n_steps = max(1, round(config.tokens / (config.batch * n_positions)))
     branches = parse_branches(config.branches)
-    task = Task(module.config.num_hidden_layers, module.config.hidden_size, branches, config.budget, n_steps)
+    task = Task(module.n_layers, module.n_hidden, branches, config.budget, n_steps)
     sequences = calibration_sequences(held, separator, n_positions, config.calibration_tokens, config.seed)
-    return Prepared(checkpoint, module, task, windows, sequences)
+    return Prepared(checkpoint, module, task, windows, sequences, n_positions)
 
 
 def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: list[LossPoint]) -> None:
     """All steps that are not yet done, with checkpoints; appends to `history`."""
-    task, module = prepared.task, prepared.module
+    task = prepared.task
     learning = [parameter for parameter in method.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=(0.9, 0.95))
     step = history[-1].step if history else 0
@@ -151,7 +152,7 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: li
     if step and (progress := read_progress(folder, config)) is not None:
         restore_moments(folder, progress, method, optimizer)
     seconds_before = history[-1].seconds if history else 0.0
-    n_tokens = config.batch * module.config.max_position_embeddings
+    n_tokens = config.batch * prepared.seq_len
     started = saved = time.monotonic()
     losses: list[Tensor] = []
     bar = tqdm(
@@ -229,12 +230,15 @@ def _finish(
     """Calibrates the router and its early checkpoints, evaluates it, prints what it reached, and writes the directory."""
     task, module = prepared.task, prepared.module
     fingerprint = prepared.checkpoint.fingerprint
+    layers = None if config.route_layers is None else module.routed_layers
 
     def calibrated(given: LinearMaps) -> Calibration:
         return calibrate(given, task.branches, task.budget, module, prepared.held, config.skip, how)
 
     calibration = calibrated(maps)
-    router = LinearRouter(config.router, calibration.maps, task.branches, fingerprint, config.skip, task.budget, config.out)
+    router = LinearRouter(
+        config.router, calibration.maps, task.branches, fingerprint, config.skip, task.budget, config.out, layers=layers
+    )
     tensors = {"uncalibrated/cutoff": maps.cutoff_L.float().cpu()}
     for step, then in early.items():
         tensors |= calibrated(then).maps.to_tensors(f"step-{step}/")
@@ -249,7 +253,7 @@ def _finish(
     evaluation = {}
     tokenizer = load_tokenizer(prepared.checkpoint.tokenizer_json or "")
     for source in config.holdouts:
-        sequences = read_sequences(source, tokenizer, module.config.vocab_size, module.config.max_position_embeddings)
+        sequences = read_sequences(source, tokenizer, module.n_vocabulary, module.n_positions, prepared.seq_len)
         reached = evaluate_router(router, module, sequences, config.skip, config.holdout_tokens)
         evaluation[source] = replace(reached, loss=round(reached.loss, 5), budget=round(reached.budget, 4)).to_dict()
         off = reached.budget / task.budget - 1
@@ -258,6 +262,7 @@ def _finish(
             f"{task.budget:g}), over {reached.tokens} tokens"
         )
     facts = {
+        **({} if layers is None else {"layers": list(layers)}),
         "settings": vars(settings),
         "seed": config.seed,
         "text": [Path(text).name for text in config.text],

@@ -16,9 +16,11 @@ import torch
 from torch import Tensor
 
 from models.data import Sequence
-from models.families.duo_llama import DuoLlama
+from models.routable import RoutableModule
 from models.router import Router, TokenBatch
 from oracle.contexts import SkipReading
+from oracle.layers import format_layers
+from oracle.model import RoutedModel
 from oracle.patterns import Branch
 
 BATCH = 16
@@ -34,11 +36,16 @@ class Routes:
     logits_TLK: np.ndarray | None  # float32; None where they were not asked for, or the router has none
 
 
-def check_router(router: Router, n_layers: int, n_hidden: int, skip: SkipReading, fingerprint: str) -> None:
-    """Raises ValueError, one line, where the router is not for this model and reading of skip."""
-    for what, needed, found in (("layers", router.n_layers, n_layers), ("hidden values", router.n_hidden, n_hidden)):
+def check_router(router: Router, model: RoutableModule | RoutedModel, skip: SkipReading, fingerprint: str) -> None:
+    """Raises ValueError, one line, where the router is not for this model, its routed layers, and this reading of skip."""
+    needs = (("layers", router.n_layers, model.n_layers), ("hidden values", router.n_hidden, model.n_hidden))
+    for what, needed, found in needs:
         if needed is not None and needed != found:
             raise ValueError(f"router {router.spec} is for a model of {needed} {what}; this model has {found}")
+    if router.layers is not None and router.layers != model.routed_layers:
+        raise ValueError(
+            f"router {router.spec} routes layers {format_layers(router.layers)}; got {format_layers(model.routed_layers)}"
+        )
     if router.fingerprint is not None and router.fingerprint != fingerprint:
         raise ValueError(
             f"router {router.spec} was trained on the model of fingerprint {router.fingerprint[:12]}; this is {fingerprint[:12]}"
@@ -48,7 +55,7 @@ def check_router(router: Router, n_layers: int, n_hidden: int, skip: SkipReading
 
 
 def route(
-    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
+    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
 ) -> Iterator[np.ndarray]:
     """mask_TL (uint8) of every sequence in order, a row for each of its tokens: what the router chose.
 
@@ -60,17 +67,16 @@ def route(
 
 @torch.no_grad()
 def route_with_logits(
-    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str, logits: bool = True
+    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str, logits: bool = True
 ) -> Iterator[Routes]:
     """As `route`, with the sequence and (where `logits`) what the choices were made from."""
-    n_layers = module.config.num_hidden_layers
-    check_router(router, n_layers, module.config.hidden_size, skip, fingerprint)
+    check_router(router, module, skip, fingerprint)
     for batch in batches_of(sequences):
         token_id_BT = torch.from_numpy(np.stack([sequence.token_ids for sequence in batch]).astype(np.int64))
         tokens = TokenBatch(token_id_BT.to(module.unembedding_VD.device), tuple(sequence.index for sequence in batch))
         mask_LBT: list[Tensor] = []
         logits_LBTK: list[Tensor] = []
-        choose = router.routing(tokens, n_layers)
+        choose = router.routing(tokens, module.n_layers)
 
         def recorded(layer: int, x_BTD: Tensor) -> Tensor:
             if logits and (logits_BTK := router.logits(tokens, layer, x_BTD)) is not None:  # noqa: B023 - called in this iteration alone

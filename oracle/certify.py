@@ -103,11 +103,11 @@ class Groups:
 class CertifiedSearch:
     """The least loss of N positions under every budget and label, over blocks of leaves given to `search` one after another.
 
-    The first block must hold the references all-small and all-big.
+    The first block must hold the references: all-big, and the pattern that takes the `cheapest` branch at every layer.
     """
 
-    def __init__(self, head: Head, budgets: tuple[Budget, ...], draw: Draw) -> None:
-        self._head, self._budgets, self._draw = head, budgets, draw
+    def __init__(self, head: Head, budgets: tuple[Budget, ...], draw: Draw, cheapest: Branch = Branch.SMALL) -> None:
+        self._head, self._budgets, self._draw, self._cheapest = head, budgets, draw, cheapest
         self._unit_roundoff = torch.finfo(head.dtype).eps / 2
         self._cuts: list[list[Tangent]] = []  # per position: offsets c (in lse_M) and gradients g of lse(h) >= c + g.h
         self.label_NY: Tensor | None = None
@@ -138,7 +138,7 @@ class CertifiedSearch:
         n = len(block.h_NPD)
         device, dtype = block.h_NPD.device, block.h_NPD.dtype
         self._cuts = [[] for _ in range(n)]
-        small, big = block.groups.place_of(Branch.SMALL), block.groups.place_of(Branch.BIG)
+        small, big = block.groups.place_of(self._cheapest), block.groups.place_of(Branch.BIG)
         self.label_NY = self._draw(block.h_NPD[:, big])
         picked_NP = torch.zeros(block.h_NPD.shape[:2], dtype=torch.bool, device=device)
         picked_NP[:, [small, big]] = True

@@ -22,11 +22,11 @@ from oracle.certify import CertifiedSearch, Draw, Groups
 from oracle.contexts import SkipReading
 from oracle.head import Head
 from oracle.labels import NullGains, NullLabels
-from oracle.model import RoutedModel
+from oracle.model import RoutedModel, cheapest_branch
 from oracle.patterns import Branch, RoutingPattern
 from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from oracle.trie import FullTree, Trie, chunks
-from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend
+from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
 _TOP_STATES = 64  # the narrow first layers are walked for many positions at once
@@ -101,7 +101,7 @@ class ExactOracle:
         self._null = null or NullLabels()
         self._on_losses = on_losses
         self._head = Head(model)
-        self._branches = branches
+        self._branches, self._cheapest = branches, cheapest_branch(model)
         # of a leaf: its state at the walk's widest place, four times (before, attended, after, normed), and the search's own
         per_leaf = 4 * (6 * model.n_hidden + 6 * (1 + self._null.draws) + 96)
         self._most_rows = max(1, memory_bytes // (2 * per_leaf))
@@ -122,9 +122,9 @@ class ExactOracle:
     def walk(self, context: FixedContext) -> Iterator[tuple[Tensor, Leaves]]:
         """The tree's leaves at every position of a sequence, without their losses: position_N, and h_NPD block by block."""
         plan = self._plan(self._budgets)
-        position_T = torch.arange(len(context.embedded_TD), device=context.embedded_TD.device)
+        position_T = torch.arange(len(context.start_TD), device=context.start_TD.device)
         for wide in chunks(len(position_T), self._side_by_side(plan.top.n_leaves)):
-            top_SND = self._descend_top(plan, context.embedded_TD[wide], context.attend(position_T[wide]))
+            top_SND = self._descend_top(plan, context.start_TD[wide], context.attend(position_T[wide]))
             for rows in chunks(top_SND.shape[1], self._side_by_side(plan.n_leaves_first)):
                 position_N = position_T[wide][rows]
                 yield position_N, self._leaves(plan, top_SND[:, rows], context.attend(position_N))
@@ -135,7 +135,7 @@ class ExactOracle:
         position_T = torch.arange(len(token_T), device=token_T.device)
         plan = self._plan(self._budgets, len(token_T))
         attend = attend_same(self._model)
-        top_STD = self._descend_top(plan, self._model.embed(token_T), attend)
+        top_STD = self._descend_top(plan, start_same(self._model, token_T), attend)
         leaves = self._leaves(plan, top_STD, attend)
         search = self._search(leaves, self._budgets, target_T, [sequence] * len(token_T), position_T)
         return self._paths(search, position_T, range(len(self._budgets)))
@@ -154,7 +154,7 @@ class ExactOracle:
             for position in range(n_scored[0]):
                 active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
                 token_N, target_N = (torch.stack([token_ids[lane][position + shift] for lane in active]) for shift in (0, 1))
-                x_ND = self._model.embed(token_N)
+                x_ND = context.begin(position, token_N)
                 top_SND = self._descend_top(plan, x_ND, context.attend(position, slice(0, len(active))))
                 chosen = []
                 for rows in chunks(len(active), self._side_by_side(plan.n_leaves_first)):
@@ -176,7 +176,7 @@ class ExactOracle:
         if key not in self._plans:
             n_layers, widest = self._model.n_layers, len(self._branches)
             least_depth = max(depth for depth in range(n_layers // 2 + 1) if widest**depth <= _TOP_STATES)
-            tree = FullTree(n_layers, self._branches, budgets)
+            tree = FullTree(n_layers, self._branches, budgets, (self._cheapest, Branch.BIG))
             self._plans[key] = _Plan(tree, budgets, most_leaves, least_depth)
         return self._plans[key]
 
@@ -208,7 +208,7 @@ class ExactOracle:
         """Certify the best of the leaves of N positions, block by block."""
         names = list(zip(sequence_N, position_N.tolist(), strict=True))
         draw: Draw = lambda h_ND: self._null.labels(self._head, h_ND, target_N, names)  # noqa: E731
-        search = CertifiedSearch(self._head, budgets, draw)
+        search = CertifiedSearch(self._head, budgets, draw, self._cheapest)
         for h_NPD, groups in leaves:
             loss_NP = search.search(h_NPD, groups, every=self._on_losses is not None or h_NPD.shape[1] <= _FEW_LEAVES)
             if self._on_losses is not None and loss_NP is not None:

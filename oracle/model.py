@@ -1,20 +1,23 @@
 """What the oracle needs of a model, as a Protocol. Implemented in `models/`, which this file does not know.
 
 A token's state runs through the layers one at a time; the caller chooses the branch. Keys and values of the tokens before
-it are an argument, so that many candidate states of one position share them.
+it are an argument, so that many candidate states of one position share them. All layers may be routed, or some: a pattern has
+a letter for each routed layer, and every token runs the big FFN of the others.
 
 Axes: B batch, T token, G group (rows that share one context), S row of a group, C token of the context, K key/value head,
-d head dimension, D hidden, V vocabulary, L layer.
+d head dimension, D hidden, V vocabulary, L routed layer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from oracle.contexts import SkipReading
+from oracle.layers import format_layers
 from oracle.patterns import Branch
 
 
@@ -22,7 +25,14 @@ from oracle.patterns import Branch
 class RoutedModel(Protocol):
     """A frozen model whose FFN branch is chosen per token and layer. No method changes it, none records gradients."""
 
+    depth: int
+    """How many layers the model has: `layer` is 0 to depth - 1 wherever a method takes one."""
+    routed_layers: tuple[int, ...]
+    """The layers that a pattern has letters for, ascending."""
     n_layers: int
+    """How many letters a pattern has: len(routed_layers)."""
+    small_layers: tuple[int, ...]
+    """The layers that have a small FFN."""
     n_hidden: int
     n_kv_heads: int
     n_head_dim: int
@@ -33,8 +43,8 @@ class RoutedModel(Protocol):
     unembedding_VD: Tensor
     """Rows w_v of the vocabulary head: the logits of state x are `final_norm(x) @ unembedding_VD.T`."""
 
-    def embed(self, token_id: Tensor) -> Tensor:
-        """States before layer 0, shape (*token_id.shape, D)."""
+    def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
+        """States before layer 0, shape (*token_id.shape, D). `position` (int64) is broadcast against `token_id`."""
 
     def attend(
         self, layer: int, x_GSD: Tensor, position_GS: Tensor, k_GKCd: Tensor, v_GKCd: Tensor, hidden_GSC: Tensor | None = None
@@ -59,3 +69,20 @@ class RoutedModel(Protocol):
 
     def forward(self, token_id_BT: Tensor, mask_BTL: Tensor, skip: SkipReading) -> Tensor:
         """logits_BTV of one plain pass in which token t takes the branches mask_BTL[b, t]: the reference for all else."""
+
+
+def check_small(branches: Collection[Branch], routed_layers: Sequence[int], small_layers: Sequence[int]) -> None:
+    """Raises ValueError where `branches` hold small and a routed layer has no small FFN."""
+    lacking = sorted(set(routed_layers) - set(small_layers))
+    if Branch.SMALL not in branches or not lacking:
+        return
+    have = f"only layers {format_layers(small_layers)} have one" if small_layers else "no layer has one"
+    raise ValueError(
+        f"branch s needs a small FFN at every routed layer, and of this model {have}; use branches .B, route those layers "
+        "(route-layers), or make small FFNs (duo-oracle duo)"
+    )
+
+
+def cheapest_branch(model: RoutedModel) -> Branch:
+    """What all-big is compared with: small where every routed layer has a small FFN, else skip."""
+    return Branch.SMALL if set(model.routed_layers) <= set(model.small_layers) else Branch.SKIP

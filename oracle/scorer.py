@@ -22,7 +22,7 @@ from oracle.labels import NullLabels
 from oracle.model import RoutedModel
 from oracle.patterns import Branch, RoutingPattern
 from oracle.trie import chunks, trie_of
-from oracle.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend
+from oracle.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend, start_same
 
 _MOST_ROWS = 16384  # states scored at once
 
@@ -81,7 +81,7 @@ class _PlaceScorer:
         used_N, root_R = np.unique(place_R, return_inverse=True)
         trie, leaf_R = trie_of(branches_RL, root_R, len(used_N))
         used = torch.from_numpy(used_N).to(self._x_ND.device)
-        attend = attend_forest(trie, self._attend(used))
+        attend = attend_forest(trie, self._attend(used), self._model.routed_layers)
         x_P1D = descend(self._model, trie.levels, 0, self._x_ND[used][:, None], attend, self._skip)
         return self._head.states(x_P1D[:, 0]), torch.from_numpy(leaf_R).to(x_P1D.device)
 
@@ -106,21 +106,24 @@ class FixedScorer(_PlaceScorer):
     ) -> None:
         self._context = FixedContext(model, token_id_T[:-1], routing, skip)
         names = [(sequence, position) for position in range(len(token_id_T) - 1)]
-        super().__init__(model, self._context.embedded_TD, token_id_T[1:], skip, null or NullLabels(), names)
+        super().__init__(model, self._context.start_TD, token_id_T[1:], skip, null or NullLabels(), names)
 
     def _attend(self, place_N: Tensor) -> Attend:
         return self._context.attend(place_N)
 
 
 class CommittedScorer(_PlaceScorer):
-    """One position of several sequences, after the patterns committed for the tokens before it."""
+    """One position of several sequences, after the patterns committed for the tokens before it.
+
+    `x_ND` are the lanes' states as `CommittedContext.begin` gives them.
+    """
 
     def __init__(
         self,
         model: RoutedModel,
         context: CommittedContext,
         position: int,
-        token_id_N: Tensor,
+        x_ND: Tensor,
         target_N: Tensor,
         sequence_N: Sequence[int],
         skip: SkipReading,
@@ -128,7 +131,7 @@ class CommittedScorer(_PlaceScorer):
     ) -> None:
         self._context, self._position = context, position
         names = [(sequence, position) for sequence in sequence_N]
-        super().__init__(model, model.embed(token_id_N), target_N, skip, null or NullLabels(), names)
+        super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names)
 
     def _attend(self, place_N: Tensor) -> Attend:
         return self._context.attend(self._position, place_N)
@@ -145,7 +148,7 @@ class SameScorer:
     ) -> None:
         self._model, self._skip = model, skip
         self._head = Head(model)
-        self._x_1TD = model.embed(token_id_T[:-1])[None]
+        self._x_1TD = start_same(model, token_id_T[:-1])[None]
         null = null or NullLabels()
         self.n_places, self.n_labels = len(token_id_T) - 1, 1 + null.draws
         self._label_TY = token_id_T[1:, None]

@@ -85,7 +85,8 @@ def root_of_states(trie: Trie) -> list[np.ndarray]:
 
 @dataclass(frozen=True)
 class FullTree:
-    """The tree of every pattern that any of several budgets admits, and of the reference patterns (all-small, all-big).
+    """The tree of every pattern that any of several budgets admits, and of the reference patterns, each one branch at every
+    layer (all-small, all-big).
 
     `blocks(n)` cuts it into a top and subtrees of at most about `n` leaves each, so that it can be walked breadth-first to a
     depth and depth-first below it.

@@ -4,12 +4,17 @@ Knows how states descend, not what they score. The context comes in as `Attend`,
 `FixedContext` and `CommittedContext` hold keys and values of the tokens before each position; `same_context` runs every
 prefix over the whole sequence.
 
-Axes: S states of a level, N positions (or lanes) that descend side by side, T token, L layer, G group, K key/value head,
+Where only some layers are routed, the tree's levels are those, and a walk starts from the state before the first of them:
+no pattern changes that state, so it is computed once per token. The layers between two levels and after the last run on
+every state that there is, big.
+
+Axes: S states of a level, N positions (or lanes) that descend side by side, T token, L routed layer, G group, K key/value head,
 C context token, d head dimension, D hidden.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -26,10 +31,13 @@ Attend = Callable[[int, Tensor], Tensor]
 
 
 def descend(
-    model: RoutedModel, levels: tuple[Level, ...], first_layer: int, x_SND: Tensor, attend: Attend, skip: SkipReading
+    model: RoutedModel, levels: tuple[Level, ...], first_level: int, x_SND: Tensor, attend: Attend, skip: SkipReading
 ) -> Tensor:
-    """The states after the levels, x_PND, in the order of the tree's leaves."""
-    for layer, level in enumerate(levels, start=first_layer):
+    """The states after the levels, x_PND, in the order of the tree's leaves; after the last one, those after the whole model."""
+    for number, level in enumerate(levels, start=first_level):
+        layer = model.routed_layers[number]
+        if number:
+            x_SND = run_big(model, range(model.routed_layers[number - 1] + 1, layer), x_SND, attend)
         attended_SND = attend(layer, x_SND)
         children = []
         for branch, parent in level.parents.items():
@@ -37,6 +45,15 @@ def descend(
             child_SND = _take(source_SND, parent)
             children.append(child_SND if branch is Branch.SKIP else model.ffn(layer, branch, child_SND))
         x_SND = torch.cat(children) if len(children) > 1 else children[0]
+    if first_level + len(levels) == model.n_layers:
+        x_SND = run_big(model, range(model.routed_layers[-1] + 1, model.depth), x_SND, attend)
+    return x_SND
+
+
+def run_big(model: RoutedModel, layers: range, x_SND: Tensor, attend: Attend) -> Tensor:
+    """The states after layers that are not routed."""
+    for layer in layers:
+        x_SND = model.ffn(layer, Branch.BIG, attend(layer, x_SND))
     return x_SND
 
 
@@ -51,13 +68,19 @@ def attend_same(model: RoutedModel) -> Attend:
     return model.attend_causal
 
 
-def attend_forest(trie: Trie, attend: Attend) -> Attend:
+def start_same(model: RoutedModel, token_id_T: Tensor) -> Tensor:
+    """The states of a sequence before the first routed layer, x_TD."""
+    x_TD = model.embed(token_id_T, torch.arange(len(token_id_T), device=model.device))
+    return run_big(model, range(model.routed_layers[0]), x_TD[None], model.attend_causal)[0]
+
+
+def attend_forest(trie: Trie, attend: Attend, routed_layers: tuple[int, ...]) -> Attend:
     """Attention for the states of a forest, x_S1D, by an `attend` whose N groups are the forest's roots.
 
     The states of a root are gathered into its group; groups are padded to the longest with the first state.
     """
     gather, scatter = [], []
-    for root_S in root_of_states(trie)[:-1]:
+    for root_S in root_of_states(trie):
         order_S = np.argsort(root_S, kind="stable")
         counts_N = np.bincount(root_S, minlength=trie.n_roots)
         slot_S = np.arange(len(root_S)) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
@@ -69,30 +92,37 @@ def attend_forest(trie: Trie, attend: Attend) -> Attend:
         scatter.append(torch.from_numpy(place_S))
 
     def attend_states(layer: int, x_S1D: Tensor) -> Tensor:
-        x_SND = x_S1D[gather[layer].to(x_S1D.device), 0]
-        return attend(layer, x_SND).reshape(-1, 1, x_S1D.shape[-1])[scatter[layer].to(x_S1D.device)]
+        level = bisect_left(routed_layers, layer)  # how many levels the states have behind them
+        x_SND = x_S1D[gather[level].to(x_S1D.device), 0]
+        return attend(layer, x_SND).reshape(-1, 1, x_S1D.shape[-1])[scatter[level].to(x_S1D.device)]
 
     return attend_states
 
 
 class FixedContext:
-    """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own."""
+    """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own.
+
+    `start_TD` are its states before the first routed layer.
+    """
 
     def __init__(self, model: RoutedModel, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, skip: SkipReading) -> None:
         self._model = model
-        self.embedded_TD = model.embed(token_id_T)
         position_1T = torch.arange(len(token_id_T), device=model.device)[None]
-        x_1TD = self.embedded_TD[None]
+        x_1TD = model.embed(token_id_T, position_1T[0])[None]
+        self.start_TD = x_1TD[0]
         self._kv: list[tuple[Tensor, Tensor]] = []
         mask_TL = np.broadcast_to(
             routing.branches if isinstance(routing, RoutingPattern) else routing, (len(token_id_T), model.n_layers)
         )
-        for layer in range(model.n_layers):
+        for layer in range(model.depth):
+            if layer == model.routed_layers[0]:
+                self.start_TD = x_1TD[0]
             self._kv.append(model.key_value(layer, x_1TD, position_1T))
-            taken = np.unique(mask_TL[:, layer])
+            branch_T = _branches_at(model, layer, mask_TL)
+            taken = np.unique(branch_T)
             if len(taken) > 1:
                 attended_TD = model.attend_causal(layer, x_1TD)[0]
-                x_1TD = _each_its_own(model, layer, mask_TL[:, layer], x_1TD[0], attended_TD, skip)[None]
+                x_1TD = _each_its_own(model, layer, branch_T, x_1TD[0], attended_TD, skip)[None]
                 continue
             branch = Branch(int(taken[0]))
             if branch is Branch.SKIP and skip is SkipReading.LAYER:
@@ -121,7 +151,7 @@ class CommittedContext:
 
     def __init__(self, model: RoutedModel, n_lanes: int, n_tokens: int, skip: SkipReading) -> None:
         self._model, self._skip = model, skip
-        shape = (model.n_layers, n_lanes, model.n_kv_heads, n_tokens, model.n_head_dim)
+        shape = (model.depth, n_lanes, model.n_kv_heads, n_tokens, model.n_head_dim)
         self._k_LNKCd = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._v_LNKCd = torch.zeros_like(self._k_LNKCd)
 
@@ -135,17 +165,36 @@ class CommittedContext:
 
         return attend
 
+    def begin(self, position: int, token_id_N: Tensor) -> Tensor:
+        """The states x_ND of the first lanes' tokens before the first routed layer; keeps those layers' keys and values."""
+        model = self._model
+        x_ND = model.embed(token_id_N, torch.full((1,), position, device=model.device))
+        all_big_NL = np.full((len(x_ND), model.n_layers), Branch.BIG, dtype=np.uint8)
+        return self._run(position, range(model.routed_layers[0]), x_ND, all_big_NL)
+
     def commit(self, position: int, x_ND: Tensor, branches_NL: np.ndarray) -> None:
-        """Run each lane's token along its chosen pattern and keep the keys and values that it writes."""
+        """Run each lane's token, from what `begin` gave, along its chosen pattern and keep the keys and values that it writes."""
+        self._run(position, range(self._model.routed_layers[0], self._model.depth), x_ND, branches_NL)
+
+    def _run(self, position: int, layers: range, x_ND: Tensor, branches_NL: np.ndarray) -> Tensor:
         position_11 = torch.full((1, 1), position, device=self._model.device)
         lanes = slice(0, len(x_ND))
         attend = self.attend(position, lanes)
-        for layer in range(self._model.n_layers):
+        for layer in layers:
             k_NK1d, v_NK1d = self._model.key_value(layer, x_ND[:, None], position_11)
             self._k_LNKCd[layer, lanes, :, position] = k_NK1d[:, :, 0]
             self._v_LNKCd[layer, lanes, :, position] = v_NK1d[:, :, 0]
             attended_ND = attend(layer, x_ND[None])[0]
-            x_ND = _each_its_own(self._model, layer, branches_NL[:, layer], x_ND, attended_ND, self._skip)
+            branch_N = _branches_at(self._model, layer, branches_NL)
+            x_ND = _each_its_own(self._model, layer, branch_N, x_ND, attended_ND, self._skip)
+        return x_ND
+
+
+def _branches_at(model: RoutedModel, layer: int, branches_NL: np.ndarray) -> np.ndarray:
+    """The branch that each row's pattern takes at a layer: big where the layer is not routed."""
+    if layer not in model.routed_layers:
+        return np.full(len(branches_NL), Branch.BIG, dtype=np.uint8)
+    return branches_NL[:, model.routed_layers.index(layer)]
 
 
 def _each_its_own(

@@ -103,7 +103,7 @@ def compare(
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
         raise ValueError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
-    routed = load_model(checkpoint, run.identity["dtype"])
+    routed = load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
     problem = problem_of(run, seed)
     for candidate in candidates:
         for budget in parsed:
@@ -219,8 +219,9 @@ def _scorers(model: RoutedModel, problem: Problem, group: Group, branches_NL: np
         active = lanes[n_positions[lanes] > position]
         token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
         indices = [group.sequences[lane].index for lane in active]
-        yield CommittedScorer(model, context, position, token_N, target_N, indices, problem.skip, null), first[active] + position
-        context.commit(position, model.embed(token_N), branches_NL[first[active] + position])
+        x_ND = context.begin(position, token_N)
+        yield CommittedScorer(model, context, position, x_ND, target_N, indices, problem.skip, null), first[active] + position
+        context.commit(position, x_ND, branches_NL[first[active] + position])
 
 
 def _best_so_far(rounds: list[Trials], space: SearchSpace, n_tokens: int) -> np.ndarray:

@@ -64,6 +64,7 @@ class SearchConfig:
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
+        route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         context: routing of the earlier tokens: committed, same, big, small, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
         null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
@@ -91,6 +92,7 @@ class SearchConfig:
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
     branches: str = "sB"
     skip: SkipReading = SkipReading.FFN
+    route_layers: str | None = None
     context: str = "committed"
     budget: str = "any"
     null_draws: int | None = None
@@ -143,10 +145,11 @@ class SearchConfig:
     def identity(self, n_layers: int) -> dict[str, Any]:
         """What of a resolved config decides what the tables hold, as JSON values; a run is continued only under equal ones.
 
-        Left out: the names of places (the model and the data are known by fingerprint) and how the work is spread.
+        Left out: the names of places (the model and the data are known by fingerprint), how the work is spread, and which
+        layers are routed, which the driver adds as the model's own numbers.
         """
         values = {name: value for name, value in asdict(self).items() if name not in _NOT_IDENTITY}
-        del values["budget"]
+        del values["budget"], values["route_layers"]
         del values["null_temperature"]
         temperature = parse_temperature(self.null_temperature)
         if temperature != 1.0:

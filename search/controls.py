@@ -27,7 +27,7 @@ def model_of(run: Run, model: str | None = None) -> RoutedModel:
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
         raise ValueError(f"controls are of the model that {run.path} was searched with; this one has other weights")
-    return load_model(checkpoint, run.identity["dtype"])
+    return load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
 
 
 def calibration_of_run(run: Run, model: RoutedModel) -> Section:

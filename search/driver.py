@@ -22,11 +22,12 @@ from tqdm import tqdm
 
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.data import Sequence, data_fingerprint, read_sequences, resolve_seq_len
-from models.family import load_model
+from models.family import load_model, load_module
 from models.router import read_router
 from models.routing import check_router
 from models.tokenizer import load_tokenizer
-from oracle.model import RoutedModel
+from oracle.model import RoutedModel, cheapest_branch, check_small
+from oracle.patterns import Branch
 from results.manifest import UnitRecord
 from results.store import RunWriter
 from results.texts import vocabulary_texts
@@ -35,7 +36,7 @@ from search.config import SearchConfig, parse_temperature
 from search.local_pool import LocalPool
 from search.pool import Notify, Pool, UnitFailure, plan_units
 from search.ray_pool import RayPool, check_address
-from search.routed import context_name, module_of, routed
+from search.routed import context_name, routed
 from search.unit import check_strategy, solve_sequences
 from search.worker import Job, Solve
 
@@ -63,10 +64,11 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         check_address(config.address)
     checkpoint = read_checkpoint(config.model)
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
-    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu")
+    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers)
     config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
     problem = config.problem(model.n_layers)
     check_strategy(problem)
+    check_small(problem.used_branches, model.routed_layers, model.small_layers)
     read = partial(
         read_sequences,
         config.data,
@@ -79,9 +81,13 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     )
     sequences: Callable[[], Iterable[Sequence]] = read
     identity = config.identity(model.n_layers)
+    if model.n_layers < model.depth:
+        identity["route_layers"] = list(model.routed_layers)
+    if cheapest_branch(model) is not Branch.SMALL:
+        identity["cheapest"] = cheapest_branch(model).letter
     if problem.context.router is not None:
-        router, module = read_router(problem.context.router), module_of(checkpoint)
-        check_router(router, model.n_layers, model.n_hidden, problem.skip, checkpoint.fingerprint)
+        router, module = read_router(problem.context.router), load_module(checkpoint, config.route_layers)
+        check_router(router, model, problem.skip, checkpoint.fingerprint)
         identity["context"] = context_name(problem.context.router)
         sequences = lambda: routed(router, module, read(), problem.skip, checkpoint.fingerprint)  # noqa: E731
     fingerprint, n_positions = _surveyed(read())
@@ -100,6 +106,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
             solve=solve,
             dtype=config.dtype,
             device=config.device,
+            route_layers=config.route_layers,
             threads=config.threads,
             texts=None if texts is None else tuple(texts),
         )

@@ -38,6 +38,11 @@ class Problem:
     keep: Keep = Keep.NONE
     memory_bytes: int = 1 << 30  # bound on one worker's working memory
 
+    @property
+    def used_branches(self) -> set[Branch]:
+        """The branches that tokens may take, as candidates or as context."""
+        return {*self.branches, *(self.context.pattern.branches if self.context.pattern is not None else ())}
+
     def spaces(self) -> tuple[SearchSpace, ...]:
         """The search space of every budget, in their order. Raises ValueError where one holds no pattern."""
         return tuple(SearchSpace(self.n_layers, self.branches, budget) for budget in self.budgets)

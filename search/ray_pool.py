@@ -73,15 +73,15 @@ def _replace_tensors(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -
     return replace(checkpoint, tensors=tensors)
 
 
-_built: dict[tuple[str, str, str], RoutedModel] = {}  # of this worker process: the one model it was last asked for
+_built: dict[tuple[str, ...], RoutedModel] = {}  # of this worker process: the one model it was last asked for
 
 
 def _model_of(job: Job, weights: _Weights) -> RoutedModel:
-    key = (weights.checkpoint.fingerprint, job.dtype, job.device)
+    key = (weights.checkpoint.fingerprint, job.dtype, job.device, job.route_layers or "")
     if key not in _built:
         _built.clear()
         prepare_worker(job.threads)
-        _built[key] = load_model(weights.restore(), job.dtype, job.device)
+        _built[key] = load_model(weights.restore(), job.dtype, job.device, job.route_layers)
     return _built[key]
 
 

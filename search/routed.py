@@ -13,10 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.checkpoint import Checkpoint
 from models.data import Sequence, data_fingerprint
-from models.families import duo_llama
-from models.families.duo_llama import DuoLlama, build_module
+from models.routable import RoutableModule
 from models.router import Router, router_fingerprint
 from models.routing import route_with_logits
 from oracle.contexts import SkipReading
@@ -32,19 +30,12 @@ class RoutedSequence(Sequence):
 
 
 def routed(
-    router: Router, module: DuoLlama, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
+    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
 ) -> Iterator[RoutedSequence]:
     """The sequences with the router's choices, a few at a time. `fingerprint` is the model's."""
     for found in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
         sequence = found.sequence
         yield RoutedSequence(sequence.index, sequence.document, sequence.token_ids, found.mask_TL[: sequence.n_positions])
-
-
-def module_of(checkpoint: Checkpoint) -> DuoLlama:
-    """The module that routers route. Raises ValueError for a model of another family."""
-    if checkpoint.config.get("model_type") != duo_llama.MODEL_TYPE:
-        raise ValueError(f"routers route models of type {duo_llama.MODEL_TYPE}; got {checkpoint.config.get('model_type')!r}")
-    return build_module(checkpoint.config, checkpoint.tensors)
 
 
 def context_name(router: str) -> str:
@@ -53,7 +44,7 @@ def context_name(router: str) -> str:
 
 
 def write_route_file(
-    file: str, router: Router, module: DuoLlama, fingerprint: str, sequences: list[Sequence], skip: SkipReading, logits: bool
+    file: str, router: Router, module: RoutableModule, fingerprint: str, sequences: list[Sequence], skip: SkipReading, logits: bool
 ) -> str:
     """Writes the router's choices over the sequences as a route file; returns one line that says what is in it.
 
@@ -71,7 +62,7 @@ def write_route_file(
             n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
             yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]
 
-    n_rows = write_routes(file, facts, parts(), module.config.num_hidden_layers)
+    n_rows = write_routes(file, facts, parts(), module.n_layers)
     return f"{n_rows:,} positions of {len(sequences)} sequences, {n_big / n_rows:.3f} big layers per token: {file}"
 
 

@@ -20,7 +20,8 @@ import torch.nn.functional as F
 
 from models.checkpoint import Checkpoint
 from models.data import Sequence
-from models.families.duo_llama import DuoLlama, build_module
+from models.family import load_module
+from models.routable import RoutableModule
 from models.router import Router, read_router, router_fingerprint
 from models.routing import route
 from oracle.contexts import SkipReading
@@ -32,7 +33,7 @@ def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequen
 
     A file of the same router stays as it is. Raises ValueError for a router that is not for this model.
     """
-    module = build_module(checkpoint.config, checkpoint.tensors)
+    module = load_module(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     for name in routers:
         stem = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in Path(name).name)
@@ -43,7 +44,9 @@ def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequen
         _written(folder / f"random-{stem}.parquet", beside, False, module, sequences, checkpoint.fingerprint)
 
 
-def _written(file: Path, name: str, trained: bool, module: DuoLlama, sequences: Several[Sequence], fingerprint: str) -> np.ndarray:
+def _written(
+    file: Path, name: str, trained: bool, module: RoutableModule, sequences: Several[Sequence], fingerprint: str
+) -> np.ndarray:
     """The router's choices at the scored positions, branches_NL: of the file, or routed, scored and written into it."""
     router = read_router(name)
     about = {"router": router.spec, "budget": router.budget, "trained": trained, "fingerprint": router_fingerprint(name)}
@@ -56,7 +59,7 @@ def _written(file: Path, name: str, trained: bool, module: DuoLlama, sequences: 
 
 
 @torch.no_grad()
-def _routed(router: Router, module: DuoLlama, sequences: Several[Sequence], fingerprint: str) -> pa.Table:
+def _routed(router: Router, module: RoutableModule, sequences: Several[Sequence], fingerprint: str) -> pa.Table:
     """Every scored position's pattern and loss."""
     skip = router.skip or SkipReading.FFN
     columns = []

@@ -18,14 +18,14 @@ import torch
 
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.data import Sequence
-from models.family import load_model
+from models.family import load_model, load_module
 from models.flops import flops_of
 from models.router import read_router
 from models.routing import route
 from oracle.budgets import BudgetKind
 from oracle.contexts import ContextKind, SkipReading
 from oracle.labels import NullLabels
-from oracle.model import RoutedModel
+from oracle.model import RoutedModel, cheapest_branch
 from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
 from results.compare import Oracle, Plane, Routed
 from results.routes import Routes, positions_of, read_routes
@@ -33,7 +33,7 @@ from results.run import Run
 from search.pattern_tables import PatternTables, kept_tables, own_losses, scored_tables
 from search.problem import Problem
 from search.replay import problem_of, read_groups
-from search.routed import module_of, route_facts
+from search.routed import route_facts
 from search.unit import scorer_of
 
 SAMPLE = 32
@@ -77,14 +77,22 @@ def compare_routers(
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
         raise ValueError(f"every router is compared once; there are two named {doubled[0]!r} (--routes NAME=FILE names a file)")
-    work = _Work(run, problem, load_model(checkpoint, run.identity["dtype"]), checkpoint, sequences, sample, seed)
+    work = _Work(
+        run,
+        problem,
+        load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers),
+        checkpoint,
+        sequences,
+        sample,
+        seed,
+    )
     plane = work.plane()
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
 def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: Run) -> Routes:
     router = read_router(text)
-    masks = route(router, module_of(checkpoint), sequences, skip, checkpoint.fingerprint)
+    masks = route(router, load_module(checkpoint, run.route_layers), sequences, skip, checkpoint.fingerprint)
     branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, sequences, strict=True)])
     allowed = run.identity["branches"]
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
@@ -121,7 +129,9 @@ class _Work:
     def plane(self) -> Plane:
         oracles, any_oracle, at_most, small_N, big_N = _stored(self._run)
         if self._committed:  # the run's own are those of a token after the oracle's choices
-            small_N, big_N = (self._own(np.full((len(small_N), self._n_layers), b, np.uint8)) for b in (Branch.SMALL, Branch.BIG))
+            small_N, big_N = (
+                self._own(np.full((len(small_N), self._n_layers), b, np.uint8)) for b in (cheapest_branch(self._model), Branch.BIG)
+            )
         fixed_KN, chosen, in_sample = self._fixed()
         random_KN, rank_KN = self._random()
         positions = positions_of(self._run)

@@ -22,7 +22,7 @@ from oracle.head import Head
 from oracle.labels import NullLabels
 from oracle.model import RoutedModel
 from oracle.patterns import Branch
-from oracle.walk import CommittedContext
+from oracle.walk import CommittedContext, run_big
 
 
 @torch.inference_mode()
@@ -39,11 +39,9 @@ def sample_like(model: RoutedModel, sequences: Several[Sequence], seed: int) -> 
     context = CommittedContext(model, len(order), lengths[0], SkipReading.FFN)
     for position in range(lengths[0] - 1):
         n = sum(length > position + 1 for length in lengths)
-        x_ND = model.embed(torch.from_numpy(token_NT[:n, position]).to(model.device))
+        x_ND = context.begin(position, torch.from_numpy(token_NT[:n, position]).to(model.device))
         attend = context.attend(position, slice(0, n))
-        h_1ND = x_ND[None]
-        for layer in range(model.n_layers):
-            h_1ND = model.ffn(layer, Branch.BIG, attend(layer, h_1ND))
+        h_1ND = run_big(model, range(model.routed_layers[0], model.depth), x_ND[None], attend)
         names = [(sequences[lane].index, position) for lane in order[:n]]
         drawn_N2 = labels.labels(head, head.states(h_1ND[0]), torch.zeros(n, dtype=torch.int64, device=model.device), names)
         token_NT[:n, position + 1] = drawn_N2[:, 1].cpu().numpy()

@@ -20,7 +20,7 @@ from oracle import records
 from oracle.contexts import ContextKind
 from oracle.exact import ExactOracle
 from oracle.labels import NullGains, NullLabels
-from oracle.model import RoutedModel
+from oracle.model import RoutedModel, cheapest_branch
 from oracle.patterns import Branch, RoutingPattern
 from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from oracle.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
@@ -31,10 +31,18 @@ from search.problem import Keep, Problem
 from search.routed import RoutedSequence
 from search.strategy import Trials, build_strategy, load_strategy, parse_settings
 
+MOST_PATTERNS = 1 << 26
+"""What an exhaustive search may have to cover per token: beyond it, a token takes hours."""
+
 
 def check_strategy(problem: Problem) -> None:
     """Raises ValueError for a strategy that does not fit the problem: a budget without a pattern, a start outside the space."""
     for space in problem.spaces():
+        if load_strategy(problem.strategy).covers_space and space.size > MOST_PATTERNS:
+            raise ValueError(
+                f"an exhaustive search takes at most {MOST_PATTERNS:,} patterns a token; {space.n_layers} routed layers have "
+                f"{space.size:,} under budget {space.budget}: route fewer (--route-layers 18-27), or take --strategy beam"
+            )
         strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
     if strategy.settings.pooled and not problem.context.independent:
         raise ValueError(
@@ -100,7 +108,7 @@ def _exactly(
 def _by_asking(
     model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
 ) -> list[OraclePaths]:
-    null = null_labels(problem, sequences)
+    null, cheapest = null_labels(problem, sequences), cheapest_branch(model)
     if problem.context.kind is ContextKind.COMMITTED:
         return _by_asking_committed(model, sequences, tokens, problem, null, sink)
     scorers = [scorer_of(model, s, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
@@ -112,7 +120,7 @@ def _by_asking(
     for scorer, members in groups:
         position_N = np.concatenate([np.arange(sequence.n_positions) for sequence in members])
         sequence_N = [sequence for sequence in members for _ in range(sequence.n_positions)]
-        parts = [_ask(scorer, problem, budget, position_N, sequence_N, sink) for budget in range(len(problem.budgets))]
+        parts = [_ask(scorer, problem, budget, position_N, sequence_N, sink, cheapest) for budget in range(len(problem.budgets))]
         of_sequence_N = np.repeat(np.arange(len(members)), [sequence.n_positions for sequence in members])
         for member in range(len(members)):
             rows = np.flatnonzero(of_sequence_N == member)
@@ -141,24 +149,32 @@ def _by_asking_committed(
     by_length = sorted(range(len(tokens)), key=lambda lane: -len(tokens[lane]))
     n_scored = [len(tokens[lane]) - 1 for lane in by_length]
     found: list[list[OraclePaths]] = [[] for _ in tokens]
+    cheapest = cheapest_branch(model)
     for budget in range(len(problem.budgets)):
         context = CommittedContext(model, len(by_length), n_scored[0], problem.skip)
         for position in range(n_scored[0]):
             active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
             token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
             lanes = [sequences[lane] for lane in active]
+            x_ND = context.begin(position, token_N)
             scorer = CommittedScorer(
-                model, context, position, token_N, target_N, [sequence.index for sequence in lanes], problem.skip, null
+                model, context, position, x_ND, target_N, [sequence.index for sequence in lanes], problem.skip, null
             )
-            paths = _ask(scorer, problem, budget, np.full(len(active), position), lanes, sink)
+            paths = _ask(scorer, problem, budget, np.full(len(active), position), lanes, sink, cheapest)
             for row, lane in enumerate(active):
                 found[lane].append(rows_of(paths, np.array([row])))
-            context.commit(position, model.embed(token_N), paths.branches_RL)
+            context.commit(position, x_ND, paths.branches_RL)
     return [in_order(concatenated(parts)) for parts in found]
 
 
 def _ask(
-    scorer: Scorer, problem: Problem, budget: int, position_N: np.ndarray, sequence_N: list[Sequence], sink: Sink
+    scorer: Scorer,
+    problem: Problem,
+    budget: int,
+    position_N: np.ndarray,
+    sequence_N: list[Sequence],
+    sink: Sink,
+    cheapest: Branch,
 ) -> OraclePaths:
     """Run the strategy for one budget over all places of a scorer: one row per place."""
     n_places, n_labels = scorer.n_places, scorer.n_labels
@@ -177,7 +193,7 @@ def _ask(
 
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
     loss_NY = best.loss_N.reshape(n_places, n_labels)
-    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_layers) for branch in (Branch.SMALL, Branch.BIG))
+    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_layers) for branch in (cheapest, Branch.BIG))
     null = NullGains.of(loss_NY[:, :, None], small_NY, big_NY)
     evaluations_N = best.evaluations_N[::n_labels].astype(np.int32)
     return OraclePaths(
@@ -221,5 +237,5 @@ def _check_finite(sequence: Sequence, paths: OraclePaths) -> None:
     if len(wrong):
         raise ValueError(
             f"a loss is a finite number; sequence {sequence.index} ({sequence.document}), position {paths.position_R[wrong[0]]} "
-            f"has {losses[wrong[0]].tolist()} for the oracle path, all-small and all-big"
+            f"has {losses[wrong[0]].tolist()} for the oracle path, its cheapest pattern and all-big"
         )

@@ -35,6 +35,7 @@ class Job:
     solve: Solve
     dtype: str
     device: str
+    route_layers: str | None  # as load_model takes them
     threads: int
     texts: tuple[str, ...] | None  # how each token id reads
 

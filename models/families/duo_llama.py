@@ -3,28 +3,25 @@
 The module's parameter names are the checkpoint's tensor names. Routing is an argument of forward, never state. The file
 knows nothing of training, search or files; the frozen form that the oracle scores with is `models/packed.py`.
 
-Axes: B batch, T token, L layer, D hidden, F FFN inner, H query heads, K key/value heads, d head dimension, V vocabulary,
-N tokens of the batch in one row (B x T).
+Axes: B batch, T token, L layer, D hidden, F FFN inner, H query heads, K key/value heads, d head dimension, V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oracle.contexts import SkipReading
+from models.routable import RoutableModule
 from oracle.model import RoutedModel
 from oracle.patterns import Branch
 
 MODEL_TYPE = "duo_llama"
-
-Routing = Tensor | Callable[[int, Tensor], Tensor]
-"""`mask_BTL` (any integer dtype), or a function (layer, normed FFN input x_BTD) -> branch_BT."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +104,7 @@ class RMSNorm(nn.Module):
         return F.rms_norm(x, (x.shape[-1],), self.weight, self.eps)
 
 
+@lru_cache(maxsize=8)
 def rotary_tables(n_positions: int, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
     """cos_Td and sin_Td in float32, in the half-split convention of Llama's published checkpoints."""
     frequency = 1.0 / theta ** (torch.arange(0, head_dim, 2, dtype=torch.float32) / head_dim)
@@ -164,23 +162,6 @@ class DuoLayer(nn.Module):
         self.mlp = FeedForward(config.hidden_size, config.intermediate_size)
         self.small_mlp = FeedForward(config.hidden_size, config.small_intermediate_size)
 
-    def routed_ffn(self, x_BTD: Tensor, branch_BT: Tensor) -> Tensor:
-        """What the FFNs add: each token through its own branch, a skipped token nothing.
-
-        Tokens are sorted by branch with one permutation and one index_select each way: the backward pass of
-        boolean-mask indexing is several times slower.
-        """
-        x_ND, branch_N = x_BTD.flatten(0, 1), branch_BT.flatten().long()
-        n_skip, n_small, n_big = torch.bincount(branch_N, minlength=len(Branch)).tolist()
-        if n_big == len(branch_N):
-            return self.mlp(x_BTD)
-        if n_small == len(branch_N):
-            return self.small_mlp(x_BTD)
-        order_N = torch.argsort(branch_N, stable=True)
-        skipped, small, big = x_ND.index_select(0, order_N).split((n_skip, n_small, n_big))
-        out_ND = torch.cat((torch.zeros_like(skipped), self.small_mlp(small), self.mlp(big)))
-        return out_ND.index_select(0, torch.argsort(order_N)).view_as(x_BTD)
-
 
 class Trunk(nn.Module):
     """Embedding, layers and final norm, named as in a Llama checkpoint."""
@@ -192,51 +173,48 @@ class Trunk(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class DuoLlama(nn.Module):
-    """The trainable module, and the plain forward pass that all faster ways are compared with."""
+class DuoLlama(RoutableModule):
+    """The trainable module."""
 
     def __init__(self, config: DuoLlamaConfig) -> None:
         super().__init__()
         self.config = config
+        self.depth, self.n_hidden = config.num_hidden_layers, config.hidden_size
+        self.n_vocabulary, self.n_positions = config.vocab_size, config.max_position_embeddings
         self.model = Trunk(config)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
+    def small_layers(self) -> tuple[int, ...]:
+        return tuple(range(self.depth))
+
+    @property
     def unembedding_VD(self) -> Tensor:
-        """Rows of the vocabulary head: the embedding where tied."""
         return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
 
-    def forward(self, token_id_BT: Tensor, routing: Routing, skip: SkipReading = SkipReading.FFN) -> Tensor:
-        """logits_BTV, where token t of sequence b takes the branches that `routing` gives it.
+    def embed(self, token_id_BT: Tensor) -> Tensor:
+        return self.model.embed_tokens(token_id_BT)
 
-        `skip` says what branch 0 means: `ffn`, attention runs and the FFN adds nothing; `layer`, the residual stream
-        passes unchanged. Under both, the layer's keys and values are written from the token's input.
-        """
-        return F.linear(self.model.norm(run_trunk(self, token_id_BT, routing, skip)), self.unembedding_VD)
+    def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
+        # no buffer, which would have to follow the module's dtype and device
+        cos_Td, sin_Td = rotary_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
+        part = self._layer(layer)
+        return x_BTD + part.self_attn(part.input_layernorm(x_BTD), cos_Td.to(x_BTD), sin_Td.to(x_BTD))
 
+    def ffn_input(self, layer: int, x: Tensor) -> Tensor:
+        return self._layer(layer).post_attention_layernorm(x)
 
-def run_trunk(module: DuoLlama, token_id_BT: Tensor, routing: Routing, skip: SkipReading = SkipReading.FFN) -> Tensor:
-    """x_BTD after the last layer, before the final norm; as `DuoLlama.forward`, for what needs no logits."""
-    x_BTD = module.model.embed_tokens(token_id_BT)
-    # Computed per call: cheap beside one layer, and no buffer has to follow the module's dtype or device.
-    cos_Td, sin_Td = rotary_tables(token_id_BT.shape[1], module.config.head_dim, module.config.rope_theta)
-    cos_Td, sin_Td = cos_Td.to(x_BTD), sin_Td.to(x_BTD)
-    for index, layer in enumerate(module.model.layers):
-        x_BTD = _run_layer(layer, index, x_BTD, routing, skip, cos_Td, sin_Td)
-    return x_BTD
+    def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
+        part = self._layer(layer)
+        return (part.mlp if branch is Branch.BIG else part.small_mlp)(normed)
 
+    def final_norm(self, x: Tensor) -> Tensor:
+        return self.model.norm(x)
 
-def _run_layer(
-    layer: nn.Module, index: int, x_BTD: Tensor, routing: Routing, skip: SkipReading, cos_Td: Tensor, sin_Td: Tensor
-) -> Tensor:
-    assert isinstance(layer, DuoLayer)
-    attended_BTD = x_BTD + layer.self_attn(layer.input_layernorm(x_BTD), cos_Td, sin_Td)
-    normed_BTD = layer.post_attention_layernorm(attended_BTD)
-    branch_BT = routing[:, :, index] if isinstance(routing, Tensor) else routing(index, normed_BTD)
-    out_BTD = attended_BTD + layer.routed_ffn(normed_BTD, branch_BT)
-    if skip is SkipReading.LAYER:
-        return torch.where((branch_BT == Branch.SKIP).unsqueeze(-1), x_BTD, out_BTD)
-    return out_BTD
+    def _layer(self, layer: int) -> DuoLayer:
+        part = self.model.layers[layer]
+        assert isinstance(part, DuoLayer)
+        return part
 
 
 def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -35,11 +35,13 @@ class ToyModel:
     def __init__(self, table_VLR: Tensor, bonus_L: Tensor, base_VV: Tensor, sign_V: Tensor, n_positions: int) -> None:
         self.table_VLR, self.bonus_L = table_VLR, bonus_L
         self.n_vocabulary, self.n_layers, _ = table_VLR.shape
+        self.depth = self.n_layers
+        self.routed_layers = self.small_layers = tuple(range(self.depth))
         self.n_hidden, self.n_kv_heads, self.n_head_dim, self.n_positions = self.n_vocabulary + 2, 1, 0, n_positions
         self.dtype, self.device = table_VLR.dtype, table_VLR.device
         self.unembedding_VD = torch.cat((base_VV, sign_V.unsqueeze(1), torch.zeros_like(sign_V).unsqueeze(1)), dim=1)
 
-    def embed(self, token_id: Tensor) -> Tensor:
+    def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
         return torch.eye(self.n_vocabulary, self.n_hidden, dtype=self.dtype, device=self.device)[token_id]
 
     def attend(
@@ -66,7 +68,7 @@ class ToyModel:
         return x
 
     def forward(self, token_id_BT: Tensor, mask_BTL: Tensor, skip: SkipReading) -> Tensor:
-        x_BTD = self.embed(token_id_BT)
+        x_BTD = self.embed(token_id_BT, torch.arange(token_id_BT.shape[1], device=self.device))
         for layer in range(self.n_layers):
             branch_BT1 = mask_BTL[:, :, layer].unsqueeze(-1)
             small_BTD, big_BTD = self.ffn(layer, Branch.SMALL, x_BTD), self.ffn(layer, Branch.BIG, x_BTD)

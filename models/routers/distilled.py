@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.families.duo_llama import DuoLlama
 from models.linear_router import LinearMaps, LinearRouter, margins, read_linear
+from models.routable import RoutableModule
 from models.router import TokenBatch
 from models.router_labels import PatternLabels
 from models.router_method import Method, Task
@@ -44,7 +44,7 @@ class Settings:
 
 
 def fit(
-    task: Task, settings: Settings, module: DuoLlama, labels: list[PatternLabels], skip: SkipReading, seed: int
+    task: Task, settings: Settings, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading, seed: int
 ) -> tuple[LinearMaps, str, dict[str, Any]]:
     """The maps, how to calibrate them, and what there is to say of the fit.
 
@@ -106,7 +106,7 @@ def token_effects(labels: PatternLabels, task: Task) -> Effects:
 
 
 @torch.no_grad()
-def states_of(one: PatternLabels, module: DuoLlama, task: Task, skip: SkipReading, router: LinearRouter | None) -> Tensor:
+def states_of(one: PatternLabels, module: RoutableModule, task: Task, skip: SkipReading, router: LinearRouter | None) -> Tensor:
     """x_TLD, the normed FFN inputs of one sequence's scored tokens: under the routing of its labels, or the router's."""
     token_id_BT = torch.from_numpy(one.token_ids[:-1].astype(np.int64))[None].to(module.unembedding_VD.device)
     choose = None if router is None else router.routing(TokenBatch(token_id_BT, (0,)), task.n_layers)
@@ -182,7 +182,7 @@ def _regress(learnt: Moments, held: Moments) -> tuple[LinearMaps, dict[str, Any]
     return maps, {"ridge": best, "held_out_r2": round(r2, 5)}
 
 
-def tuned(task: Task, maps: LinearMaps, module: DuoLlama, labels: list[PatternLabels], skip: SkipReading) -> Method:
+def tuned(task: Task, maps: LinearMaps, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading) -> Method:
     """The budget router's training, begun at the maps: their logits spread by one, and big where they have it at the budget."""
     states = torch.cat([states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]])
     at = at_budget(maps, states, task)

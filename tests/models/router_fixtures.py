@@ -84,7 +84,7 @@ def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, 
     for position, token_id in enumerate(token_id_T.tolist()):
         tokens = TokenBatch(torch.tensor([[token_id]]), (sequence,), start=position)
         choose = router.routing(tokens, model.n_layers)
-        x_BTD = model.embed(torch.tensor([[token_id]]))
+        x_BTD = model.embed(torch.tensor([[token_id]]), torch.tensor([[position]]))
         row = []
         for layer in range(model.n_layers):
             keys, values = cache[layer]

@@ -46,7 +46,8 @@ def test_lanes_decided_side_by_side_score_as_each_alone(skip):
     context = CommittedContext(model, 3, 4, skip)
     for position in range(4):
         token_N, target_N = (torch.stack([tokens[position + shift] for tokens in sequences]) for shift in (0, 1))
-        scorer = CommittedScorer(model, context, position, token_N, target_N, [0, 1, 2], skip)
+        x_ND = context.begin(position, token_N)
+        scorer = CommittedScorer(model, context, position, x_ND, target_N, [0, 1, 2], skip)
         place_R, branches_RL = random_rows(20, 3, 4, seed=position)
         loss_R = scorer.score(place_R, branches_RL)
         for place, branches_L, loss in zip(place_R, branches_RL, loss_R, strict=True):
@@ -54,7 +55,7 @@ def test_lanes_decided_side_by_side_score_as_each_alone(skip):
             where = Context(ContextKind.COMMITTED)
             expected = brute_force(model, sequences[place], position, branches_L[None], where, skip, chosen_TL)
             assert loss == pytest.approx(expected[0], abs=1e-4)
-        context.commit(position, model.embed(token_N), committed_NTL[:, position])
+        context.commit(position, x_ND, committed_NTL[:, position])
 
 
 def test_drawn_labels_follow_the_all_big_distribution_and_their_seed():

@@ -21,7 +21,7 @@ def test_the_plain_decoder_scores_patterns_as_the_engine_does():
     branches_PL = np.random.default_rng(0).integers(1, 3, size=(9, 4)).astype(np.uint8)
     scorer = FixedScorer(model, 0, token_id_T, RoutingPattern.parse("BBBB"), SkipReading.FFN)
     for position in range(1, 6):
-        decoder = PlainDecoder(model._module, token_id_T[:position])
+        decoder = PlainDecoder(model.module, token_id_T[:position])
         logits_PV = decoder.step(token_id_T[position], branches_PL)
         loss_P = F.cross_entropy(logits_PV, token_id_T[position + 1].expand(9), reduction="none")
         np.testing.assert_allclose(scorer.score(np.full(9, position), branches_PL), loss_P.numpy(), atol=1e-4)

@@ -61,7 +61,7 @@ def mean(values_N: np.ndarray, n_documents: int) -> Estimate:
 
 
 def test_where_big_is_small_plus_noise_and_the_text_all_bigs_the_excess_covers_zero_at_every_budget() -> None:
-    module = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35)._module
+    module = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35).module
     config = {**duo_llama.random_checkpoint(0)[0], **vars(module.config), "num_hidden_layers": N_LAYERS}
     tensors = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("lm_head")}
     fake = duo_llama.build(config, with_fake_big(config, tensors, seed=1), torch.float32, torch.device("cpu"))

@@ -169,7 +169,7 @@ def test_a_sequence_is_sampled_alike_alone_and_beside_others() -> None:
 
 def test_labels_and_sampled_text_use_one_rule() -> None:
     model = small_duo()
-    h_1D = Head(model).states(model.embed(torch.tensor([3])))
+    h_1D = Head(model).states(model.embed(torch.tensor([3]), torch.tensor([0])))
     drawn = NullLabels(1, 5).labels(Head(model), h_1D, torch.tensor([0]), [(0, 0)])
     again = NullLabels(4, 5).labels(Head(model), h_1D, torch.tensor([0]), [(0, 0)])
     assert drawn[0, 1] == again[0, 1]

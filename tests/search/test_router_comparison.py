@@ -16,7 +16,7 @@ import torch
 import results
 from models.checkpoint import read_checkpoint
 from models.data import read_sequences
-from models.family import load_model
+from models.family import load_model, load_module
 from models.router import read_router
 from models.routing import route
 from oracle.contexts import SkipReading
@@ -26,7 +26,6 @@ from results.intervals import Estimate
 from search.cli import main
 from search.config import SearchConfig
 from search.driver import run_search
-from search.routed import module_of
 from search.router_comparison import Compared, compare_routers
 from tests.small_models import plain_losses
 
@@ -71,7 +70,7 @@ def test_a_committed_loss_is_that_of_a_plain_pass(asks_duo: Asks, duo: Path) -> 
     checkpoint = read_checkpoint(str(duo))
     model = load_model(checkpoint)
     sequences = list(read_sequences(config.data, None, 40, 32))
-    masks = route(read_router("random:1+1"), module_of(checkpoint), sequences, SkipReading.FFN, checkpoint.fingerprint)
+    masks = route(read_router("random:1+1"), load_module(checkpoint), sequences, SkipReading.FFN, checkpoint.fingerprint)
     loss_N = np.concatenate(
         [
             plain_losses(model, torch.from_numpy(s.token_ids.astype(np.int64)), mask_TL[None, :-1], SkipReading.FFN)[0]

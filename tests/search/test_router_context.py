@@ -13,7 +13,7 @@ import torch
 import results
 from models.checkpoint import read_checkpoint
 from models.data import Sequence
-from models.family import load_model
+from models.family import load_model, load_module
 from models.router import read_router
 from oracle.contexts import ContextKind, SkipReading, parse_context
 from oracle.patterns import to_strings
@@ -21,7 +21,7 @@ from oracle.spaces import parse_branches
 from search.cli import main
 from search.config import SearchConfig
 from search.driver import run_search
-from search.routed import module_of, routed
+from search.routed import routed
 from tests.small_models import all_patterns, plain_losses
 
 Asks = Callable[..., SearchConfig]
@@ -45,7 +45,7 @@ def test_the_best_is_that_of_brute_force(asks_duo: Asks, duo: Path, branches: st
         rows = tokens[tokens["sequence"] == index].sort_values("position")
         ids = torch.tensor([*rows["token_id"], rows["target_id"].iloc[-1]])
         sequence = Sequence(int(index), "", ids.numpy().astype(np.int32))
-        chosen = next(routed(read_router(router), module_of(checkpoint), [sequence], SkipReading(skip), checkpoint.fingerprint))
+        chosen = next(routed(read_router(router), load_module(checkpoint), [sequence], SkipReading(skip), checkpoint.fingerprint))
         assert rows["context_pattern"].tolist() == to_strings(chosen.mask_TL)
         assert len(set(rows["context_pattern"])) > 1
         stored = paths[paths["sequence"] == index].sort_values("position")
@@ -127,5 +127,5 @@ def test_what_is_no_router_is_refused(asks_duo: Asks, context: str, said: str) -
 
 
 def test_a_model_that_no_router_routes_is_refused(asks: Asks) -> None:
-    with pytest.raises(ValueError, match="models of type duo_llama; got 'toy'"):
+    with pytest.raises(ValueError, match="models of type 'toy' can be searched, but no router runs on them"):
         run_search(asks(context="router:random:1"))

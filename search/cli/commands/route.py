@@ -19,6 +19,7 @@ class RouteConfig:
         out: file to write, .parquet
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
+        route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document; default all
@@ -31,6 +32,7 @@ class RouteConfig:
     out: str
     logits: bool = False
     skip: SkipReading = SkipReading.FFN
+    route_layers: str | None = None
     seq_len: int | None = None
     max_sequences: int | None = None
     per_document: int | None = None
@@ -46,20 +48,21 @@ class RouteConfig:
 def _run(config: RouteConfig) -> int:
     from models.checkpoint import read_checkpoint
     from models.data import read_sequences
+    from models.family import load_module
     from models.router import read_router
     from models.tokenizer import load_tokenizer
-    from search.routed import module_of, write_route_file
+    from search.routed import write_route_file
     from search.worker import prepare_worker
 
     prepare_worker(config.threads)
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)
-    module = module_of(checkpoint)
+    module = load_module(checkpoint, config.route_layers)
     sequences = list(
         read_sequences(
             config.data,
             None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
-            module.config.vocab_size,
-            module.config.max_position_embeddings,
+            module.n_vocabulary,
+            module.n_positions,
             config.seq_len,
             config.max_sequences,
             config.per_document,

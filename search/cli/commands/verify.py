@@ -40,7 +40,7 @@ def _run(config: VerifyConfig) -> int:
     checkpoint = read_checkpoint(config.model or run.manifest.facts["model"])
     dtype = run.identity["dtype"]
     tolerance = config.tolerance if config.tolerance is not None else (0.1 if dtype == "bfloat16" else 1e-4)
-    model = load_model(checkpoint, dtype, config.device)
+    model = load_model(checkpoint, dtype, config.device, run.route_layers)
     found = verify(run, model, checkpoint.fingerprint, None if config.all else config.sample, tolerance, config.seed)
     print(found)
     return 0 if found.passed else 1
