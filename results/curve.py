@@ -42,7 +42,7 @@ class BudgetLine:
 
     budget: str
     oracle: Estimate
-    all_small: Estimate
+    all_small: Estimate  # all-skip in a model without small FFNs: `Run.cheapest`
     all_big: Estimate
     gain: Estimate
     certified: Estimate
@@ -82,14 +82,14 @@ def markdown(runs: Sequence[Run]) -> str:
     tables = []
     for context in dict.fromkeys(run.context for run in runs):
         lines = [line for run in runs if run.context == context for line in budget_lines(run)]
-        tables.append(_table(context, lines))
+        tables.append(_table(context, lines, runs[0].route_layers))
     return "\n".join(tables)
 
 
 def check_comparable(runs: Sequence[Run]) -> None:
     """Raises ValueError where runs differ in model, data or space."""
-    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers"):
-        values = {run.identity.get(key) for run in runs}
+    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers", "route_layers"):
+        values = {run.route_layers or "all" if key == "route_layers" else run.identity.get(key) for run in runs}
         if len(values) > 1:
             raise ValueError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")
 
@@ -103,9 +103,11 @@ def _line(budget: str, rows: list[Sequence[float]], fixed: FixedPatterns | None)
     return BudgetLine(budget=budget, fixed=fixed, **estimates)  # type: ignore[arg-type]  # only the last two may be None
 
 
-def _table(context: str, lines: list[BudgetLine]) -> str:
+def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> str:
     first = lines[0].oracle
     measured = f"{first.n_tokens:,} tokens of {first.n_documents} document{'s' * (first.n_documents != 1)}"
+    if route_layers is not None:
+        measured += f"; k of layers {route_layers} big, the others always"
     rows = [
         f"Context `{context}`: {measured}; nats per token, 95% intervals from resampling documents.\n",
         f"| {' | '.join(_HEADINGS)} |",
@@ -148,6 +150,8 @@ def plot(runs: Sequence[Run], file: str | os.PathLike[str]) -> None:
         axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (context, lines) in zip(axes_of, panels.items(), strict=True):
             _panel(axes, context, lines)
+            if runs[0].route_layers is not None:
+                axes.set(xlabel=f"big layers per token, of layers {runs[0].route_layers}")
         axes_of[0].set_ylabel("nats per token")
         axes_of[-1].legend(fontsize=8, frameon=False)
         figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)

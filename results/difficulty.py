@@ -83,15 +83,18 @@ def source_of(run: Run, measures: Sequence[str]) -> str:
 def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6) -> str:
     """The positions of `hardest` as an aligned table with a heading, one line each, the target in brackets."""
     shown = hardest(run, top, measure, budget, before, after)
-    lines = [[measure, "all-small", "oracle", "all-big", "pattern", "document", "at", "sentence"]]
+    lines = [[measure, run.cheapest_name, "oracle", "all-big", "pattern", "document", "at", "sentence"]]
     indent = max((len(token.before) for token in shown), default=0)  # the brackets stand under each other
     for token in shown:
         numbers = (token.value, token.loss_small, token.loss, token.loss_big)
         place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
         lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
     about = MEASURES[measure]
+    ran = "the pattern ran at the one before it"
+    if run.route_layers is not None:
+        ran = f"the pattern, of layers {run.route_layers}, ran at the one before it"
     heading = (
-        f"the {len(shown)} tokens of greatest {measure} ({about.what}, in {about.unit}); budget {run.budget(budget)},"
-        f" context {run.context}; [ ] is the token predicted, the pattern ran at the one before it"
+        f"the {len(shown)} tokens of greatest {measure} ({about.said(run.cheapest_name)}, in {about.unit}); budget "
+        f"{run.budget(budget)}, context {run.context}; [ ] is the token predicted, {ran}"
     )
     return "\n".join([heading, *aligned(lines, [True] * 4 + [False] * 4)]) + "\n"

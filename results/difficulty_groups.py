@@ -18,7 +18,7 @@ from results.run import Run
 from results.sql import connect
 
 _SHOWN = ("loss_small", "loss_big", "loss", "difficulty", "gain", "null_gain", "excess")
-_HEADINGS = {"loss_small": "all-small", "loss_big": "all-big", "loss": "oracle", "null_gain": "null gain"}
+_HEADINGS = {"loss_big": "all-big", "loss": "oracle", "null_gain": "null gain"}
 _CHOSEN = "tokens are put into classes by their own gains: the means of a class are no evidence, the shares are"
 _WITH_INTERVAL = ("difficulty", "gain", "excess")
 
@@ -73,15 +73,17 @@ def groups_table(run: Run, group: str, by: str = "difficulty", budget: str | Non
             mean = found.means[measure]
             cells.append(mean if mean is None or measure in (*_WITH_INTERVAL, by) else mean.mean)
         rows.append(tuple(cells))
-    columns = (group, "tokens", "share", *(_HEADINGS.get(measure, measure) for measure in measures))
-    what = "within bands of all-small loss" if group == "surprise" else f"by {group}"
+    headings = {**_HEADINGS, "loss_small": run.cheapest_name}
+    columns = (group, "tokens", "share", *(headings.get(measure, measure) for measure in measures))
+    what = f"within bands of {run.cheapest_name} loss" if group == "surprise" else f"by {group}"
     title = f"means {what}, nats per token [95%]; budget {run.budget(budget)}, context {run.context}"
     return Section(f"by_{group}", title, columns, tuple(rows), _note(run, group, budget))
 
 
 def _note(run: Run, group: str, budget: str | None) -> str:
     if group == "surprise":
-        return "tokens chosen by a high all-small loss fall back by themselves: compare gain and null gain within a band"
+        name = run.cheapest_name
+        return f"tokens chosen by a high {name} loss fall back by themselves: compare gain and null gain within a band"
     if group != "class":
         return ""
     known = token_groups(run, "class", ("null_above", "excess"), budget)

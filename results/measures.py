@@ -2,6 +2,8 @@
 
 The view `measures` has a row per position and budget; `slack` (of runs with kept losses) a row per position and pass.
 
+"All-small" stands for the run's cheapest pattern, which in a model without small FFNs is all-skip; `Measure.said` names it.
+
 Classes, in this order:
 - easy: all-small loses less than 0.5 nats;
 - stubborn: the oracle takes off less than a tenth of all-small's loss;
@@ -28,6 +30,10 @@ class Measure(NamedTuple):
     what: str
     needs: str = ""
     unit: str = "nats"
+
+    def said(self, cheapest_name: str) -> str:
+        """What the measure is, with the cheapest pattern by the name that a run has for it."""
+        return self.what.replace("all-small", cheapest_name)
 
 
 _DRAWS = "labels drawn from all-big: search with --null-draws 4"

@@ -86,7 +86,7 @@ def draw(
             ScalarMappable(norm, colours), cax=legend, orientation="horizontal", extend="both" if signed else "max"
         )
         bar.ax.tick_params(labelsize=8)
-        said = title or f"{measure}: {MEASURES[measure].what}, nats"
+        said = title or f"{measure}: {MEASURES[measure].said(run.cheapest_name)}, nats"
         where = f"budget {run.budget(budget)}, context {run.context}"
         figure.text(0.2 / width + 0.37, 0.4 / height, f"{said}\n{where}", fontsize=8, va="center", parse_math=False)
         metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
@@ -116,9 +116,8 @@ def as_text(
         letters[token.row][columns] = token.text
         shades[token.row][columns] = _SHADES[level] * len(token.text)
     lines = ["".join(line).rstrip() for pair in zip(letters, shades, strict=True) for line in pair]
-    legend = (
-        f"{_SHADES[1]} to {_SHADES[-1]}: {measure} ({MEASURES[measure].what}) up to {most:.2f} nats; budget {run.budget(budget)}"
-    )
+    what = MEASURES[measure].said(run.cheapest_name)
+    legend = f"{_SHADES[1]} to {_SHADES[-1]}: {measure} ({what}) up to {most:.2f} nats; budget {run.budget(budget)}"
     return "\n".join([*lines, f"{legend}, context {run.context}"]) + "\n"
 
 

@@ -12,18 +12,8 @@ _EARLIER = {
     "committed": "each earlier token ran its own chosen pattern",
     "same": "earlier tokens took the candidate pattern itself",
 }
-_HEADINGS = [
-    "budget",
-    "oracle",
-    "perplexity",
-    "best fixed",
-    "mean random",
-    "all-small",
-    "all-big",
-    "gain",
-    "null gain",
-    "excess [95%]",
-]
+_HEADINGS = ("budget", "oracle", "perplexity", "best fixed", "mean random", None, "all-big", "gain", "null gain", "excess [95%]")
+"""None: what the run's cheapest pattern is called."""
 
 
 def summarise(run: Run) -> str:
@@ -32,7 +22,7 @@ def summarise(run: Run) -> str:
     Raises ValueError for a run without a finished unit.
     """
     lines = budget_lines(run)
-    body = _one_budget(lines[0]) if len(lines) == 1 else _many_budgets(lines)
+    body = _one_budget(run, lines[0]) if len(lines) == 1 else _many_budgets(run, lines)
     return "\n".join([*_heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
 
 
@@ -43,12 +33,14 @@ def _heading(run: Run, lines: list[BudgetLine]) -> list[str]:
     identity = run.identity
     earlier = _EARLIER.get(run.context, f"earlier tokens took {run.config.get('context', run.context)}")
     budget = f"budget {lines[0].budget}" if len(lines) == 1 else f"{len(lines)} budgets"
-    searched = [f"{identity.get('strategy')} over {identity.get('branches')}", f"skip {identity.get('skip')}", budget]
-    return [" · ".join(said), " · ".join([*searched, f"context {run.context} ({earlier})"])]
+    searched = [f"{identity.get('strategy')} over {identity.get('branches')}"]
+    searched += [] if run.route_layers is None else [f"layers {run.route_layers}"]
+    searched += [f"skip {identity.get('skip')}", budget, f"context {run.context} ({earlier})"]
+    return [" · ".join(said), " · ".join(searched)]
 
 
-def _one_budget(line: BudgetLine) -> list[str]:
-    rows = [["", "nats per token [95%]", "perplexity"], ["all-small", str(line.all_small), perplexity(line.all_small)]]
+def _one_budget(run: Run, line: BudgetLine) -> list[str]:
+    rows = [["", "nats per token [95%]", "perplexity"], [run.cheapest_name, str(line.all_small), perplexity(line.all_small)]]
     if line.fixed is not None:
         fixed = line.fixed
         rows.append([f"mean random pattern (of {fixed.n_patterns:,})", str(fixed.mean), perplexity(fixed.mean)])
@@ -64,8 +56,8 @@ def _one_budget(line: BudgetLine) -> list[str]:
     return aligned(rows, [False, False, True])
 
 
-def _many_budgets(lines: list[BudgetLine]) -> list[str]:
-    rows = [_HEADINGS]
+def _many_budgets(run: Run, lines: list[BudgetLine]) -> list[str]:
+    rows = [[heading or run.cheapest_name for heading in _HEADINGS]]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
         numbers = [_number(e) for e in (best, mean, line.all_small, line.all_big, line.gain, line.null_gain)]

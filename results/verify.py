@@ -1,12 +1,12 @@
 """Re-scores a run's stored paths with plain forward passes of the model: a check that shares nothing with the engine.
 
 In a `committed` run one pass per sequence and budget, every token routed by its stored path, must give every stored
-loss. In the other contexts, and for the losses of all-small and all-big, each checked position takes a pass of its own: the
-tokens before it in the run's context, itself as stored; these are a sample. Token ids, and in a router's context what it chose,
-come from the run's own tokens.
+loss. In the other contexts, and for the losses of all-big and of the run's cheapest pattern, each checked position takes a pass
+of its own: the tokens before it in the run's context, itself as stored; these are a sample. Token ids, and in a router's context
+what it chose, come from the run's own tokens.
 Only `RoutedModel.forward` is used. A sequence's last token has no path and takes the big branches: nothing sees it.
 
-Axes: B rows of a batch, T token, L layer, V vocabulary, R rows of the paths table.
+Axes: B rows of a batch, T token, L routed layer, V vocabulary, R rows of the paths table.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _StoredSequence:
     position_R: np.ndarray
     budget_R: np.ndarray
     branches_RL: np.ndarray
-    loss_R3: np.ndarray  # oracle, all-small, all-big
+    loss_R3: np.ndarray  # oracle, cheapest pattern, all-big
     picked_R: np.ndarray  # whether the row is in the sample
     context_TL: np.ndarray | None  # what every scored token took as context of later ones, in a router's context
 
@@ -106,18 +106,19 @@ def verify(
     verifier = _Verifier(run, model)
     for sequence in _stored_sequences(run, sample, seed):
         verifier.check(sequence)
-    return Verification(run.context, (verifier.oracle, verifier.small, verifier.big), tolerance)
+    return Verification(run.context, (verifier.oracle, verifier.cheapest, verifier.big), tolerance)
 
 
 class _Verifier:
     def __init__(self, run: Run, model: RoutedModel) -> None:
-        self._model, self._budgets = model, run.budgets
+        self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
         self._context = parse_context(run.context, run.n_layers)
-        self.oracle, self.small, self.big = Check("oracle path's loss"), Check("all-small loss"), Check("all-big loss")
+        self.oracle, self.big = Check("oracle path's loss"), Check("all-big loss")
+        self.cheapest = Check(f"{run.cheapest_name} loss")
 
     def check(self, sequence: _StoredSequence) -> None:
-        for check in (self.oracle, self.small, self.big):
+        for check in (self.oracle, self.cheapest, self.big):
             check.stored += len(sequence.position_R)
         committed = self._context.kind is ContextKind.COMMITTED
         if committed:
@@ -127,7 +128,8 @@ class _Verifier:
             return
         position_B = sequence.position_R[rows]
         where = self._places(sequence, rows)
-        for column, (check, branch) in enumerate([(self.oracle, None), (self.small, Branch.SMALL), (self.big, Branch.BIG)]):
+        uniform = [(self.oracle, None), (self.cheapest, self._cheapest), (self.big, Branch.BIG)]
+        for column, (check, branch) in enumerate(uniform):
             if branch is None and committed:
                 continue
             own_BL = sequence.branches_RL[rows] if branch is None else np.full((len(rows), self._model.n_layers), branch, np.uint8)

@@ -65,7 +65,7 @@ class BruteForce(Synthetic):
             for position in range(len(token_id_T) - 1):
                 losses = [self.loss_in(context, token_id_T, earlier_TL, position, own_L) for own_L in allowed_PL]
                 best = int(np.argmin(losses))
-                uniform = [np.full(self.n_layers, branch, np.uint8) for branch in (Branch.SMALL, Branch.BIG)]
+                uniform = [np.full(self.n_layers, branch, np.uint8) for branch in (self.cheapest, Branch.BIG)]
                 small, big = (self.loss_in(context, token_id_T, earlier_TL, position, own_L) for own_L in uniform)
                 rows.append((position, number, allowed_PL[best], losses[best], small, big))
                 if context.kind is ContextKind.COMMITTED:

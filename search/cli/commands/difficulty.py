@@ -28,7 +28,8 @@ class DifficultyConfig:
         before: tokens of its sentence shown before it
         after: tokens shown after it
         group: means over groups of tokens instead of single ones
-        within_surprise: means within bands of all-small loss instead, since difficulty grows with surprise by itself
+        within_surprise: means within bands of all-small loss (all-skip without small FFNs) instead, since difficulty grows with
+            surprise by itself
         picture: draw a sequence into this file instead (.svg, .png, .pdf), its tokens coloured by the measure
         sequence: the sequence to draw
     """
