@@ -147,9 +147,10 @@ def _layers(run: Run) -> Section:
     pair, layers = layers_of_run(run)
     low, high = pair or ("k", "L - k")
     columns = ("layer", "mu", "sigma", f"share of B at {low}", f"at {high}", "sum")
-    title = "layers: effect of one big FFN against all-small (nats), and how often the oracle path has it big [95%]"
+    name = run.cheapest_name
+    title = f"layers: effect of one big FFN against {name} (nats), and how often the oracle path has it big [95%]"
     if all(line.mu is None and line.total is None for line in layers):
-        need = "needs the losses of all-small and of every single big layer (--keep losses), or budgets k and L - k (--budget 4,8)"
+        need = f"needs the losses of {name} and of every single big layer (--keep losses), or budgets k and L - k (--budget 4,8)"
         return Section("layers", title, (), (), need)
     rows = tuple((line.layer, line.mu, line.sigma, line.low_share, line.high_share, line.total) for line in layers)
     return Section("layers", title, columns, rows, _layers_note(pair, layers))

@@ -1,5 +1,7 @@
 """The landscape of a token's losses over all patterns of s and B: how much of it is one layer at a time, pairs, triples, ...
 
+In a model without small FFNs it is over all patterns of . and B: s stands for the run's cheapest branch.
+
 The Walsh-Hadamard transform writes the 2^L losses of a token as a sum over sets of layers: loss(x) = sum_S w_S prod_{l in S} x_l
 with x_l = +1 where layer l is big and -1 where it is small. The w_S^2 of all sets but the empty one add up to the variance of the
 losses over patterns, so the sets of d layers have a share of it: interaction of order d (Walsh 1923; the variance by
@@ -8,7 +10,7 @@ order as in Weinberger 1991). Where order 1 has nearly all, layers add up, and g
 A layer's first-order effect is 2 w_l: what the big branch changes there, averaged over all that the other layers may do; mu is its
 mean over tokens and sigma its spread.
 
-Axes: N tokens, P = 2^L patterns (bit l of the number says that layer l is big), D documents, L layers, O orders 1..L.
+Axes: N tokens, P = 2^L patterns (bit l of the number says that layer l is big), D documents, L routed layers, O orders 1..L.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from results.run import Run
 class LayerEffect:
     """The first-order effect of one layer's big branch on the loss, in nats: negative where it helps."""
 
-    layer: int
+    layer: int  # its number in the model
     mu: Estimate  # mean over tokens
     sigma: float  # spread over tokens
     share_better: float  # of tokens that it helps
@@ -84,7 +86,7 @@ def spectrum(loss_NP: np.ndarray) -> np.ndarray:
 def landscape(run: Run, budget: str | None = None) -> Landscape:
     """The landscape of the losses that `run` kept; `budget` names the pass of a committed run (default `any`).
 
-    Memory holds one sequence's losses at a time. Raises ValueError where not every pattern of s and B has a loss.
+    Memory holds one sequence's losses at a time. Raises ValueError where some pattern of B and the cheapest branch has no loss.
     """
     n_layers = run.n_layers
     order_P = np.array([number.bit_count() for number in range(2**n_layers)])
@@ -113,8 +115,8 @@ def landscape(run: Run, budget: str | None = None) -> Landscape:
         deviation=float(np.sqrt(square_DO.sum() / n_tokens)),
         share_O=tuple(replace(e, n_tokens=n_tokens, n_documents=len(count_D)) for e in shares),
         effects=tuple(
-            LayerEffect(layer, mu, float(effect_NL[:, layer].std()), float((effect_NL[:, layer] < 0).mean()))
-            for layer, mu in enumerate(mus)
+            LayerEffect(layer, mu, float(effect_NL[:, letter].std()), float((effect_NL[:, letter] < 0).mean()))
+            for letter, (layer, mu) in enumerate(zip(run.layers, mus, strict=True))
         ),
     )
 
@@ -122,11 +124,12 @@ def landscape(run: Run, budget: str | None = None) -> Landscape:
 def _tables(run: Run, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Each sequence's document and loss_NP, patterns by their number."""
     losses, n_patterns = run.dataset("losses"), 2**run.n_layers
+    branches = f"{run.cheapest.letter} and B"
     of_pass = ds.field("budget_kind").is_null()
     if run.context == "committed":
         chosen = run.budget(budget or "any")
         if chosen.kind is BudgetKind.EXACT:
-            raise ValueError(f"a landscape is over all patterns of s and B; budget {chosen} keeps some of them")
+            raise ValueError(f"a landscape is over all patterns of {branches}; budget {chosen} keeps some of them")
         of_pass = ds.field("budget_kind") == chosen.kind.value
     documents = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
     for row in documents.sort_by("sequence").to_pylist():
@@ -135,7 +138,7 @@ def _tables(run: Run, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
         codes = table["pattern"].unify_dictionaries().combine_chunks()
         branches_PL = to_array(RoutingPattern.parse(text) for text in codes.dictionary.to_pylist())
         number_P = ((branches_PL == Branch.BIG) << np.arange(run.n_layers)).sum(axis=1)
-        within_P = (branches_PL != Branch.SKIP).all(axis=1)
+        within_P = ((branches_PL == run.cheapest) | (branches_PL == Branch.BIG)).all(axis=1)
         pattern_R, position_R = codes.indices.to_numpy(), table["position"].to_numpy()
         kept_R = within_P[pattern_R]
         loss_NP = np.full((int(position_R.max()) + 1, n_patterns), np.nan)
@@ -143,7 +146,7 @@ def _tables(run: Run, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
         missing = int(np.isnan(loss_NP).any(axis=0).sum())
         if missing:
             raise ValueError(
-                f"a landscape takes the losses of all {n_patterns:,} patterns of s and B; {run.path} lacks {missing:,} of them "
+                f"a landscape takes the losses of all {n_patterns:,} patterns of {branches}; {run.path} lacks {missing:,} of them "
                 "(search with --keep losses and --budget any)"
             )
         yield row["document"], loss_NP

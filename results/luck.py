@@ -5,9 +5,9 @@
 - The mixture of patterns, -log of their mean probability, is a distribution, as the oracle is not: it needs no label.
 - Layers. Where each big FFN changes a loss by independent noise, the oracle of k and that of L - k big layers mirror each
   other: the shares of B's at a layer add up to 1. mu and sigma are the mean and the spread over tokens of what one big layer
-  changes against all-small.
+  changes against the run's cheapest pattern (all-small, or all-skip).
 
-Axes: N tokens, P patterns, D documents, L layers, M measures.
+Axes: N tokens, P patterns, D documents, L routed layers, M measures.
 """
 
 from __future__ import annotations
@@ -43,9 +43,10 @@ class BestOfN:
 
 @dataclass(frozen=True)
 class LayerLuck:
-    """One layer: effect of its big FFN against all-small in nats (None without kept losses), and its use at k and at L - k."""
+    """One layer: effect of its big FFN against the run's cheapest pattern in nats (None without kept losses), and its use at k
+    and at L - k."""
 
-    layer: int
+    layer: int  # its number in the model
     mu: Estimate | None
     sigma: Estimate | None
     low_share: Estimate | None
@@ -139,9 +140,9 @@ def layers_of_run(run: Run) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
     shares = None if pair is None else _shares(run, *pair)
     effects = _effects(run) if "losses" in run.tables else None
     lines = []
-    for layer in range(run.n_layers):
-        mu, sigma = (None, None) if effects is None else (effects[0][layer], effects[1][layer])
-        low, high, total = (None, None, None) if shares is None else (column[layer] for column in shares)
+    for letter, layer in enumerate(run.layers):
+        mu, sigma = (None, None) if effects is None else (effects[0][letter], effects[1][letter])
+        low, high, total = (None, None, None) if shares is None else (column[letter] for column in shares)
         lines.append(LayerLuck(layer, mu, sigma, low, high, total))
     return pair, lines
 
@@ -180,11 +181,11 @@ def _shares(run: Run, low: str, high: str) -> tuple[list[Estimate], ...]:
 
 
 def _effects(run: Run) -> tuple[list[Estimate], list[Estimate]] | None:
-    """Per layer mean and spread over tokens of the loss with that layer alone big minus the all-small loss.
+    """Per layer mean and spread over tokens of the loss with that layer alone big minus the cheapest pattern's.
 
     None where no budget admitted those patterns.
     """
-    wanted_PL = np.full((run.n_layers + 1, run.n_layers), Branch.SMALL, dtype=np.uint8)
+    wanted_PL = np.full((run.n_layers + 1, run.n_layers), run.cheapest, dtype=np.uint8)
     wanted_PL[np.arange(run.n_layers) + 1, np.arange(run.n_layers)] = Branch.BIG
     effects, documents = [], []
     for sequence, document in sequences_of(run):

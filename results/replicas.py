@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from oracle.layers import format_layers
 from oracle.patterns import Branch, RoutingPattern, to_array
 from results.controls import Cell, Section
 from results.intervals import Estimate, bootstrap, paired
@@ -38,13 +39,15 @@ _COLUMNS = (
 def replication(run: Run, others: Sequence[Run]) -> Section:
     """Every other run beside `run`, budget by budget, for the budgets that both were searched under.
 
-    Raises ValueError for runs of other data or another number of layers, and where no budget is common.
+    Raises ValueError for runs of other data or other layers, and where no budget is common.
     """
     rows: list[tuple[Cell, ...]] = []
     for other in others:
         for key in ("data_fingerprint", "n_layers", "branches"):
             if run.identity[key] != other.identity[key]:
                 raise ValueError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
+        if run.layers != other.layers:
+            raise ValueError(f"a replica routes the same layers as {run.path}; {other.path} routes {format_layers(other.layers)}")
         common = [budget for budget in run.budgets if budget in other.budgets]
         if not common:
             raise ValueError(

@@ -71,6 +71,11 @@ class Run:
         return format_layers(self.layers) if "route_layers" in self.identity else None
 
     @property
+    def depth(self) -> int | None:
+        """How many layers the model has; None where only some are routed and the run does not say."""
+        return self.n_layers if self.route_layers is None else self.manifest.facts.get("depth")
+
+    @property
     def cheapest(self) -> Branch:
         """The branch whose loss at every layer all-big's is compared with: small, or skip in a model without small FFNs."""
         return Branch(LETTERS.index(self.identity.get("cheapest", Branch.SMALL.letter)))
@@ -78,7 +83,7 @@ class Run:
     @property
     def cheapest_name(self) -> str:
         """What the pattern of that branch alone is called, whose loss is in the column loss_small: all-small, or all-skip."""
-        return f"all-{self.cheapest.name.lower()}"
+        return uniform_name(self.cheapest)
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -153,6 +158,11 @@ class Run:
         if "budget" in frame:
             frame["budget"] = frame["budget"].astype("Int16")  # null for `any`, and still whole numbers
         return frame
+
+
+def uniform_name(branch: Branch) -> str:
+    """What the pattern of this branch alone is called: all-skip, all-small, all-big."""
+    return f"all-{branch.name.lower()}"
 
 
 def load(path: str | os.PathLike[str]) -> Run:

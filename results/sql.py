@@ -25,14 +25,14 @@ from results.schemas import TABLES
 
 VIEWS = """\
 tokens   one row per scored position: the token there, and the target after it
-paths    one row per position and budget: the oracle path
+paths    one row per position and budget: the oracle path; loss_small is of the pattern all-small, or all-skip (runs.cheapest)
 oracle   paths joined with tokens, and the budget as it is written
 measures the difficulty family per position and budget, and the token's class
 slack    how many patterns are as good as the best (runs with --keep losses)
 losses   every pattern's loss at every position (runs with --keep losses)
 trials   every evaluated pattern in order (runs with --keep trials)
 routes   one row per router and scored position: what it chose (query --routes)
-runs     one row per run: its config, context, model, data"""
+runs     one row per run: its config, context, model, data; route_layers (null for all), and layers, a pattern's letters' numbers"""
 
 _LOCKDOWN = (
     "SET enable_external_access = false",
@@ -150,6 +150,9 @@ _RUNS = pa.schema(
         **dict.fromkeys(("model", "model_fingerprint", "data", "data_fingerprint"), pa.string()),
         **dict.fromkeys(("seed", "n_layers", "units", "failed_units", "sequences", "tokens"), pa.int64()),
         "seconds": pa.float64(),
+        "route_layers": pa.string(),
+        "layers": pa.list_(pa.int64()),
+        "cheapest": pa.string(),
         "config": pa.string(),
     }
 )
@@ -169,6 +172,9 @@ def _run_row(run: Run, name: str) -> dict[str, Any]:
         "sequences": sum(record.sequences for record in manifest.units.values()),
         "tokens": run.n_tokens,
         "seconds": sum(session["seconds"] or 0.0 for session in manifest.sessions),
+        "route_layers": run.route_layers,
+        "layers": run.layers,
+        "cheapest": run.cheapest.letter,
         "config": json.dumps(run.config, sort_keys=True),
     }
 

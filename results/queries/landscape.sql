@@ -1,5 +1,6 @@
 -- effect of a big layer averaged over what the others do, and its share of the variance over patterns (needs --keep losses)
--- Losses of all patterns of s and B, --budget any: the shares add up to what layers explain one at a time, the rest is interaction.
+-- Losses of all patterns of s and B (of . and B where the model has no small FFNs), --budget any: the shares add up to what layers
+-- explain one at a time, the rest is interaction.
 SELECT
     run,
     budget_kind,
@@ -12,9 +13,13 @@ SELECT
     count(*) AS tokens
 FROM (
     SELECT run, budget_kind, budget, sequence, position, layer,
-        avg(loss) FILTER (pattern[layer + 1] = 'B') - avg(loss) FILTER (pattern[layer + 1] = 's') AS effect,
+        avg(loss) FILTER (pattern[letter] = 'B') - avg(loss) FILTER (pattern[letter] <> 'B') AS effect,
         var_pop(loss) AS variance
-    FROM (SELECT *, unnest(range(len(pattern::VARCHAR))) AS layer FROM losses WHERE strpos(pattern, '.') = 0)
+    FROM (
+        SELECT losses.*, unnest(layers) AS layer, generate_subscripts(layers, 1) AS letter
+        FROM losses JOIN runs USING (run)
+        WHERE cheapest = '.' OR strpos(pattern, '.') = 0
+    )
     GROUP BY run, budget_kind, budget, sequence, position, layer
 )
 GROUP BY run, budget_kind, budget, layer

@@ -10,8 +10,8 @@ FROM (
     SELECT run, budget_kind, budget, budget_name,
         8 * position // (1 + max(position) OVER (PARTITION BY run)) AS eighth,
         unnest(string_split(pattern, '')) AS branch,
-        generate_subscripts(string_split(pattern, ''), 1) - 1 AS layer
-    FROM oracle
+        unnest(layers) AS layer
+    FROM oracle JOIN runs USING (run)
 )
 GROUP BY run, budget_kind, budget, budget_name, eighth, layer
 ORDER BY run, budget_kind, budget, eighth, layer

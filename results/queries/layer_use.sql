@@ -9,8 +9,8 @@ SELECT
 FROM (
     SELECT run, budget_kind, budget, budget_name,
         unnest(string_split(pattern, '')) AS branch,
-        generate_subscripts(string_split(pattern, ''), 1) - 1 AS layer
-    FROM oracle
+        unnest(layers) AS layer
+    FROM oracle JOIN runs USING (run)
 )
 GROUP BY run, budget_kind, budget, budget_name, layer
 ORDER BY run, budget_kind, budget, layer

@@ -6,22 +6,22 @@ SELECT
     avg((branch = 'B')::INT) AS big,
     avg((branch = 's')::INT) AS small,
     avg((branch = '.')::INT) AS skipped,
-    any_value(target) / any_value(layers) AS even,
+    any_value(target) / any_value(n_letters) AS even,
     any_value(oracle_big) AS oracle_big
 FROM (
-    SELECT run, router, target, length(pattern) AS layers,
+    SELECT run, router, target, length(pattern) AS n_letters,
         round(avg(n_big) OVER (PARTITION BY run, router)) AS nearest,
         unnest(string_split(pattern, '')) AS branch,
-        generate_subscripts(string_split(pattern, ''), 1) - 1 AS layer
-    FROM routes
+        unnest(layers) AS layer
+    FROM routes JOIN runs USING (run)
 ) AS routes
 LEFT JOIN (
     SELECT run, budget, oracle_layer, avg((oracle_branch = 'B')::INT) AS oracle_big
     FROM (
         SELECT run, budget,
             unnest(string_split(pattern, '')) AS oracle_branch,
-            generate_subscripts(string_split(pattern, ''), 1) - 1 AS oracle_layer
-        FROM paths
+            unnest(layers) AS oracle_layer
+        FROM paths JOIN runs USING (run)
         WHERE budget_kind = 'exact'
     )
     GROUP BY ALL

@@ -12,7 +12,7 @@ class LandscapeConfig:
     """What `duo-oracle landscape` is asked.
 
     Args:
-        run: run directory, searched with --keep losses over all patterns of s and B
+        run: run directory, searched with --keep losses over all patterns of s and B (. and B in a model without small FFNs)
         budget: pass of a committed run: any, or an atmost that admits all
     """
 
