@@ -8,7 +8,7 @@ fixed patterns and the oracle of a run a whole number k per token. So at b stand
 - the *average* oracle: the least mean loss of any choice of k per token that averages b, by the Lagrangian of the per-budget
   answers (`results/average.py`). It needs all budgets 0..L in a context whose positions are independent.
 
-Axes: N tokens, K budgets 0..L, L layer, P patterns, D documents.
+Axes: N tokens, K budgets 0..L, L routed layer, P patterns, D documents.
 """
 
 from __future__ import annotations
@@ -24,7 +24,11 @@ import numpy as np
 from oracle.patterns import Branch
 from results.average import AverageOracle, average_oracle
 from results.intervals import Estimate, bootstrap, bootstrap_sums
+from results.run import uniform_name
 from results.usage import agreement, collapse
+
+UNIFORM = tuple(uniform_name(branch) for branch in Branch)
+"""Kinds of lines that are one branch at every layer: the cheapest pattern and all-big."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,22 @@ class Plane:
     gap_excess_KN: np.ndarray  # fixed - oracle, minus the same on labels drawn from all-big
     random_rank_KN: np.ndarray  # percentile of a random pattern with k B's in the token's table
     flops_per_layer: tuple[float, float, float, float] | None  # of the head; of skip, small and big at one layer
+    routed_layers: tuple[int, ...] | None = None  # their numbers in the model; None for all
+    cheapest: Branch = Branch.SMALL  # whose loss at every layer is loss_small_N
 
     @property
     def n_layers(self) -> int:
+        """How many layers are routed."""
         return len(self.fixed_KN) - 1
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The routed layers' numbers in the model."""
+        return tuple(range(self.n_layers)) if self.routed_layers is None else self.routed_layers
+
+    @property
+    def cheapest_name(self) -> str:
+        return uniform_name(self.cheapest)
 
     @cached_property
     def average(self) -> AverageOracle | None:
@@ -119,11 +135,11 @@ class Plane:
         return head + sum(float((branches_NL == b).sum(axis=1).mean()) * per_layer[b] for b in Branch)
 
     def flops_of_budget(self, budget: float) -> float | None:
-        """The same for tokens with so many B's on average, all else the cheapest branch but skip where there is one."""
+        """The same for tokens with so many B's on average, all else small, or skip in a model without small FFNs."""
         if self.flops_per_layer is None:
             return None
-        head, _, small, big = self.flops_per_layer
-        return head + budget * big + (self.n_layers - budget) * small
+        head, *per_layer = self.flops_per_layer
+        return head + budget * per_layer[Branch.BIG] + (self.n_layers - budget) * per_layer[self.cheapest]
 
     def _by_budget(self, name: str) -> np.ndarray:
         found_KN = np.full((self.n_layers + 1, len(self.document_N)), np.nan)
@@ -155,7 +171,7 @@ class Line:
     """One row of the comparison. Losses in nats per token, shares between 0 and 1; None is not known or without meaning."""
 
     name: str
-    kind: str  # all-small, all-big, fixed, random, oracle, average oracle, router
+    kind: str  # one of UNIFORM, fixed, random, oracle, average oracle, router
     budget: float  # mean B's per token
     loss: Estimate
     values: dict[str, Estimate | float | int | bool | str | None] = field(default_factory=dict)
@@ -178,6 +194,7 @@ def router_line(plane: Plane, routed: Routed) -> Line:
     compared, values["compared_with"] = nearest_oracle(plane, budget)
     if compared is not None:
         values |= agreement(routed.branches_NL, compared, plane.branches)
+    values["layers"] = list(plane.layers)
     values |= collapse(routed.branches_NL)
     values |= {
         "budget_spread": float(n_big_N.std()),
@@ -190,10 +207,10 @@ def router_line(plane: Plane, routed: Routed) -> Line:
 
 
 def reference_lines(plane: Plane, budgets: Sequence[float]) -> list[Line]:
-    """The lines without a router: all-small, all-big, and for every whole budget the best fixed pattern, random routing and the
-    oracle; the average oracle at each of `budgets`."""
+    """The lines without a router: the cheapest pattern, all-big, and for every whole budget the best fixed pattern, random routing
+    and the oracle; the average oracle at each of `budgets`."""
     lines = [
-        _reference(plane, "all-small", "all-small", 0.0, plane.loss_small_N),
+        _reference(plane, plane.cheapest_name, plane.cheapest_name, 0.0, plane.loss_small_N),
         _reference(plane, "all-big", "all-big", float(plane.n_layers), plane.loss_big_N),
     ]
     for k in range(plane.n_layers + 1):
@@ -221,7 +238,7 @@ def reference_lines(plane: Plane, budgets: Sequence[float]) -> list[Line]:
 def _reference(
     plane: Plane, name: str, kind: str, budget: float, loss_N: np.ndarray, branches_NL: np.ndarray | None = None
 ) -> Line:
-    values = {} if kind in ("all-small", "all-big") else _beside(plane, loss_N, budget, oracle=kind == "fixed")
+    values = {} if kind in UNIFORM else _beside(plane, loss_N, budget, oracle=kind == "fixed")
     if branches_NL is not None:
         values |= collapse(branches_NL)
     values["flops"] = plane.flops_of_budget(budget) if branches_NL is None else plane.flops(branches_NL)

@@ -2,7 +2,7 @@
 
 Knows planes and routed tokens, not how they came to be.
 
-Axes: N tokens, L layer, W widths or bands.
+Axes: N tokens, L routed layer, W widths or bands.
 """
 
 from __future__ import annotations
@@ -65,15 +65,16 @@ def tokens_table(plane: Plane, routed: Routed) -> pa.Table:
 
 
 def layers_table(plane: Plane, routers: Sequence[Routed]) -> pa.Table:
-    """One row per router and layer: the share of tokens that take B, beside an even use of the target, the oracle's share at the
-    router's budget, how often their branches agree, and how often the oracle takes its commonest branch there."""
+    """One row per router and routed layer, by its number in the model: the share of tokens that take B, beside an even use of the
+    target, the oracle's share at the router's budget, how often their branches agree, and how often the oracle takes its
+    commonest branch there."""
     rows = []
     for routed in routers:
         share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
         budget = float(routed.n_big_N.mean())
         oracle_NL, which = nearest_oracle(plane, budget)
         beside = None if oracle_NL is None else layer_agreement(routed.branches_NL, oracle_NL, plane.branches)
-        for layer, share in enumerate(share_L):
+        for letter, (layer, share) in enumerate(zip(plane.layers, share_L, strict=True)):
             rows.append(
                 {
                     "router": routed.name,
@@ -81,9 +82,9 @@ def layers_table(plane: Plane, routers: Sequence[Routed]) -> pa.Table:
                     "big": float(share),
                     "even": (budget if routed.target is None else routed.target) / plane.n_layers,
                     "compared_with": which,
-                    "oracle_big": None if oracle_NL is None else float((oracle_NL[:, layer] == Branch.BIG).mean()),
-                    "agreement": None if beside is None else float(beside[0][layer]),
-                    "majority": None if beside is None else float(beside[1][layer]),
+                    "oracle_big": None if oracle_NL is None else float((oracle_NL[:, letter] == Branch.BIG).mean()),
+                    "agreement": None if beside is None else float(beside[0][letter]),
+                    "majority": None if beside is None else float(beside[1][letter]),
                 }
             )
     return pa.Table.from_pylist(rows)
@@ -96,11 +97,12 @@ def bands_of(values_N: np.ndarray, n_bands: int = BANDS) -> np.ndarray:
 
 
 def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[str]) -> None:
-    """Three panels: share of B per layer, against the position in the sequence, and against all-small's loss, a line per router;
-    dotted what an even use of its target would be."""
+    """Three panels: share of B per layer, against the position in the sequence, and against the cheapest pattern's loss, a line per
+    router; dotted what an even use of its target would be."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     position_band_N = (BANDS * plane.position_N / (plane.position_N.max() + 1)).astype(int)
     loss_band_N = bands_of(plane.loss_small_N)
@@ -111,14 +113,15 @@ def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[
         for number, routed in enumerate(routers):
             colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_layers
             share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
-            per_layer.plot(share_L, marker=".", color=colour, label=routed.name, linewidth=1)
+            per_layer.plot(plane.layers, share_L, marker=".", color=colour, label=routed.name, linewidth=1)
             if routed.target is not None:
                 per_layer.axhline(routed.target / plane.n_layers, color=colour, linestyle=":", linewidth=0.7)
             _line_of_bands(by_position, plane.position_N, position_band_N, share_N, colour)
             _line_of_bands(by_loss, plane.loss_small_N, loss_band_N, share_N, colour)
+        per_layer.xaxis.set_major_locator(MaxNLocator(integer=True))
         per_layer.set(xlabel="layer", ylabel="share of tokens that take B", ylim=(-0.03, 1.03))
         by_position.set(xlabel="position in the sequence")
-        by_loss.set(xlabel="all-small's loss, nats")
+        by_loss.set(xlabel=f"{plane.cheapest_name}'s loss, nats")
         for axes in (per_layer, by_position, by_loss):
             axes.grid(alpha=0.3, linewidth=0.5)
         figure.legend(*per_layer.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)

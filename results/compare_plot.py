@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from results.compare import Line, Plane
+from oracle.layers import format_layers
+from oracle.patterns import Branch
+from results.compare import UNIFORM, Line, Plane
 from results.picture import picture_ending
 
 _STYLES = {
@@ -40,13 +42,13 @@ def plot_plane(plane: Plane, lines: Sequence[Line], file: str | os.PathLike[str]
         FigureCanvasAgg(figure)
         panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
         _panel(panels[0], plane, lines, lambda line: line.budget, lambda budget: budget)
-        panels[0].set(xlabel="big layers per token, average", ylabel="perplexity")
+        panels[0].set(xlabel=_per_token(plane), ylabel="perplexity")
         if plane.flops_per_layer is not None:
             of_budget = np.vectorize(lambda budget: (plane.flops_of_budget(budget) or np.nan) / 1e6)
             _panel(panels[1], plane, lines, lambda line: line["flops"] / 1e6, of_budget)
             panels[1].set(xlabel="million operations per token", ylabel="perplexity")
         if known:
-            _differences(panels[-1], lines, known)
+            _differences(panels[-1], plane, lines, known)
         handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
         first = lines[0].loss
@@ -66,17 +68,17 @@ def _panel(axes: Any, plane: Plane, lines: Sequence[Line], where: Any, of_budget
         few = np.unique(np.linspace(0, len(budgets) - 1, 400).astype(int))
         axes.plot(of_budget(budgets[few]), np.exp(losses[few]), color="tab:orange", linewidth=1.2, label=_AVERAGE)
     for line in lines:
-        if line.kind in ("all-small", "all-big"):
+        if line.kind in UNIFORM:
             at, height = where(line), np.exp(line.loss.mean)
             axes.plot(at, height, "k|", markersize=9)
-            side = "left" if line.kind == "all-small" else "right"
+            side = "right" if line.kind == UNIFORM[Branch.BIG] else "left"
             axes.annotate(line.name, (at, height), xytext=(0, 7), textcoords="offset points", ha=side)
     for line, mark, colour, label in _marked(lines):
         axes.plot([where(line)], [np.exp(line.loss.mean)], mark, color=colour, markersize=5, label=label)
     axes.grid(alpha=0.3, linewidth=0.5)
 
 
-def _differences(axes: Any, lines: Sequence[Line], known: Sequence[Line]) -> None:
+def _differences(axes: Any, plane: Plane, lines: Sequence[Line], known: Sequence[Line]) -> None:
     """Each router's loss minus the best fixed pattern's at its own budget, beside random patterns."""
     axes.axhline(0, color=_STYLES["fixed"][1], linewidth=1.2)
     at_random = [line for line in lines if line.kind == "random" and line["minus_fixed"] is not None]
@@ -91,8 +93,13 @@ def _differences(axes: Any, lines: Sequence[Line], known: Sequence[Line]) -> Non
         if not np.isnan(estimate.low):
             error = [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
         axes.errorbar([line.budget], [estimate.mean], yerr=error, fmt=mark, color=colour, markersize=5, elinewidth=0.8, capsize=2)
-    axes.set(xlabel="big layers per token, average", ylabel="loss minus best fixed pattern's, nats per token")
+    axes.set(xlabel=_per_token(plane), ylabel="loss minus best fixed pattern's, nats per token")
     axes.grid(alpha=0.3, linewidth=0.5)
+
+
+def _per_token(plane: Plane) -> str:
+    of = "" if plane.routed_layers is None else f", of layers {format_layers(plane.routed_layers)}"
+    return f"big layers per token{of}, average"
 
 
 def _marked(lines: Sequence[Line]) -> Iterator[tuple[Line, str, str, str]]:

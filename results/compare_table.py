@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from results.compare import Line
+from results.compare import UNIFORM, Line
 from results.formats import aligned
 from results.intervals import Estimate
 
@@ -46,6 +46,7 @@ _NUMBERS = (
     "commonest_share",
     "all_big_share",
 )
+_NAMES = ("exact_oracle", "compared_with", "patterns", "commonest", "pattern")
 SCHEMA = pa.schema(
     [
         ("name", pa.string()),
@@ -57,6 +58,7 @@ SCHEMA = pa.schema(
         *((f"{name}_detectable", pa.float64()) for name in _DIFFERENCES),
         *((name, pa.float64()) for name in _NUMBERS),
         ("agreement_by_layer", pa.list_(pa.float64())),  # each layer's agreement minus its majority rate
+        ("layers", pa.list_(pa.int64())),  # those layers' numbers in the model
         ("exact_oracle", pa.string()),  # which whole budgets regret_exact is over
         ("compared_with", pa.string()),  # the oracle that agreement is with
         ("patterns", pa.int64()),
@@ -79,10 +81,7 @@ def as_table(lines: Sequence[Line], context: str) -> pa.Table:
         for name in _ESTIMATES:
             row |= _three(name, line[name])
         row |= {f"{name}_detectable": _detectable(line[name]) for name in _DIFFERENCES}
-        row |= {
-            name: line[name]
-            for name in (*_NUMBERS, "agreement_by_layer", "exact_oracle", "compared_with", "patterns", "commonest", "pattern")
-        }
+        row |= {name: line[name] for name in (*_NUMBERS, "agreement_by_layer", "layers", *_NAMES)}
         rows.append(row | {"causal": line["causal"], "tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -136,7 +135,7 @@ def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
 
 def _is_shown(line: Line, near: set[int]) -> bool:
     """Whether the text has the line: with routers, of the other lines only those at the whole budgets nearest to theirs."""
-    if not near or line.kind in ("all-small", "all-big", "router") or line.name.endswith("any"):
+    if not near or line.kind in (*UNIFORM, "router") or line.name.endswith("any"):
         return True
     return line.kind != "average oracle" and round(line.budget, 9) in near
 

@@ -1,11 +1,11 @@
 """Route files: what a router chose at every scored position, as Parquet that anybody's router can write.
 
-Columns `sequence` and `position` (whole numbers, as in a run's tokens table), `pattern` (letters, layer 0 first) and, where kept,
-`logits`; a row for every position but a sequence's last. Our own files say in their metadata which model, data and router they are
-of, and this is checked against the run; files from elsewhere may say nothing, and their rows alone are. Knows no torch and
-no router.
+Columns `sequence` and `position` (whole numbers, as in a run's tokens table), `pattern` (a letter for each routed layer, the
+lowest first) and, where kept, `logits`; a row for every position but a sequence's last. Our own files say in their metadata which
+model, layers, data and router they are of, and this is checked against the run; files from elsewhere may say nothing, and their
+rows alone are. Knows no torch and no router.
 
-Axes: R rows, N the run's positions, T token, L layer, K branches.
+Axes: R rows, N the run's positions, T token, L routed layer, K branches.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ from results.run import Run
 VERSION = 1
 _PREFIX = "duo_oracle."
 _TABLE = "routes"
-FACTS = ("model_fingerprint", "data_fingerprint", "router", "router_fingerprint", "causal", "branches", "skip", "budget")
+FACTS = (
+    *("model_fingerprint", "data_fingerprint", "router", "router_fingerprint"),
+    *("causal", "branches", "skip", "budget", "route_layers"),
+)
 """What a file's metadata says, each as text; any may be absent."""
 
 
@@ -194,6 +197,9 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: Run) -> None:
         if found is not None and found != wanted:
             hint = "; route with the run's --seq-len, --max-sequences and --per-document" if key == "data" else ""
             raise ValueError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
+    layers = facts.get("route_layers")
+    if layers is not None and layers != run.route_layers:
+        raise ValueError(f"{path}: its routes are of layers {layers}; {run.path} routes {run.route_layers or 'all layers'}")
     skip = facts.get("skip")
     if skip is not None and skip != run.identity.get("skip") and "." in facts.get("branches", "."):
         raise ValueError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")

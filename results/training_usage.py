@@ -1,7 +1,7 @@
 """Routers in training: use of each layer against the target, starved and saturated layers, and how far cutoffs stray from their
 average, as a table and as pictures. Knows arrays, not how they came to be.
 
-Axes: S training steps, L layer.
+Axes: S training steps, L routed layer.
 """
 
 from __future__ import annotations
@@ -41,27 +41,33 @@ def usage_table(records: Sequence[Record]) -> pa.Table:
     the batch's cutoff from its average, in logits (null where there is none)."""
     rows = []
     for record in records:
+        numbers = layers_of(record)
         last = slice(-max(1, round(LAST * len(record.usage_SL))), None)
         deviation_SL = record.batch_cutoff_SL - record.cutoff_SL
-        for layer, usage_S in enumerate(record.usage_SL.T):
-            deviation_S = deviation_SL[last, layer]
+        for letter, usage_S in enumerate(record.usage_SL.T):
+            deviation_S = deviation_SL[last, letter]
             known = not np.isnan(deviation_S).any()
             rows.append(
                 {
                     "router": record.name,
-                    "layer": layer,
+                    "layer": numbers[letter],
                     "even": record.even,
                     "big": float(usage_S[last].mean()),
                     "big_spread": float(usage_S[last].std()),
                     "starved_steps": float((usage_S < STARVED).mean()),
                     "saturated_steps": float((usage_S > SATURATED).mean()),
-                    "cutoff": float(record.cutoff_SL[last, layer].mean()),
+                    "cutoff": float(record.cutoff_SL[last, letter].mean()),
                     "deviation": float(deviation_S.mean()) if known else None,
                     "deviation_spread": float(deviation_S.std()) if known else None,
                     "steps": len(usage_S),
                 }
             )
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
+
+
+def layers_of(record: Record) -> Sequence[int]:
+    """The routed layers' numbers in the model: those that the record names (`layers`), or all."""
+    return getattr(record, "layers", None) or range(record.usage_SL.shape[1])
 
 
 _SCHEMA = pa.schema(
@@ -74,7 +80,7 @@ _SCHEMA = pa.schema(
 def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str]) -> None:
     """Two rows of panels, a column per router: the share of B per layer over the steps, the even use dotted; and the batch's cutoff
     minus its average. Raises ValueError for an ending that is no picture's."""
-    from matplotlib import colormaps, rc_context
+    from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
@@ -85,13 +91,13 @@ def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str])
         figure = Figure(figsize=(max(3.2 * len(records), 5.0), 5.0), layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(2, len(records), squeeze=False, sharey="row", sharex="col")
-        n_layers = max(record.usage_SL.shape[1] for record in records)
-        colours = colormaps["viridis"](np.linspace(0, 1, n_layers))
+        numbers = [layer for record in records for layer in layers_of(record)]
+        colours = ScalarMappable(Normalize(min(numbers), max(numbers)), "viridis")
         for column, record in enumerate(records):
             above, below = axes[:, column]
-            for layer in range(record.usage_SL.shape[1]):
-                above.plot(record.usage_SL[:, layer], color=colours[layer], linewidth=0.7)
-                below.plot((record.batch_cutoff_SL - record.cutoff_SL)[:, layer], color=colours[layer], linewidth=0.7)
+            for letter, colour in enumerate(colours.to_rgba(np.array(layers_of(record)))):
+                above.plot(record.usage_SL[:, letter], color=colour, linewidth=0.7)
+                below.plot((record.batch_cutoff_SL - record.cutoff_SL)[:, letter], color=colour, linewidth=0.7)
             above.axhline(record.even, color="black", linestyle=":", linewidth=1)
             below.axhline(0, color="black", linestyle=":", linewidth=1)
             above.set(title=record.name, ylim=(-0.03, 1.03))
@@ -100,5 +106,5 @@ def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str])
                 below.text(0.5, 0.6, "no average of cutoffs", transform=below.transAxes, ha="center")
         axes[0, 0].set_ylabel("share of tokens that take B")
         axes[1, 0].set_ylabel("batch's cutoff - average, logits")
-        figure.colorbar(ScalarMappable(Normalize(0, n_layers - 1), "viridis"), ax=axes, label="layer", fraction=0.03)
+        figure.colorbar(colours, ax=axes, label="layer", fraction=0.03)
         figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)

@@ -2,7 +2,7 @@
 
 Pure statistics over patterns.
 
-Axes: N tokens, L layer, P distinct patterns.
+Axes: N tokens, L routed layer, P distinct patterns.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from search.cli.command import Command
@@ -65,22 +65,26 @@ def _run(config: CompareConfig) -> int:
     prepare_worker(config.threads)
     files = tuple(named_file(text) for text in config.routes)
     found = compare_routers(run, config.router, files, config.model, config.sample, config.seed)
-    routers = [router_line(found.plane, routed) for routed in found.routers]
-    lines = [*reference_lines(found.plane, [line.budget for line in routers]), *routers]
+    layers = None if run.route_layers is None else run.layers
+    plane = replace(found.plane, routed_layers=layers, cheapest=run.cheapest)
+    routers = [router_line(plane, routed) for routed in found.routers]
+    lines = [*reference_lines(plane, [line.budget for line in routers]), *routers]
     if config.plot is not None:
         from results.compare_plot import plot_plane
 
-        plot_plane(found.plane, lines, config.plot)
+        plot_plane(plane, lines, config.plot)
     if config.out is not None:
         from results.compare_files import write_files
 
-        write_files(config.out, found.plane, found.routers, lines)
+        write_files(config.out, plane, found.routers, lines)
     if config.format is not Format.TABLE:
         write(as_table(lines, run.context), config.format, sys.stdout.buffer)
         sys.stdout.flush()
         return 0
-    documents = len(set(found.plane.document_N.tolist()))
-    print(f"{run.n_tokens:,} tokens · {documents} documents · data {run.manifest.facts.get('data')} · context {run.context}\n")
+    said = [f"{run.n_tokens:,} tokens", f"{len(set(plane.document_N.tolist()))} documents"]
+    said += [f"data {run.manifest.facts.get('data')}", f"context {run.context}"]
+    said += [] if run.route_layers is None else [f"layers {run.route_layers}"]
+    print(" · ".join(said) + "\n")
     print(as_text(lines, found.notes), end="")
     return 0
 
