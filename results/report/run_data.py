@@ -1,6 +1,6 @@
 """One run as the page wants it: its words, texts, summary numbers with intervals, and its columns packed. Knows no HTML.
 
-Axes: N positions, K budgets in the run's order, L layers, A alternatives.
+Axes: N positions, K budgets in the run's order, L routed layers, A alternatives.
 """
 
 from __future__ import annotations
@@ -52,6 +52,9 @@ def run_data(run: Run, routes: Sequence[Routes], blocks: Blocks) -> dict[str, An
         "details": words.details(run),
         "context": run.context,
         "layers": run.n_layers,
+        "layerNumbers": list(run.layers),
+        "routed": run.route_layers,
+        "cheapest": run.cheapest_name,
         "branches": run.identity.get("branches", "sB"),
         "budgets": [_budget(text, n) for text, n in zip(run.budgets, words.pattern_counts(run), strict=True)],
         "budget": default,
@@ -100,7 +103,7 @@ def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> di
         "position": blocks.add(positions.position_N, "i4"),
     }
     values = positions.values_KN
-    # Outside of a committed context all-small and all-big are the same under every budget: packed once, named often.
+    # Outside of a committed context the cheapest pattern and all-big are the same under every budget: packed once, named often.
     shared = {
         name: blocks.add(values[name][0], "f4")
         for name in ("loss_small", "loss_big")

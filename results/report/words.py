@@ -29,13 +29,14 @@ def searched(positions: RunPositions) -> str:
     letters = str(identity.get("branches", "sB"))
     *others, last = [_BRANCH[letter] for letter in reversed(letters)]
     branches = f"{', '.join(others)} or {last}" if others else last
+    others_big = "" if run.route_layers is None else "; the others are always big"
     size = SearchSpace(run.n_layers, parse_branches(letters)).size
     n_documents = len(positions.documents)
     skip = f" A skip is read as {identity.get('skip')}." if "." in letters else ""
     earlier = _EARLIER.get(run.context, f"the earlier tokens of the text took {run.config.get('context', run.context)}")
     return (
         f"At each of {positions.n_positions:,} tokens of {n_documents:,} document{'s' * (n_documents != 1)} "
-        f"({facts.get('data', 'data')}), the {run.n_layers} layers of {facts.get('model', 'the model')} may each take {branches}: "
+        f"({facts.get('data', 'data')}), {_layers_words(run)} may each take {branches}{others_big}: "
         f"{size:,} routing pattern{'s' * (size != 1)}. The search ({identity.get('strategy')}) looked for the pattern under which "
         f"the next token has the least loss, {_budget_words(run)}, in context {run.context}: while one token's patterns were "
         f"compared, {earlier}.{skip}"
@@ -108,6 +109,15 @@ def pattern_counts(run: Run) -> list[int]:
     """How many patterns each budget has to choose from."""
     branches = parse_branches(run.identity.get("branches", "sB"))
     return [SearchSpace(run.n_layers, branches, parse_budgets(text, run.n_layers)[0]).size for text in run.budgets]
+
+
+def _layers_words(run: Run) -> str:
+    """Which layers are routed, of how many where that is known: the 10 layers 18-27 of the 30 of a model."""
+    model = run.manifest.facts.get("model", "the model")
+    if run.route_layers is None:
+        return f"the {run.n_layers} layers of {model}"
+    of_all = f"of the {run.depth} of {model}" if run.depth is not None else f"of {model}"
+    return f"the {run.n_layers} layers {run.route_layers} {of_all}"
 
 
 def _budget_words(run: Run) -> str:

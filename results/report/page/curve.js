@@ -42,7 +42,7 @@ function figure(width, height, lines, shown, axis, zero) {
     s("line", { x1: box.left, x2: width - box.right, y1: y(v), y2: y(v), class: Math.abs(v) < 1e-9 && zero ? "axis" : "rule" }),
     s("text", { x: box.left - 8, y: y(v) + 4, class: "end" }, number(v, digits))]),
   s("text", { x: box.left, y: 12, class: "start label" }, axis),
-  s("text", { x: (box.left + width - box.right) / 2, y: height - 4, class: "middle label" }, numeric ? "big layers per token" : "budget"),
+  s("text", { x: (box.left + width - box.right) / 2, y: height - 4, class: "middle label" }, numeric ? "big layers per token" + (run.routed ? ", of layers " + run.routed : "") : "budget"),
   run.budgets.map((b, i) => i % every === 0 ? s("text", { x: x(at[i]), y: height - box.bottom + 17, class: "middle" + (i === state.k ? " now" : "") }, b.name) : null),
   s("rect", { x: x(at[state.k]) - half, width: 2 * half, y: box.top, height: height - box.top - box.bottom, class: "chosen" }),
   shown.map(([key, , colour]) => {

@@ -31,6 +31,9 @@ function column(run, name) {
 const difference = (a, b) => a.map((value, i) => value - b[i]);
 const losses = (run, k, name) => Float64Array.from(column(run, name + "." + k));
 
+// The pattern that all-big is compared with, by the run's name for it: texts here call it all-small, and it may be all-skip.
+const cheapestNamed = (run, text) => text.replace(/([Aa])ll-small/g, (_, first) => first + run.cheapest.slice(1));
+
 // key, name, what it says, colours (heat: nats; compute: big layers), values of all tokens under budget k
 const MEASURES = [
   ["difficulty", "Difficulty", "all-small loss minus the oracle's: what compute can buy", "heat",
@@ -45,7 +48,7 @@ const MEASURES = [
   ["compute", "All-small minus all-big", "what big FFNs everywhere buy", "heat",
     (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss_big"))],
   ["loss", "Oracle loss", "loss under the best pattern", "heat", (run, k) => losses(run, k, "loss")],
-  ["loss_small", "All-small loss", "loss with every FFN small", "heat", (run, k) => losses(run, k, "loss_small")],
+  ["loss_small", "All-small loss", "loss of all-small", "heat", (run, k) => losses(run, k, "loss_small")],
   ["loss_big", "All-big loss", "loss with every FFN big", "heat", (run, k) => losses(run, k, "loss_big")],
   ["n_big", "Big layers", "big layers in the oracle path", "compute",
     (run, k) => Float64Array.from(column(run, "pattern." + k), code => bigOf(run)[code])],
@@ -54,7 +57,8 @@ const MEASURES = [
 const unknown = (run, name) => run.columns[name].constant === null;
 function measuresOf(run) {
   const missing = key => ["null_gain", "excess_difficulty", "entropy_big"].includes(key) && unknown(run, key === "entropy_big" ? key : key + ".0");
-  const found = MEASURES.filter(m => !missing(m.key === "excess" ? "null_gain" : m.key));
+  const found = MEASURES.filter(m => !missing(m.key === "excess" ? "null_gain" : m.key))
+    .map(m => ({ ...m, name: cheapestNamed(run, m.name), says: cheapestNamed(run, m.says) }));
   run.routers.forEach((router, r) => {
     if (!column(run, "routed." + r) || router.loss === null) return;
     found.push({ key: "routed." + r, name: router.name + ": loss", says: "loss under the router's choice", family: "heat",
@@ -65,7 +69,7 @@ function measuresOf(run) {
   return found;
 }
 
-const measureOf = (run, key) => measuresOf(run).find(m => m.key === key) || MEASURES[0];
+const measureOf = (run, key) => measuresOf(run).find(m => m.key === key) || measuresOf(run)[0];
 
 const computed = new Map();
 function valuesOf(run, key, k) {

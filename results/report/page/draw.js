@@ -39,11 +39,12 @@ const scale = (low, high, from, to) => value => from + (value - low) / ((high - 
 const pathOf = points => points.map(([x, y], i) => (i ? "L" : "M") + x.toFixed(1) + " " + y.toFixed(1)).join("");
 
 const BRANCH = { B: "big", s: "small", ".": "skip" };
-// A routing pattern as one cell a layer: filled with B, pale with s, empty with a dot.
+// A routing pattern as one cell a layer, by the layer's number in the model: filled with B, pale with s, empty with a dot.
 function cells(pattern, small) {
-  const said = [...pattern].map((letter, layer) => layer + " " + BRANCH[letter]).join(", ");
+  const layers = theRun().layerNumbers;
+  const said = [...pattern].map((letter, i) => layers[i] + " " + BRANCH[letter]).join(", ");
   return h("span", { class: "cells" + (small ? " small" : ""), role: "img", "aria-label": "path, layer by layer: " + said, "data-pattern": pattern },
-    [...pattern].map((letter, layer) => h("span", { class: "cell " + BRANCH[letter], title: "layer " + layer + ": " + BRANCH[letter] }, letter)));
+    [...pattern].map((letter, i) => h("span", { class: "cell " + BRANCH[letter], title: "layer " + layers[i] + ": " + BRANCH[letter] }, letter)));
 }
 
 // What is shown, and who draws it: a view names what it depends on and is drawn again when that changes.

@@ -16,7 +16,7 @@ function layerMap(run, k) {
 }
 
 function drawLayers() {
-  const run = theRun(), k = state.k, { bins, total, big, last } = layerMap(run, k);
+  const run = theRun(), k = state.k, numbers = run.layerNumbers, { bins, total, big, last } = layerMap(run, k);
   const width = byId("layers").clientWidth || 800, narrow = width < 560;
   const left = 30, gap = narrow ? 14 : 36, barWidth = narrow ? 84 : Math.min(260, width * 0.26), mapWidth = width - left - gap - barWidth - (narrow ? 34 : 44);
   const cell = mapWidth / bins, row = Math.max(14, Math.min(26, 320 / run.layers)), top = 22, bottom = top + row * run.layers;
@@ -35,22 +35,22 @@ function drawLayers() {
       const from = Math.ceil(bin * (last + 1) / bins), to = Math.ceil((bin + 1) * (last + 1) / bins) - 1;
       rects.push(s("rect", { x: (left + bin * cell).toFixed(2), y: (top + layer * row).toFixed(2), width: (cell + 0.3).toFixed(2), height: (row - 1).toFixed(2),
         fill: cssColour(rampAt("compute", share / most)), "data-share": share.toFixed(4) },
-      s("title", null, "layer " + layer + ", positions " + from + (to > from ? " to " + to : "") + ": big for " + percent(share) + " of " + count(total[bin]) + " tokens")));
+      s("title", null, "layer " + numbers[layer] + ", positions " + from + (to > from ? " to " + to : "") + ": big for " + percent(share) + " of " + count(total[bin]) + " tokens")));
     }
   }
   const bars = shares.map((e, layer) => {
     const y = top + layer * row;
     return [s("rect", { x: barAt, y: y + row * 0.18, width: Math.max(0, x(e[0]) - barAt), height: row * 0.64 - 1, class: "layer-bar" },
-      s("title", null, "layer " + layer + ": big for " + percent(e[0]) + " of tokens " + (known(e) ? "[" + percent(e[1]) + ", " + percent(e[2]) + "]" : ""))),
+      s("title", null, "layer " + numbers[layer] + ": big for " + percent(e[0]) + " of tokens " + (known(e) ? "[" + percent(e[1]) + ", " + percent(e[2]) + "]" : ""))),
     known(e) ? s("line", { x1: x(e[1]), x2: x(e[2]), y1: y + row / 2 - 0.5, y2: y + row / 2 - 0.5, class: "whisker" }) : null,
-    s("text", { x: barAt + barWidth + 6, y: y + row / 2 + 4, class: "start", "data-layer-share": layer }, (100 * e[0]).toFixed(0) + "%")];
+    s("text", { x: barAt + barWidth + 6, y: y + row / 2 + 4, class: "start", "data-layer-share": numbers[layer] }, (100 * e[0]).toFixed(0) + "%")];
   });
   const marks = ticks(0, last, Math.max(2, Math.min(8, mapWidth / 70))).filter(([v]) => Number.isInteger(v));
   const gradient = [0, 1, 2, 3, 4, 5, 6].map(i => s("rect", { x: left + i * 18, y: bottom + 36, width: 18, height: 8, fill: cssColour(rampAt("compute", i / 6)) }));
   byId("layers").replaceChildren(s("svg", { viewBox: "0 0 " + width + " " + (bottom + 60), width, height: bottom + 60, class: "plot", role: "img",
-    "aria-label": "share of big by layer: " + shares.map((e, layer) => layer + " " + percent(e[0])).join(", ") },
+    "aria-label": "share of big by layer: " + shares.map((e, layer) => numbers[layer] + " " + percent(e[0])).join(", ") },
   s("text", { x: left, y: 13, class: "start label" }, "by layer and position"), s("text", { x: barAt, y: 13, class: "start label" }, "by layer"),
-  shares.map((_, layer) => s("text", { x: left - 8, y: top + layer * row + row / 2 + 4, class: "end" }, layer)),
+  shares.map((_, layer) => s("text", { x: left - 8, y: top + layer * row + row / 2 + 4, class: "end", "data-layer": numbers[layer] }, numbers[layer])),
   rects, bars, s("line", { x1: x(even), x2: x(even), y1: top - 4, y2: bottom + 4, class: "even" }),
   marks.map(([v]) => s("text", { x: left + (v + 0.5) * mapWidth / (last + 1), y: bottom + 16, class: "middle" }, v)),
   s("text", { x: left + mapWidth, y: bottom + 30, class: "end label" }, "position in the sequence"),

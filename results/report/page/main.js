@@ -1,9 +1,11 @@
 // The page put together: title, choices of run, budget, measure and theme, the words, and the first drawing of everything.
-const WORDS = [
-  ["path", "one branch per layer for one token, layer 0 first: B the big FFN, s the small one, . none"],
-  ["all-small, all-big", "every layer takes the small, the big branch"],
+const wordsOf = run => [
+  ["path", "one branch per " + (run.routed ? "routed layer (" + run.routed + "; the others are always big)" : "layer") +
+    " for one token, layer " + run.layerNumbers[0] + " first: B the big FFN, s the small one, . none"],
+  [run.cheapest + ", all-big", "every " + (run.routed ? "routed " : "") + "layer takes the " +
+    (run.cheapest === "all-skip" ? "skip" : "small") + ", the big branch"],
   ["oracle", "the path of least loss for the token, found with the answer known"],
-  ["difficulty", "all-small loss minus the oracle's"],
+  ["difficulty", run.cheapest + " loss minus the oracle's"],
   ["gain, null gain, excess", "all-big loss minus the oracle's; the same for labels drawn from all-big; the first minus the second"],
   ["context", "which paths the earlier tokens of the text ran while this token's were compared; every number depends on it"],
   ["certified", "the path is proven to be the best of all that the budget allows"],
@@ -12,11 +14,16 @@ const WORDS = [
 
 function drawChoices() {
   const run = theRun();
-  byId("budgets").replaceChildren(h("legend", null, "Budget: big layers per token"), h("div", { class: "segments" }, run.budgets.map((budget, k) =>
+  byId("budgets").replaceChildren(h("legend", null, "Budget: big layers per token" + (run.routed ? ", of layers " + run.routed : "")), h("div", { class: "segments" }, run.budgets.map((budget, k) =>
     h("label", { title: budget.label }, h("input", { type: "radio", name: "budget", value: k, checked: k === state.k, onchange: () => change({ k }) }),
       h("span", null, budget.name.replace("atmost:", "\u2264"))))));
   byId("measure").replaceChildren(...measuresOf(run).map(m => h("option", { value: m.key }, m.name)));
   byId("measure").value = state.measure;
+}
+function drawWords() {
+  const run = theRun();
+  byId("words").replaceChildren(...wordsOf(run).map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
+  for (const place of document.querySelectorAll("[data-cheapest]")) place.textContent = run.cheapest;
 }
 function markBudget() {
   const chosen = byId("budgets").querySelector('input[value="' + state.k + '"]');
@@ -43,7 +50,6 @@ darkSystem.addEventListener("change", drawTheme);
 
 document.title = report.title;
 byId("title").textContent = escaped(report.title);
-byId("words").replaceChildren(...WORDS.map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
 if (report.runs.length > 1) {
   byId("run-choice").replaceChildren(h("label", { class: "field" }, h("span", null, "Run"), h("select", { id: "run",
     onchange: event => chooseRun(Number(event.target.value)) },
@@ -51,6 +57,7 @@ if (report.runs.length > 1) {
 }
 
 view(["run"], drawChoices);
+view(["run"], drawWords);
 view(["k"], markBudget);
 state.k = theRun().budget;
 state.width = document.documentElement.clientWidth;

@@ -6,7 +6,7 @@ function drawPanel() {
   const loss = at("loss"), small = at("loss_small"), big = at("loss_big"), luck = at("null_gain");
   const pattern = patternAt(run, row, k), budget = run.budgets[k];
   const numbers = [
-    ["all-small loss", small, "loss_small"], ["all-big loss", big, "loss_big"], ["oracle loss", loss, "loss"],
+    [run.cheapest + " loss", small, "loss_small"], ["all-big loss", big, "loss_big"], ["oracle loss", loss, "loss"],
     ["difficulty", small - loss, "difficulty"], ["gain over all-big", big - loss, "gain"],
     ["null gain", luck, "null_gain"], ["excess", big - loss - luck, "excess"],
   ].filter(([, value, name]) => !Number.isNaN(value) || (name !== "null_gain" && name !== "excess"));
@@ -21,7 +21,7 @@ function drawPanel() {
     h("p", { class: "where" }, "predicted after ", h("span", { class: "mono" }, named(pieceAt(run, passage, i))), h("br"),
       escaped(run.documents[passage.doc]) + " \u00b7 sequence " + passage.sequence + " \u00b7 position " + column(run, "position")[row]),
     h("p", { class: "path" }, cells(pattern)),
-    h("p", { class: "where" }, budget.label + ": " + bigOf(run)[column(run, "pattern." + k)[row]] + " of " + run.layers + " big \u00b7 " +
+    h("p", { class: "where" }, budget.label + ": " + bigOf(run)[column(run, "pattern." + k)[row]] + " of " + run.layers + (run.routed ? " routed" : "") + " big \u00b7 " +
       (at("certified") ? "certified the best of " : "not proven the best; evaluated ") + count(at("certified") ? budget.patterns : at("evaluations"))),
     h("dl", { class: "numbers" }, numbers.map(([name, value, key]) => h("div", { class: key === state.measure ? "now" : null },
       h("dt", null, name), h("dd", { "data-name": key }, number(value))))),

@@ -32,7 +32,7 @@ function drawFinding() {
 function drawSummary() {
   const run = theRun(), line = run.lines[state.k];
   const rows = [
-    ["All-small", line.small, ""],
+    [cheapestNamed(run, "All-small"), line.small, ""],
     ["Mean pattern", line.mean, "every pattern in the budget as likely"],
     ["Best fixed pattern", line.fixed, "one for all tokens, chosen on other documents"],
     ["Best fixed in-sample", line.fixedInSample, line.fixedPattern],
