@@ -44,14 +44,14 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("n_small", pa.int16()),
         ("n_skip", pa.int16()),
         ("loss", pa.float32()),
-        ("loss_small", pa.float32()),  # all-small at this position, in this run's context
+        ("loss_small", pa.float32()),  # all-small (or all-skip: `Run.cheapest`) at this position, in this run's context
         ("loss_big", pa.float32()),  # all-big at this position, in this run's context
         ("difficulty", pa.float32()),  # loss_small - loss
         ("evaluations", pa.int32()),  # patterns whose loss was computed or certified not to be the best
         ("certified", pa.bool_()),  # proven to be the best of the space
         ("null_gain", pa.float32()),  # null where no labels were drawn
         ("excess", pa.float32()),  # (loss_big - loss) - null_gain
-        ("null_difficulty", pa.float32()),  # as null_gain, counted from all-small; null where no labels were drawn
+        ("null_difficulty", pa.float32()),  # as null_gain, counted from loss_small's pattern; null where no labels were drawn
         ("null_above", pa.int16()),  # drawn labels whose difficulty is as great as the real one's; null where none were drawn
         ("entropy_big", pa.float32()),  # of all-big's distribution at the position; null where it was not computed
         ("leaves", pa.int32()),  # patterns whose loss went through the whole vocabulary head
