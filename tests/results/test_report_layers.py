@@ -85,3 +85,15 @@ def test_what_the_numbers_are_is_the_same_under_both_names(page: Chrome) -> None
         choose_budget(page, 2)
         seen.append((texts(page, "#summary .value"), texts(page, "#panel dd"), texts(page, "#layers [data-layer-share]")))
     assert seen[0] == seen[1]
+
+
+def test_a_skipped_layer_has_its_cell_in_the_path(page: Chrome) -> None:
+    choose_budget(page, 1)
+    pattern = page.find_element(By.CSS_SELECTOR, "#panel .path .cells").get_attribute("data-pattern")
+    assert pattern.count(".") == 3
+    cells = page.find_elements(By.CSS_SELECTOR, "#panel .path .cell")
+    assert [cell.text for cell in cells] == list(pattern)
+    left = [cell.rect["x"] for cell in cells]
+    assert left == sorted(left)
+    assert {round(cell.rect["width"]) for cell in cells} == {round(cells[0].rect["width"])}
+    assert left[0] >= page.find_element(By.ID, "panel").rect["x"]
