@@ -23,9 +23,11 @@ from tqdm import tqdm
 from models.checkpoint import Checkpoint, read_checkpoint
 from models.data import Sequence, data_fingerprint, read_sequences, resolve_seq_len
 from models.family import load_model, load_module
-from models.router import read_router
+from models.routable import RoutableModule
+from models.router import Router, read_router
 from models.routing import check_router
 from models.tokenizer import load_tokenizer
+from oracle.contexts import SkipReading
 from oracle.model import RoutedModel, cheapest_branch, check_small
 from oracle.patterns import Branch
 from results.manifest import UnitRecord
@@ -89,7 +91,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         router, module = read_router(problem.context.router), load_module(checkpoint, config.route_layers)
         check_router(router, model, problem.skip, checkpoint.fingerprint)
         identity["context"] = context_name(problem.context.router)
-        sequences = lambda: routed(router, module, read(), problem.skip, checkpoint.fingerprint)  # noqa: E731
+        sequences = partial(_routed, router, module, read, problem.skip, checkpoint.fingerprint)
     fingerprint, n_positions = _surveyed(read())
     identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
     if parse_temperature(config.null_temperature) is None:
@@ -116,7 +118,9 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         with _Progress(n_positions, done, notify) as progress:
             solved, failures = 0, []
             if done < n_positions:
-                with _pool(config, job, checkpoint, model, progress.say) as pool:
+                entered = _pool(config, job, checkpoint, model, progress.say)
+                del checkpoint, model  # the pool has what it needs; with Ray the driver then holds no weights
+                with entered as pool:
                     for outcome in pool.run(units):
                         if isinstance(outcome, UnitFailure):
                             failures.append(outcome)
@@ -134,6 +138,12 @@ def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: RoutedM
     if config.local:
         return LocalPool(job, model)
     return RayPool(job, checkpoint, config.workers, config.address, notify)
+
+
+def _routed(
+    router: Router, module: RoutableModule, read: Callable[[], Iterable[Sequence]], skip: SkipReading, fingerprint: str
+) -> Iterable[Sequence]:
+    return routed(router, module, read(), skip, fingerprint)
 
 
 def _surveyed(sequences: Iterable[Sequence]) -> tuple[str, int]:

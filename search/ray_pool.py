@@ -93,22 +93,25 @@ class RayPool:
     """Workers of Ray. Without an address a Ray of this machine's own is started, and stopped at the end."""
 
     def __init__(self, job: Job, checkpoint: Checkpoint, workers: int | None, address: str | None, notify: Notify) -> None:
-        self._job, self._checkpoint, self._address, self._notify = job, checkpoint, address, notify
+        self._job, self._address, self._notify = job, address, notify
         self._workers = workers
+        self._checkpoint: Checkpoint | None = checkpoint  # until it is in the object store, which all processes of a node share
         self._cleanup = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             # Ray prints its notes about dead workers to stdout, which is for results.
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+            assert self._checkpoint is not None, "a pool is entered once"
             self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
             stack.callback(ray.shutdown)
             if self._address is None:
-                self._start()
+                self._start(self._checkpoint)
             else:
                 self._join()
             self._job_ref = ray.put(self._job)
             self._weights_ref = ray.put(_Weights.of(self._checkpoint))
+            self._checkpoint = None
             gpu = {"num_gpus": 1} if self._job.device.startswith("cuda") else {}
             self._task = ray.remote(max_retries=0, num_cpus=self._job.threads, **gpu)(_solve)
             self._cleanup = stack.pop_all()
@@ -117,9 +120,9 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def _start(self) -> None:
+    def _start(self, checkpoint: Checkpoint) -> None:
         workers = self._workers or default_workers(self._job.device, self._job.threads)
-        weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in self._checkpoint.tensors.values())
+        weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
         # Workers inherit the import path, so that they run the driver's files.
         with _environment({**_imported_with, **_AT_START, "PYTHONPATH": _import_path()}):
             self._ray.init(
