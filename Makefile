@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper check test train bench clean
+.PHONY: help install demo paper smollm2 check test train bench clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED)  ## build .venv with the package in place (PYTHON=python3.12 to choose the interpreter)
 
@@ -25,6 +25,12 @@ demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and s
 
 paper: $(INSTALLED)  ## the Duo-LLM paper's figures on the shipped model, each with its control and a verdict (resumable)
 	$(BIN)/duo-oracle reproduce duo-tiny --out runs/paper
+
+smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, with small FFNs and routers of its own (an hour; resumable)
+	$(BIN)/python -m models.fetch_smollm2 --out runs/smollm2/model
+	$(BIN)/duo-oracle duo runs/smollm2/model holdout:prose holdout:code --method distil --ratio 0.25 --layers 18-29 \
+		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
+	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
 
 check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
 	$(BIN)/ruff check .

@@ -51,6 +51,16 @@ def model_directory(model: str) -> Path:
         raise ValueError(f"{none} (the hub: {type(fault).__name__})") from None
 
 
+def base_directory(model: str) -> Path | None:
+    """Where the base model is of a directory that holds small FFNs alone; None for a model that is whole."""
+    directory = model_directory(model)
+    named = _read_json(directory / CONFIG).get(BASE)
+    if named is None:
+        return None
+    beside = directory / str(named)
+    return beside.resolve() if beside.is_dir() else model_directory(str(named))
+
+
 def read_checkpoint(model: str) -> Checkpoint:
     """Reads a model directory or a shipped model, tensors as stored, on the CPU.
 

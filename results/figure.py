@@ -54,14 +54,20 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class PaperFigure:
-    """One item of the paper's evaluation."""
+class Question:
+    """One item of a page: what is asked or claimed, and what stands beside the answer."""
 
     title: str
     finding: str
-    """What the paper says it shows."""
+    """What the paper says it shows, or what is asked."""
     control: str
     """What stands beside it, and what it would look like by luck alone."""
+
+
+@dataclass(frozen=True)
+class PaperFigure(Question):
+    """One item of the paper's evaluation."""
+
     needs: tuple[str, ...]
     """Kinds of material: see `results/material.py`."""
     answer: Callable[[Material], Answer]

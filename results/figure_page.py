@@ -1,4 +1,4 @@
-"""The page of a reproduction: the same items as Markdown, as self-contained HTML with the figures inside, and as JSON.
+"""A page of items with verdicts: the same items as Markdown, as self-contained HTML with the figures inside, and as JSON.
 
 Knows the answers of figures, and not how they came to be.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from results.effects import Effect
-from results.figure import Answer, PaperFigure, Table, effects_table
+from results.figure import Answer, Question, Table, effects_table
 
 RULE = (
-    "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the paper's direction, and so does that "
+    "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the stated direction, and so does that "
     "of the effect beyond its control. **not distinguishable from luck**: the effect's does, beyond the control it does not. "
-    "**not found**: otherwise. Where a finding makes several statements, or is said of prose and of code, the weakest decides. "
+    "**not found**: otherwise. Where a finding makes several statements, or is said of several texts, the weakest decides. "
     "Intervals resample documents; they do not cover another training of the model. *Would have shown from*: the size that a true "
     "effect beyond the control must have to be told from zero here, with probability 0.8."
 )
@@ -39,7 +39,7 @@ class Item:
     """One figure and what it found."""
 
     name: str
-    figure: PaperFigure
+    figure: Question
     answer: Answer
 
     @property
@@ -49,7 +49,23 @@ class Item:
         return f"**{deciding.verdict}** · {deciding}"
 
 
-def write_pages(out: Path, items: Sequence[Item], left_out: dict[str, str], about: Sequence[str]) -> None:
+@dataclass(frozen=True)
+class Page:
+    """What a page says around its items."""
+
+    title: str
+    says: str
+    """Who or what makes the statements that are judged: `The paper`, or `Asked`."""
+    about: Sequence[str]
+    left_out: dict[str, str]
+    """What is not made, by name, and why."""
+
+    @property
+    def stop(self) -> str:
+        return "?" if self.says == "Asked" else "."
+
+
+def write_pages(out: Path, items: Sequence[Item], page: Page) -> None:
     """Writes README.md, index.html, verdicts.json and figures/NAME.svg into `out`. Equal answers give equal bytes."""
     folder = out / "figures"
     folder.mkdir(parents=True, exist_ok=True)
@@ -57,8 +73,8 @@ def write_pages(out: Path, items: Sequence[Item], left_out: dict[str, str], abou
     for item in items:
         pictures[item.name] = folder / f"{item.name}.svg"
         draw(item.answer, pictures[item.name])
-    _write(out / "README.md", _markdown(items, left_out, about))
-    _write(out / "index.html", _html(items, left_out, about, {name: file.read_text("utf-8") for name, file in pictures.items()}))
+    _write(out / "README.md", _markdown(items, page))
+    _write(out / "index.html", _html(items, page, {name: file.read_text("utf-8") for name, file in pictures.items()}))
     _write(out / "verdicts.json", json.dumps({item.name: _record(item) for item in items}, indent=1) + "\n")
 
 
@@ -102,27 +118,28 @@ def _record(item: Item) -> dict[str, Any]:
     }
 
 
-def _summary(items: Sequence[Item]) -> Table:
+def _summary(items: Sequence[Item], page: Page) -> Table:
     rows = [
         (f"[{item.figure.title}](#{item.name})", item.figure.finding, str(item.answer.deciding.verdict), str(item.answer.deciding))
         for item in items
     ]
-    return Table("", ("item", "the paper's finding", "verdict", "what decides it"), tuple(rows))
+    return Table("", ("item", page.says.lower(), "verdict", "what decides it"), tuple(rows))
 
 
 def _tables(item: Item) -> list[Table]:
     return [effects_table((*item.answer.effects, *item.answer.beside)), *item.answer.tables]
 
 
-def _markdown(items: Sequence[Item], left_out: dict[str, str], about: Sequence[str]) -> str:
-    parts = ["# The figures of Duo-LLM (arXiv 2410.10846), made again", *about, RULE, _markdown_table(_summary(items))]
+def _markdown(items: Sequence[Item], page: Page) -> str:
+    parts = [f"# {page.title}", *page.about, RULE, _markdown_table(_summary(items, page))]
     for item in items:
-        parts += [f'<a id="{item.name}"></a>\n\n## {item.figure.title}', f"The paper: {item.figure.finding}."]
+        parts += [f'<a id="{item.name}"></a>\n\n## {item.figure.title}', f"{page.says}: {item.figure.finding}{page.stop}"]
         parts += [f"> {item.verdict}", f"![{item.figure.title}](figures/{item.name}.svg)", f"Control: {item.figure.control}"]
         parts += item.answer.notes
         for table in _tables(item):
             parts += [f"**{table.title}**", _markdown_table(table)]
-    parts += ["## Left out", "\n".join(f"- **{name}**: {why}." for name, why in left_out.items())]
+    if page.left_out:
+        parts += ["## Left out", "\n".join(f"- **{name}**: {why}." for name, why in page.left_out.items())]
     return "\n\n".join(parts) + "\n"
 
 
@@ -134,20 +151,24 @@ def _markdown_table(table: Table) -> str:
     return "\n".join([line(table.headings), ruler, *(line(row) for row in table.rows)])
 
 
-def _html(items: Sequence[Item], left_out: dict[str, str], about: Sequence[str], pictures: dict[str, str]) -> str:
-    parts = ["<h1>The figures of Duo-LLM (arXiv 2410.10846), made again</h1>"]
-    parts += [f"<p>{_inline(line)}</p>" for line in (*about, RULE)]
-    parts.append(_html_table(_summary(items)))
+def _html(items: Sequence[Item], page: Page, pictures: dict[str, str]) -> str:
+    parts = [f"<h1>{_inline(page.title)}</h1>"]
+    parts += [f"<p>{_inline(line)}</p>" for line in (*page.about, RULE)]
+    parts.append(_html_table(_summary(items, page)))
     for item in items:
-        parts += [f'<h2 id="{item.name}">{_inline(item.figure.title)}</h2>', f"<p>The paper: {_inline(item.figure.finding)}.</p>"]
+        parts += [
+            f'<h2 id="{item.name}">{_inline(item.figure.title)}</h2>',
+            f"<p>{page.says}: {_inline(item.figure.finding)}{page.stop}</p>",
+        ]
         parts.append(f'<p class="v {_CLASS[str(item.answer.deciding.verdict)]}">{_inline(item.verdict)}</p>')
         parts += [_alone(pictures[item.name], item.name), f"<p>Control: {_inline(item.figure.control)}</p>"]
         parts += [f"<p>{_inline(note)}</p>" for note in item.answer.notes]
         for table in _tables(item):
             parts += [f"<p><b>{_inline(table.title)}</b></p>", _html_table(table)]
-    listed = "".join(f"<li><b>{_inline(name)}</b>: {_inline(why)}.</li>" for name, why in left_out.items())
-    parts.append(f"<h2>Left out</h2><ul>{listed}</ul>")
-    head = f'<meta charset="utf-8"><title>Duo-LLM made again</title><style>{_STYLE}</style>'
+    if page.left_out:
+        listed = "".join(f"<li><b>{_inline(name)}</b>: {_inline(why)}.</li>" for name, why in page.left_out.items())
+        parts.append(f"<h2>Left out</h2><ul>{listed}</ul>")
+    head = f'<meta charset="utf-8"><title>{_inline(page.title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>\n' + "\n".join(parts) + "\n</body></html>\n"
 
 

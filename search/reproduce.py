@@ -23,7 +23,7 @@ from models.family import load_model
 from models.router import read_router, shipped_routers
 from models.tokenizer import load_tokenizer
 from results.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
-from results.figure_page import Item, write_pages
+from results.figure_page import Item, Page, write_pages
 from results.material import Material, random_budgets
 from search.config import SearchConfig
 from search.driver import run_search
@@ -180,7 +180,8 @@ def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
         answers = reproduction.answers()
         figures = reproduction.made
         items = [Item(name, figures[name], answer) for name, answer in answers.items()]
-        write_pages(Path(config.out), items, reproduction.left_out, _about(config))
+        title = "The figures of Duo-LLM (arXiv 2410.10846), made again"
+        write_pages(Path(config.out), items, Page(title, "The paper", _about(config), reproduction.left_out))
         bar.update()
     return answers
 

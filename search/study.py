@@ -1,0 +1,233 @@
+"""The study of a pretrained model: the exact oracle over a dozen of its layers, beam search over all of them, trained routers.
+
+Every search goes through the normal driver and every training through the normal trainer, into subfolders of one directory, so
+that the same command goes on where it was interrupted. What is found is put into words in `results/study_items.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from tqdm import tqdm
+
+from models.checkpoint import base_directory, read_checkpoint, write_text_whole
+from models.documents import resolve_source
+from models.family import load_model
+from models.router_config import RouterConfig
+from models.router_training import train_router
+from oracle.contexts import SkipReading
+from oracle.layers import format_layers
+from oracle.patterns import Branch
+from results.figure_page import Item, Page, write_pages
+from results.run import Run, load
+from results.study_items import Setting, Study, items_of
+from search.config import SearchConfig
+from search.controls import model_of
+from search.driver import run_search
+from search.router_comparison import compare_routers
+from search.study_config import StudyConfig
+from search.study_speed import measure_speed
+from search.study_tables import write_calibration, write_comparison
+
+ROUTED = 12
+_SAMPLE = 8  # patterns per budget that stand for all in the comparison of routers: a real vocabulary's head is dear
+_SETTINGS = "study.json"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of the work: what it is called on the bar, and how it is done. Doing a finished one again costs nothing."""
+
+    name: str
+    work: Callable[[], object]
+
+
+class _Plan:
+    """The work of one study, in order, and where it lies."""
+
+    def __init__(self, config: StudyConfig) -> None:
+        self._config, self._out = config, Path(config.out)
+        model = load_model(read_checkpoint(config.model))
+        self.depth = model.depth
+        self.layers = config.route_layers or format_layers(range(max(0, model.depth - ROUTED), model.depth))
+        routed = load_model(read_checkpoint(config.model), route_layers=self.layers)
+        self.n_letters, self.n_positions = routed.n_layers, routed.n_positions
+        self.has_small = set(routed.routed_layers) <= set(routed.small_layers)
+        self.beam_big = config.beam_big or self.depth - self.depth // 5
+        self.router_budget = config.router_budget or self.n_letters / 2
+        self.texts = {resolve_source(source).stem: source for source in config.data}
+        if len(self.texts) < len(config.data):
+            raise ValueError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+        # A skip needs no small FFN: on the bare model the oracle is compared with all-skip, not with all-small.
+        self._bare = str(base_directory(config.model) or config.model)
+
+    @property
+    def settings(self) -> list[Setting]:
+        found = [Setting(f"skip-{context}", ".B", context) for context in ("big", "committed")]
+        if self.has_small:
+            found += [Setting(f"small-{context}", "sB", context) for context in ("big", "committed")]
+        return found
+
+    @property
+    def routers(self) -> dict[str, Path]:
+        return {name: self._out / "routers" / name for name in self._config.router} if self.has_small else {}
+
+    def run_directory(self, text: str, kind: str) -> Path:
+        return self._out / "runs" / f"{text}-{kind}"
+
+    def steps(self) -> list[Step]:
+        found = []
+        for text, source in self.texts.items():
+            for setting in self.settings:
+                found.append(Step(f"{text}: {setting.name}", partial(self._exact, text, source, setting)))
+                found.append(Step(f"{text}: {setting.name}, speed", partial(self._speed, text, setting)))
+            found.append(Step(f"{text}: calibration", partial(self._calibration, text)))
+            found.append(Step(f"{text}: beam", partial(self._beam, text, source)))
+        for name, directory in self.routers.items():
+            found.append(Step(f"router {name}", partial(self._train, name, directory)))
+        for text in self.texts if self.routers else ():
+            found.append(Step(f"{text}: routers", partial(self._compare, text)))
+        return found
+
+    def study(self) -> Study:
+        """What the steps have left, to be put into words."""
+        return Study(
+            self._out, tuple(self.texts), tuple(self.settings), tuple(self.routers), self.beam_big, self.depth, self.layers
+        )
+
+    def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
+        shared = {"per_document": 1, "seed": self._config.seed, "workers": self._config.workers, "local": self._config.local}
+        config = SearchConfig(model=model, data=source, out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
+        outcome = run_search(config)
+        if outcome.failures:
+            raise ValueError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
+
+    def _exact(self, text: str, source: str, setting: Setting) -> None:
+        committed = setting.context == "committed"  # where every budget is a pass of its own
+        self._search(
+            text,
+            setting.name,
+            self._bare if setting.skips else self._config.model,
+            source,
+            branches=setting.branches,
+            skip=SkipReading.LAYER if setting.skips else SkipReading.FFN,
+            route_layers=self.layers,
+            context=setting.context,
+            budget="any" if committed else f"any,0-{self.n_letters}",
+            seq_len=self._config.seq_len,
+            max_sequences=self._config.max_documents,
+            unit_sequences=2 if committed else 1,
+        )
+
+    def _beam(self, text: str, source: str) -> None:
+        self._search(
+            text,
+            "beam",
+            self._bare,
+            source,
+            strategy="beam",
+            settings={"width": "2", "direction": "down"},
+            branches=".B",
+            skip=SkipReading.LAYER,
+            context="big",
+            budget=str(self.beam_big),
+            null_draws=1,
+            seq_len=self._config.beam_tokens,
+            max_sequences=self._config.beam_documents,
+            unit_sequences=1,
+        )
+
+    def _run(self, text: str, kind: str) -> Run:
+        return load(self.run_directory(text, kind))
+
+    def _speed(self, text: str, setting: Setting) -> None:
+        file = self.run_directory(text, setting.name) / "speed.json"
+        if not file.exists():
+            run = self._run(text, setting.name)
+            write_text_whole(file, json.dumps(asdict(measure_speed(run, model_of(run)))) + "\n")
+
+    def _calibration(self, text: str) -> None:
+        run = self._run(text, "skip-big")
+        write_calibration(run, model_of(run), run.path / "calibration.json")
+
+    def _train(self, name: str, directory: Path) -> None:
+        if (directory / "router.json").exists():
+            return
+        train_router(
+            RouterConfig(
+                model=self._config.model,
+                text=self._config.text,
+                router=name,
+                out=str(directory),
+                budget=self.router_budget,
+                tokens=self._config.router_tokens,
+                route_layers=self.layers,
+                seq_len=min(128, self.n_positions),
+                batch=4,
+                calibration_tokens=4096,
+                holdouts=(),
+                seed=self._config.seed,
+                settings={"cutoff": "pooled"} if name == "expert_threshold" else {},
+                threads=0,
+            )
+        )
+
+    def _compare(self, text: str) -> None:
+        run = self._run(text, "small-big")
+        file = self._out / "compare" / f"{text}.parquet"
+        if not file.exists():
+            found = compare_routers(run, tuple(str(directory) for directory in self.routers.values()), sample=_SAMPLE)
+            write_comparison(file, found, tuple(self.routers))
+
+
+def run_study(config: StudyConfig) -> list[Item]:
+    """Does the work, or what is left of it, and writes README.md, index.html, verdicts.json and figures/ into `config.out`.
+
+    Raises ValueError as a search or a training does, and for a directory that holds a study of other options.
+    """
+    plan = _Plan(config)
+    _check_same(config)
+    steps = plan.steps()
+    with tqdm(total=len(steps) + 1, desc="study", unit="step", disable=not sys.stderr.isatty()) as bar:
+        for step in steps:
+            bar.set_postfix_str(step.name)
+            step.work()
+            bar.update()
+        items = items_of(plan.study())
+        write_pages(Path(config.out), items, _page(config, plan))
+        bar.update()
+    return items
+
+
+def _page(config: StudyConfig, plan: _Plan) -> Page:
+    data = ", ".join(f"`{source}`" for source in config.data)
+    small = f"s its small FFN, {Branch.BIG.letter} its own" if plan.has_small else "it has no small FFNs"
+    about = (
+        f"Model `{Path(config.model).name}` of {plan.depth} layers; layers {plan.layers} are routed, the others always big; "
+        f"{small}. Text {data}, {config.seq_len} tokens of each of at most {config.max_documents} documents; seed {config.seed}; "
+        "made by `duo-oracle study`.",
+        "Every token's best pattern is exact and proven where it says so. The gain of an oracle is counted from all-big; the null "
+        "gain is what the same search gains on labels drawn from all-big itself; the excess is their difference.",
+    )
+    left_out = {} if plan.has_small else {"small FFNs and routers": "the model has none; `duo-oracle duo` makes them"}
+    return Page("An exact oracle of a pretrained model", "Asked", about, left_out)
+
+
+def _check_same(config: StudyConfig) -> None:
+    """What decides the material must be the directory's: its page would else mix two studies."""
+    free = ("out", "workers", "local")
+    wanted = {name: value for name, value in json.loads(json.dumps(asdict(config))).items() if name not in free}
+    path = Path(config.out) / _SETTINGS
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
+        if differing:
+            raise ValueError(f"{config.out} holds a study with {'; '.join(differing)}; choose another --out")
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text_whole(path, json.dumps(wanted, indent=1) + "\n")

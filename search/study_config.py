@@ -1,0 +1,57 @@
+"""The options of `duo-oracle study`, each declared once. Imports nothing heavy, so that the command line starts at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class StudyConfig:
+    """What `duo-oracle study` is asked.
+
+    Args:
+        model: model directory; one whose routed layers have small FFNs is also searched over s and B
+        out: directory for the page and all that is behind it; the same command goes on with it
+        route_layers: a dozen layers that are searched exactly, such as 18-29; default the last twelve
+        data: holdouts or files to search, newer than the model; repeatable
+        text: documents to train routers on; repeatable
+        seq_len: tokens of each document that are searched
+        max_documents: the most documents of each file that are searched
+        beam_tokens: tokens of each document that beam search over all layers takes
+        beam_documents: documents of each file that it takes
+        beam_big: big layers per token in that search; default all but a fifth
+        router: trained routers to compare; repeatable
+        router_budget: average big layers per token of the routers; default half of the routed layers
+        router_tokens: tokens that each router is trained on
+        seed: of everything that is drawn
+        workers: worker processes; default one per core
+        local: work in this process, without Ray
+    """
+
+    model: str
+    out: str
+    route_layers: str | None = None
+    data: tuple[str, ...] = ("holdout:recent-prose", "holdout:recent-code")
+    text: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    seq_len: int = 35
+    max_documents: int = 12
+    beam_tokens: int = 16
+    beam_documents: int = 8
+    beam_big: int | None = None
+    router: tuple[str, ...] = ("budget", "expert_threshold")
+    router_budget: float | None = None
+    router_tokens: int = 16_000
+    seed: int = 0
+    workers: int | None = None
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        least = {"seq_len": 2, "max_documents": 2, "beam_tokens": 2, "beam_documents": 2, "beam_big": 1, "router_tokens": 1}
+        for name, bound in {**least, "seed": 0, "workers": 1}.items():
+            value = getattr(self, name)
+            if value is not None and value < bound:
+                raise ValueError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+        if self.local and self.workers not in (None, 1):
+            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+        if not self.data:
+            raise ValueError("--data is a holdout or a file; got none")

@@ -1,0 +1,101 @@
+"""How fast the exact oracle is on a run's own model and question, beside the naive way, on one thread of one process.
+
+The naive way: for each position and pattern one forward step through the whole model with a key-value cache, and the whole
+vocabulary head. Nothing is shared between patterns. Both are timed on a sample of the run's first sequence.
+
+Axes: T token, L routed layer, D hidden.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from oracle.contexts import ContextKind, SkipReading
+from oracle.exact import ExactOracle
+from oracle.model import RoutedModel
+from oracle.patterns import Branch, RoutingPattern
+from oracle.walk import Attend, FixedContext
+from results.run import Run
+from search.replay import problem_of, read_groups
+from search.unit import null_labels
+from search.worker import prepare_worker
+
+POSITIONS = 6  # searched by the oracle
+STEPS = 24  # steps of the naive way
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Seconds of one thread per token, null draws included, and of the naive way for all patterns, without them."""
+
+    patterns: int
+    ours: float
+    naive: float
+
+    @property
+    def ratio(self) -> float:
+        return self.naive / self.ours
+
+
+@torch.inference_mode()
+def measure_speed(run: Run, model: RoutedModel) -> Speed:
+    """Times both ways. The process is left with the number of threads that it had."""
+    threads = torch.get_num_threads()
+    prepare_worker(1)
+    try:
+        problem = problem_of(run, int(run.identity["seed"]))
+        sequence = next(iter(read_groups(run, (), 1))).sequences[0]
+        token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+        n = min(POSITIONS, len(token_id_T) - 1)
+        budgets = tuple(run.budget(text) for text in run.budgets)
+        draws = int(run.identity.get("null_draws") or 0)
+        null = null_labels(problem, [sequence])
+        oracle = ExactOracle(model, problem.branches, budgets, problem.skip, type(null)(draws, problem.seed))
+        started = time.perf_counter()
+        if problem.context.kind is ContextKind.COMMITTED:
+            oracle.in_committed_context([0], [token_id_T[: n + 1]])
+        else:
+            assert problem.context.pattern is not None
+            oracle.in_fixed_context(0, token_id_T[: n + 1], problem.context.pattern)
+        ours = (time.perf_counter() - started) / n
+        naive = _naive_step(model, token_id_T, problem.branches, problem.skip)
+    finally:
+        torch.set_num_threads(threads)
+    patterns = len(problem.branches) ** run.n_layers
+    return Speed(patterns, ours, naive * patterns)
+
+
+def _naive_step(model: RoutedModel, token_id_T: Tensor, branches: tuple[Branch, ...], skip: SkipReading) -> float:
+    """Seconds of one pattern at one position, in the mean over random patterns and positions."""
+    generator = np.random.default_rng(0)
+    context = FixedContext(model, token_id_T[:-1], RoutingPattern.uniform(Branch.BIG, model.n_layers), skip)
+    seconds = []
+    for _ in range(STEPS + 2):
+        position = torch.tensor([int(generator.integers(len(token_id_T) - 1))], device=model.device)
+        pattern = generator.choice(np.array(branches), model.n_layers)
+        attend = context.attend(position)
+        started = time.perf_counter()
+        _step(model, token_id_T[position], position, pattern, attend, skip)
+        seconds.append(time.perf_counter() - started)
+    return float(np.mean(seconds[2:]))  # the first ones warm up
+
+
+def _step(
+    model: RoutedModel, token_id_1: Tensor, position_1: Tensor, pattern_L: np.ndarray, attend: Attend, skip: SkipReading
+) -> Tensor:
+    """logits_1V of one token under one pattern."""
+    x_11D = model.embed(token_id_1, position_1)[None]
+    letters = {layer: letter for letter, layer in enumerate(model.routed_layers)}
+    for layer in range(model.depth):
+        branch = Branch(int(pattern_L[letters[layer]])) if layer in letters else Branch.BIG
+        if branch is Branch.SKIP and skip is SkipReading.LAYER:
+            continue
+        x_11D = attend(layer, x_11D)
+        if branch is not Branch.SKIP:
+            x_11D = model.ffn(layer, branch, x_11D)
+    return model.final_norm(x_11D)[0] @ model.unembedding_VD.T

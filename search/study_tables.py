@@ -1,0 +1,53 @@
+"""What a study keeps of models' work, so that its page is made without a model: calibration, and routers beside the oracle."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from models.checkpoint import write_text_whole
+from oracle.model import RoutedModel
+from results.calibration import calibration
+from results.compare_files import tokens_table
+from results.run import Run
+from search.all_big import all_big_tokens
+from search.replay import read_groups
+from search.router_comparison import Compared
+
+
+def write_calibration(run: Run, model: RoutedModel, file: Path) -> None:
+    """How well all-big's own probabilities describe the run's text; a file that is there stays."""
+    if file.exists():
+        return
+    found = calibration(all_big_tokens(model, (s for group in read_groups(run, (), None) for s in group.sequences)))
+    write_text_whole(
+        file,
+        json.dumps(
+            {
+                "loss": str(found.loss),
+                "entropy": str(found.entropy),
+                "overconfidence": str(found.overconfidence),
+                "error": found.error,
+                "error_by_chance": found.error_by_chance,
+                "temperature": found.temperature_in_sample,
+            }
+        )
+        + "\n",
+    )
+
+
+def write_comparison(file: Path, compared: Compared, names: tuple[str, ...]) -> None:
+    """One row per token and router, as `compare --out` writes them, each router under its name here; whole or not at all."""
+    tables = []
+    for name, routed in zip(names, compared.routers, strict=True):
+        table = tokens_table(compared.plane, routed)
+        column = pa.array([name] * table.num_rows, pa.string())
+        tables.append(table.set_column(table.schema.get_field_index("router"), "router", column))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    aside = file.with_name(f".{file.name}.{os.getpid()}")
+    pq.write_table(pa.concat_tables(tables), aside)
+    os.replace(aside, file)
