@@ -1,7 +1,7 @@
 """Reads documents from `.txt`, `.jsonl` and `.parquet` files, one at a time. Knows nothing of tokens, windows or models.
 
 A `.txt` file is one document. Rows of the others have `text`, or `tokens` (whole numbers), and optionally `document`, a name.
-`holdout:prose` and `holdout:code` name the two holdouts that ship with the project.
+`holdout:prose`, `holdout:code`, `holdout:recent-prose` and `holdout:recent-code` name the holdouts that ship with the project.
 """
 
 from __future__ import annotations

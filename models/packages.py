@@ -12,6 +12,7 @@ _KINDS = {"wheel": "--only-binary", "sdist": "--no-binary"}
 def pip_download(requirement: str, kind: str, folder: Path) -> Path:
     """The wheel or the sdist of a requirement, in an empty folder. Raises ValueError, one line, where pip cannot fetch it."""
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    pip.append("--ignore-requires-python")  # nothing runs it
     run_tool([*pip, _KINDS[kind], ":all:", requirement], folder)
     (archive,) = (path for path in folder.iterdir() if path.is_file())
     return archive

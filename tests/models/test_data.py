@@ -89,17 +89,27 @@ def test_seq_len_is_the_models_positions_or_256():
     assert resolve_seq_len(512, 4096) == 512
 
 
-@pytest.mark.parametrize("name", ["prose", "code"])
-def test_the_shipped_holdouts_are_whole_named_documents(name):
+@pytest.mark.parametrize(
+    ("name", "characters"),
+    [
+        ("prose", (60_000, 120_000)),
+        ("code", (60_000, 120_000)),
+        ("recent-prose", (30_000, 60_000)),
+        ("recent-code", (30_000, 60_000)),
+    ],
+)
+def test_the_shipped_holdouts_are_whole_named_documents(name, characters):
     documents = list(read_documents(f"holdout:{name}"))
     assert len(documents) >= 12
     assert len({document.name for document in documents}) == len(documents)
-    assert 60_000 < sum(len(document.text) for document in documents) < 120_000
+    assert characters[0] < sum(len(document.text) for document in documents) < characters[1]
     assert all(document.text.endswith("\n") for document in documents)
 
 
 def test_an_unknown_source_is_answered_with_the_choices(tmp_path):
-    assert refusal("holdout:verse") == "unknown holdout 'holdout:verse'; available: holdout:code, holdout:prose"
+    assert refusal("holdout:verse") == (
+        "unknown holdout 'holdout:verse'; available: holdout:code, holdout:prose, holdout:recent-code, holdout:recent-prose"
+    )
     assert "there is no file 'nowhere.txt'" in refusal("nowhere.txt")
     (tmp_path / "a.csv").write_text("a")
     assert "data files end in .txt, .jsonl or .parquet; got" in refusal(tmp_path / "a.csv")
