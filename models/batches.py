@@ -41,17 +41,21 @@ def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
                 yield document.text
 
 
-def tokenised(source: str, tokenizer: Tokenizer, work: Path) -> np.ndarray:
+def tokenised(source: str, tokenizer: Tokenizer, work: Path, separator: int | None = None) -> np.ndarray:
     """All documents of a source as one memory-mapped uint32 array, each followed by the separator; kept in `work`.
 
-    The file's name holds a digest of text and tokenizer, so that neither can change under it.
+    The file's name holds a digest of text and tokenizer, so that neither can change under it. `separator` is a token's id, where
+    the tokenizer has none of our own.
     """
     digest = hashlib.sha256(tokenizer.to_str().encode())
+    if separator is None:
+        separator = tokenizer.token_to_id(SEPARATOR)
+    else:
+        digest.update(str(separator).encode())
     digest.update(resolve_source(source).read_bytes())
     path = work / f"{resolve_source(source).stem}-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
-        separator = tokenizer.token_to_id(SEPARATOR)
         pieces: list[np.ndarray] = []
         pending: list[str] = []
 

@@ -21,7 +21,7 @@ from oracle.patterns import Branch
 
 @dataclass(frozen=True)
 class Flops:
-    """What one token takes: the vocabulary head once, and at each layer what its branch says."""
+    """What one token takes: the vocabulary head once, and at each routed layer what its branch says."""
 
     head: float
     skip: float
@@ -36,10 +36,11 @@ class Flops:
         return (self.skip, self.small, self.big)[branch]
 
 
-def flops_of(config: Mapping[str, Any], mean_context: float, skip: SkipReading) -> Flops | None:
+def flops_of(config: Mapping[str, Any], mean_context: float, skip: SkipReading, n_routed: int | None = None) -> Flops | None:
     """The operations of a model by its config.json; None for a family whose products are not known here.
 
-    `mean_context`: to how many tokens, itself included, a token attends on average.
+    `mean_context`: to how many tokens, itself included, a token attends on average. Of layers that are not routed (all but
+    `n_routed`; default none) the operations are in `head`, for they are the same for every pattern.
     """
     if config.get("model_type") != MODEL_TYPE:
         return None
@@ -48,8 +49,9 @@ def flops_of(config: Mapping[str, Any], mean_context: float, skip: SkipReading) 
     keys_values = 2 * 2 * duo.hidden_size * kv_width
     attention = keys_values + 2 * 2 * duo.hidden_size * width + 2 * 2 * width * mean_context
     small, big = (3 * 2 * duo.hidden_size * inner for inner in (duo.small_intermediate_size, duo.intermediate_size))
+    n_fixed = 0 if n_routed is None else duo.num_hidden_layers - n_routed
     return Flops(
-        head=2 * duo.hidden_size * duo.vocab_size,
+        head=2 * duo.hidden_size * duo.vocab_size + n_fixed * (attention + big),
         skip=keys_values if skip is SkipReading.LAYER else attention,
         small=attention + small,
         big=attention + big,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Options that change how, not what, is trained: they may differ between the parts of an interrupted run. Calibration comes after.
 _FREE = frozenset({"out", "work", "checkpoint_minutes", "threads", "device", "holdouts", "holdout_tokens"}) | frozenset(
-    {"calibrate", "calibration_text", "calibration_tokens"}
+    {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite"}
 )
 
 

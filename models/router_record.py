@@ -24,6 +24,7 @@ class RouterRecord:
     usage_SL: np.ndarray  # share of the batch's tokens that took B
     cutoff_SL: np.ndarray  # what logits were compared with
     batch_cutoff_SL: np.ndarray  # the batch's own k-th largest logit; NaN where the router does not compute it
+    layers: tuple[int, ...] | None = None  # their numbers in the model; None where all are routed
 
     @property
     def even(self) -> float:
@@ -43,4 +44,5 @@ def read_record(router: str) -> RouterRecord:
     missing = [name for name in _TENSORS if f"training/{name}" not in tensors]
     if missing or found.budget is None or not len(tensors["training/usage"]):
         raise ValueError(f"router {router} has no record of its training: it was not trained on text, step by step")
-    return RouterRecord(router, found.budget, *(tensors[f"training/{name}"].astype(np.float64) for name in _TENSORS))
+    usage_SL, cutoff_SL, batch_cutoff_SL = (tensors[f"training/{name}"].astype(np.float64) for name in _TENSORS)
+    return RouterRecord(router, found.budget, usage_SL, cutoff_SL, batch_cutoff_SL, found.layers)

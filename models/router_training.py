@@ -36,6 +36,7 @@ from models.router_data import calibration_sequences, documents_of, split_stream
 from models.router_labels import PatternLabels
 from models.router_method import Method, Task, parse_settings
 from models.router_mixture import mixed_logits
+from models.schedule import cosine_rate
 from models.tokenizer import SEPARATOR, load_tokenizer
 from oracle.allocator import keep_freed_memory
 from oracle.choices import check_choice
@@ -165,7 +166,7 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: li
     )
     with bar:
         while step < task.n_steps:
-            rate = learning_rate(step, task.n_steps, config)
+            rate = cosine_rate(step, task.n_steps, config.learning_rate, config.warmup)
             losses.append(_step(step, rate, config, prepared, method, optimizer))
             step += 1
             method.take_snapshot(step)
@@ -207,14 +208,6 @@ def _step(
     optimizer.zero_grad(set_to_none=True)
     method.finish(step)
     return loss.detach()
-
-
-def learning_rate(step: int, n_steps: int, config: RouterConfig) -> float:
-    """Linear warm-up, then a cosine that ends at a tenth of the peak with the last step."""
-    n_warmup = max(1, round(config.warmup * n_steps))
-    if step < n_warmup:
-        return config.learning_rate * (step + 1) / n_warmup
-    return config.learning_rate * (0.1 + 0.45 * (1 + math.cos(math.pi * (step - n_warmup) / max(1, n_steps - n_warmup))))
 
 
 def _finish(

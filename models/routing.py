@@ -20,7 +20,7 @@ from models.routable import RoutableModule
 from models.router import Router, TokenBatch
 from oracle.contexts import SkipReading
 from oracle.layers import format_layers
-from oracle.model import RoutedModel
+from oracle.model import RoutedModel, check_small
 from oracle.patterns import Branch
 
 BATCH = 16
@@ -46,6 +46,7 @@ def check_router(router: Router, model: RoutableModule | RoutedModel, skip: Skip
         raise ValueError(
             f"router {router.spec} routes layers {format_layers(router.layers)}; got {format_layers(model.routed_layers)}"
         )
+    check_small(router.branches, model.routed_layers, model.small_layers)
     if router.fingerprint is not None and router.fingerprint != fingerprint:
         raise ValueError(
             f"router {router.spec} was trained on the model of fingerprint {router.fingerprint[:12]}; this is {fingerprint[:12]}"

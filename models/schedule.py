@@ -39,12 +39,16 @@ class Phase:
 
     def learning_rate(self, step: int, config: TrainConfig) -> float:
         """Linear warm-up, then a cosine that ends at a tenth of the peak with the phase's last step."""
-        at = step - self.first_step
-        n_warmup = max(1, round(config.warmup * self.n_steps))
-        if at < n_warmup:
-            return config.learning_rate * (at + 1) / n_warmup
-        progress = (at - n_warmup) / max(1, self.n_steps - n_warmup)
-        return config.learning_rate * (_LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
+        return cosine_rate(step - self.first_step, self.n_steps, config.learning_rate, config.warmup)
+
+
+def cosine_rate(step: int, n_steps: int, peak: float, warmup: float) -> float:
+    """Linear warm-up over a share of the steps, then a cosine that ends at a tenth of the peak with the last step."""
+    n_warmup = max(1, round(warmup * n_steps))
+    if step < n_warmup:
+        return peak * (step + 1) / n_warmup
+    progress = (step - n_warmup) / max(1, n_steps - n_warmup)
+    return peak * (_LEAST_RATE + (1 - _LEAST_RATE) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
 def phases_of(config: TrainConfig) -> tuple[Phase, ...]:

@@ -2,6 +2,8 @@
 
 config.json says what there is: `small_intermediate_size` (neurons of each), `small_rank` (each matrix is a product of two of this
 rank), `small_layers` (the layers that have one; default all). Knows no family and no way to make their weights.
+
+Axes: O outputs, I inputs of a linear map.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.checkpoint import BASE, BASE_FINGERPRINT
 
@@ -56,5 +58,20 @@ def is_linear(module: nn.Module) -> bool:
 
 def linear_shape(module: nn.Module) -> tuple[int, int]:
     """Outputs and inputs of a linear map."""
-    n_out, n_in = tuple(module.weight.shape)  # type: ignore[arg-type]
-    return (n_out, n_in) if isinstance(module, nn.Linear) else (n_in, n_out)
+    n_out, n_in = tuple(matrix_OI(module).shape)
+    return n_out, n_in
+
+
+def matrix_OI(module: nn.Module) -> Tensor:
+    """The matrix of a linear map, a row per output: a view, so that writing to it changes the map."""
+    weight = module.weight
+    assert isinstance(weight, Tensor)
+    return weight if isinstance(module, nn.Linear) else weight.T
+
+
+def linears(ffn: nn.Module) -> tuple[list[str], str]:
+    """The names of an FFN's linear maps: those into its neurons, and the one out of them, which is declared last."""
+    *into, out = (name for name, child in ffn.named_children() if is_linear(child))
+    n_inner = linear_shape(ffn.get_submodule(out))[1]
+    assert all(linear_shape(ffn.get_submodule(name))[0] == n_inner for name in into), "an FFN of another plan"
+    return into, out

@@ -22,8 +22,8 @@ def format_layers(layers: Sequence[int]) -> str:
     return ",".join("-".join(map(str, part)) for part in parts)
 
 
-def parse_layers(text: str, depth: int) -> tuple[int, ...]:
-    """The layers that `text` names, of a model of `depth` layers: the inverse of `format_layers`.
+def parse_layers(text: str, depth: int, what: str = "route-layers") -> tuple[int, ...]:
+    """The layers that `text` names, of a model of `depth` layers: the inverse of `format_layers`. `what` names the option.
 
     Raises ValueError for another form, for numbers that repeat or do not rise, and for a layer that the model lacks.
     """
@@ -35,7 +35,7 @@ def parse_layers(text: str, depth: int) -> tuple[int, ...]:
         # Compared before the range is made, so that a mistyped 1-999999999 costs no memory.
         if not (layers[-1] if layers else -1) < first <= last < depth:
             raise ValueError(
-                f"route-layers are numbers of the model's {depth} layers, 0 to {depth - 1} and rising, such as 18-27 or 3,5,8-11; "
+                f"{what} are numbers of the model's {depth} layers, 0 to {depth - 1} and rising, such as 18-27 or 3,5,8-11; "
                 f"got {text!r}"
             )
         layers.extend(range(first, last + 1))

@@ -58,7 +58,8 @@ class SearchConfig:
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout (holdout:prose, holdout:code)
+        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout: holdout:prose, holdout:code, and of 2026
+            holdout:recent-prose, holdout:recent-code
         out: run directory to make, or to go on with
         strategy: who proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable

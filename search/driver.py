@@ -98,7 +98,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
         identity["null_temperatures"] = problem.null_temperatures
     texts = vocabulary_texts(checkpoint.tokenizer_json)
-    with RunWriter.open(config.out, identity, _facts(config), config.overwrite) as run:
+    with RunWriter.open(config.out, identity, _facts(config, model.depth), config.overwrite) as run:
         if run.manifest.state == "complete":
             return Outcome(run.directory, 0, ())
         job = Job(
@@ -172,12 +172,12 @@ def _check_device(config: SearchConfig) -> None:
         raise ValueError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
 
 
-def _facts(config: SearchConfig) -> dict[str, Any]:
+def _facts(config: SearchConfig, depth: int) -> dict[str, Any]:
     versions = {"python": platform.python_version()}
     for name in VERSIONED:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return {"config": asdict(config), "model": config.model, "data": config.data, "versions": versions}
+    return {"config": asdict(config), "model": config.model, "data": config.data, "depth": depth, "versions": versions}
 
 
 class _Progress:

@@ -18,6 +18,7 @@ from models.routable import RoutableModule
 from models.router import Router, router_fingerprint
 from models.routing import route_with_logits
 from oracle.contexts import SkipReading
+from oracle.layers import format_layers
 from oracle.patterns import Branch
 from results.routes import write_routes
 
@@ -50,7 +51,8 @@ def write_route_file(
 
     Raises ValueError for a router of another model or reading of skip, and for logits of a router that computes none.
     """
-    facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip)
+    layers = None if module.n_layers == module.depth else format_layers(module.routed_layers)
+    facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip, layers)
     n_big = 0
 
     def parts() -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
@@ -66,8 +68,8 @@ def write_route_file(
     return f"{n_rows:,} positions of {len(sequences)} sequences, {n_big / n_rows:.3f} big layers per token: {file}"
 
 
-def route_facts(router: Router, fingerprint: str, data: str, skip: SkipReading) -> dict[str, str]:
-    """What a route file says of itself; `fingerprint` is the model's and `data` the sequences'."""
+def route_facts(router: Router, fingerprint: str, data: str, skip: SkipReading, route_layers: str | None) -> dict[str, str]:
+    """What a route file says of itself; `fingerprint` is the model's and `data` the sequences'; `route_layers` None for all."""
     facts = {
         "model_fingerprint": fingerprint,
         "data_fingerprint": data,
@@ -77,5 +79,6 @@ def route_facts(router: Router, fingerprint: str, data: str, skip: SkipReading) 
         "branches": "".join(branch.letter for branch in router.branches),
         "skip": str(skip),
         "budget": "" if router.budget is None else f"{router.budget:g}",
+        "route_layers": route_layers or "",
     }
     return {key: value for key, value in facts.items() if value}

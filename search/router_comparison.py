@@ -98,7 +98,11 @@ def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], ski
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
     if outside:
         raise ValueError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
-    return Routes(router.spec, branches_NL, route_facts(router, checkpoint.fingerprint, run.identity["data_fingerprint"], skip))
+    return Routes(
+        router.spec,
+        branches_NL,
+        route_facts(router, checkpoint.fingerprint, run.identity["data_fingerprint"], skip, run.route_layers),
+    )
 
 
 class _Work:
@@ -136,7 +140,7 @@ class _Work:
         random_KN, rank_KN = self._random()
         positions = positions_of(self._run)
         mean_context = float(np.mean(positions["position"].to_numpy() + 1))
-        flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip)
+        flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip, self._n_layers)
         return Plane(
             sequence_N=positions["sequence"].to_numpy(),
             position_N=positions["position"].to_numpy(),

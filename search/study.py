@@ -121,6 +121,7 @@ class _Plan:
             budget="any" if committed else f"any,0-{self.n_letters}",
             seq_len=self._config.seq_len,
             max_sequences=self._config.max_documents,
+            null_draws=self._config.null_draws,
             unit_sequences=2 if committed else 1,
         )
 

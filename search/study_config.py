@@ -17,6 +17,7 @@ class StudyConfig:
         text: documents to train routers on; repeatable
         seq_len: tokens of each document that are searched
         max_documents: the most documents of each file that are searched
+        null_draws: labels drawn per position from all-big to measure luck in the exact searches; beam search takes one
         beam_tokens: tokens of each document that beam search over all layers takes
         beam_documents: documents of each file that it takes
         beam_big: big layers per token in that search; default all but a fifth
@@ -35,7 +36,8 @@ class StudyConfig:
     text: tuple[str, ...] = ("holdout:prose", "holdout:code")
     seq_len: int = 35
     max_documents: int = 12
-    beam_tokens: int = 16
+    null_draws: int = 2
+    beam_tokens: int = 14
     beam_documents: int = 8
     beam_big: int | None = None
     router: tuple[str, ...] = ("budget", "expert_threshold")
@@ -46,7 +48,15 @@ class StudyConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        least = {"seq_len": 2, "max_documents": 2, "beam_tokens": 2, "beam_documents": 2, "beam_big": 1, "router_tokens": 1}
+        least = {
+            "seq_len": 2,
+            "max_documents": 2,
+            "beam_tokens": 2,
+            "beam_documents": 2,
+            "beam_big": 1,
+            "null_draws": 1,
+            "router_tokens": 1,
+        }
         for name, bound in {**least, "seed": 0, "workers": 1}.items():
             value = getattr(self, name)
             if value is not None and value < bound:

@@ -19,11 +19,12 @@ from models.router_calibration import evaluate_router
 from models.router_data import calibration_sequences, documents_of, split_stream
 from models.router_labels import PatternLabels
 from models.router_method import Task, parse_settings
-from models.router_training import learning_rate, prepare, train_router, trainable_routers
+from models.router_training import prepare, train_router, trainable_routers
 from models.routers import distilled
 from models.routers.budget import Settings as BudgetSettings
 from models.routers.token_choice import Settings as TokenSettings
 from models.routing import big_per_token, route
+from models.schedule import cosine_rate
 from oracle.contexts import SkipReading
 from oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_POSITIONS, N_VOCABULARY, router_config, write_model, write_text
@@ -218,7 +219,7 @@ def test_a_stream_is_split_by_whole_documents_and_none_is_on_both_sides():
 
 def test_the_rate_rises_and_falls_to_a_tenth(folder):
     config = router_config(folder, "budget", learning_rate=1.0, warmup=0.1)
-    rates = [learning_rate(step, 100, config) for step in range(100)]
+    rates = [cosine_rate(step, 100, config.learning_rate, config.warmup) for step in range(100)]
     assert rates[9] == max(rates) == 1.0
     assert rates[0] == pytest.approx(0.1)
     assert rates[-1] == pytest.approx(0.1, abs=0.01)

@@ -15,7 +15,8 @@ class RouteConfig:
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET
-        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout (holdout:prose, holdout:code)
+        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout: holdout:prose, holdout:code, and of 2026
+            holdout:recent-prose, holdout:recent-code
         out: file to write, .parquet
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer

@@ -1,0 +1,217 @@
+"""Makes small FFNs beside the big ones of a pretrained model: from the options to a model directory, and what the small FFNs cost.
+
+Ties the parts together: base model, text, a way to make them (`models/small_methods/`), measurement on held-out text, files. The
+directory holds the small FFNs alone and names its base model; with `merge`, all tensors.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from models.batches import Windows, tokenised
+from models.checkpoint import (
+    BASE,
+    BASE_FINGERPRINT,
+    CONFIG,
+    INDEX,
+    TOKENIZER,
+    WEIGHTS,
+    Checkpoint,
+    model_directory,
+    read_checkpoint,
+    save_file_whole,
+    write_text_whole,
+)
+from models.data import Sequence, resolve_seq_len
+from models.documents import HOLDOUT_PREFIX, resolve_source
+from models.duo_config import DuoConfig
+from models.family import family_names, load_family, load_module, resolve_device
+from models.pretrained import PretrainedModule
+from models.progress import read_progress
+from models.small_evaluation import SmallCosts, small_costs, spread_sequences
+from models.small_ffn import attach_small
+from models.small_method import SmallMethod, SmallTask, load_method, n_inner
+from models.tokenizer import SEPARATOR, load_tokenizer
+from oracle.allocator import keep_freed_memory
+from oracle.layers import format_layers, parse_layers
+
+EVALUATION, HISTORY, PROGRESS, WORK = "evaluation.json", "loss.csv", "progress", "work"
+
+
+@dataclass(frozen=True)
+class SmallMade:
+    """What was made: where, of what form, on how many tokens, and the costs on each holdout."""
+
+    form: str
+    costs: dict[str, SmallCosts]
+
+
+def make_small(config: DuoConfig) -> SmallMade:
+    """Makes the model directory `config.out`, its weights last.
+
+    Raises ValueError, one line, for options out of range, a model that has small FFNs or can have none, unusable text, text that is
+    held out too, and an `out` that holds something to keep.
+    """
+    config.check()
+    method, device = load_method(config.method), resolve_device(config.device)
+    _check_text(config)
+    _check_out(config)
+    keep_freed_memory()
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    base = read_checkpoint(config.model)
+    module = _base_module(base, config.model)
+    layers = tuple(range(module.depth)) if config.layers is None else parse_layers(config.layers, module.depth, "layers")
+    sizes = method.sizes(module, config.ratio)
+    with torch.device("meta"):
+        attach_small(module.layers, module.new_small_ffn, {**sizes, "small_layers": list(layers)})
+    for layer in layers:
+        module.layers[layer].small_mlp.to_empty(device="cpu").requires_grad_(False)
+    module.eval().to(device)  # eval, because an FFN may hold a dropout
+    task, held_out = _task(config, method, base, module, layers)
+    started = time.monotonic()
+    facts = {"method": config.method, **method.make(task), "seconds": round(time.monotonic() - started, 1)}
+    costs = {source: small_costs(module, layers, sequences, source) for source, sequences in held_out.items()}
+    n_tokens = task.n_steps * task.n_batch_tokens
+    names = [_source_name(source) for source in config.text]
+    record = {
+        "name": config.method,
+        "ratio": config.ratio,
+        "text": names,
+        "tokens": n_tokens,
+        "seed": config.seed,
+    }
+    own = {**base.config, **sizes, "small_layers": list(layers), "method": record}
+    _write(
+        config, base, own, module, {"making": facts, "holdouts": {_source_name(at): cost.to_dict() for at, cost in costs.items()}}
+    )
+    size = f"rank {sizes['small_rank']}" if "small_rank" in sizes else f"{sizes['small_intermediate_size']:,}"
+    form = (
+        f"small FFNs of {size} of {n_inner(module):,} neurons at layers {format_layers(layers)} of {module.depth}, by "
+        f"{config.method} on {n_tokens:,} tokens of {' and '.join(names)}"
+    )
+    return SmallMade(form, costs)
+
+
+def _check_text(config: DuoConfig) -> None:
+    """Raises ValueError for text that is none, and for a source that is both made on and held out."""
+    made_on = {resolve_source(source).resolve() for source in config.text}
+    for source in config.holdouts:
+        if resolve_source(source).resolve() in made_on:
+            raise ValueError(f"costs are measured on text that the small FFNs were not made on; {source!r} is text and holdout")
+
+
+def _check_out(config: DuoConfig) -> None:
+    """Raises ValueError where `out` is no place for the model; makes room for it where `overwrite` says so."""
+    out = Path(config.out)
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out is a directory; {out} is a file")
+    if out.resolve() == model_directory(config.model).resolve():
+        raise ValueError(f"--out is another directory than the model's; got {out} for both")
+    resumable = {CONFIG, TOKENIZER, EVALUATION, HISTORY, PROGRESS, WORK}  # without weights, a run that was interrupted
+    kept = sorted(path.name for path in out.iterdir() if path.name not in resumable and path.name[0] != ".") if out.is_dir() else []
+    if kept and not config.overwrite:
+        raise ValueError(
+            f"--out is new, empty, or goes on where it was interrupted, unless --overwrite replaces what is in it; "
+            f"{out} holds {kept[0]}"
+        )
+    try:
+        read_progress(out / PROGRESS, config)
+    except ValueError:
+        if not config.overwrite:
+            raise
+        shutil.rmtree(out / PROGRESS)
+
+
+def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
+    """The model's plain module. Raises ValueError where it has small FFNs, or its family has none to make them of."""
+    model_type = base.config.get("model_type")
+    if not hasattr(load_family(model_type), "build_module"):
+        able = ", ".join(name for name in family_names() if hasattr(load_family(name), "build_module"))
+        raise ValueError(f"small FFNs are made for models of type {able}; {model!r} is of type {model_type!r}")
+    module = load_module(base)
+    if module.small_layers:
+        raise ValueError(
+            f"small FFNs are made for a model that has none; {model!r} has them at layers {format_layers(module.small_layers)}"
+        )
+    assert isinstance(module, PretrainedModule), "a family whose models have a big FFN alone is one over transformers"
+    return module
+
+
+def _task(
+    config: DuoConfig, method: SmallMethod, base: Checkpoint, module: PretrainedModule, layers: tuple[int, ...]
+) -> tuple[SmallTask, dict[str, list[Sequence]]]:
+    """The text to make them on, and the windows of each holdout. Raises ValueError for those that are unusable."""
+    if base.tokenizer_json is None:
+        raise ValueError(f"small FFNs are made on text, so the model must have a tokenizer.json; {config.model} has none")
+    tokenizer = load_tokenizer(base.tokenizer_json)
+    separator = _separator(tokenizer, base.config)
+    work = Path(config.work) if config.work else Path(config.out) / WORK
+    seq_len = resolve_seq_len(config.seq_len, module.n_positions)
+    held_out = {
+        source: spread_sequences(source, tokenizer, module.n_vocabulary, module.n_positions, seq_len, config.holdout_tokens)
+        for source in config.holdouts
+    }
+    streams = [tokenised(source, tokenizer, work, separator) for source in config.text]
+    windows = Windows(streams, seq_len, config.batch, config.seed)
+    n_steps = max(1, round((config.tokens or method.TOKENS) / (config.batch * seq_len)))
+    return SmallTask(module, layers, windows, n_steps, config, Path(config.out)), held_out
+
+
+def _separator(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
+    """The token between documents: ours where the tokenizer has it, else the one that ends the model's texts."""
+    ends = config.get("eos_token_id")
+    ours = tokenizer.token_to_id(SEPARATOR)
+    found = ours if ours is not None else ends[0] if isinstance(ends, list) and ends else ends
+    if not isinstance(found, int):
+        raise ValueError(f"documents are separated by {SEPARATOR} or by the eos_token_id of config.json; the model has neither")
+    return found
+
+
+def _write(
+    config: DuoConfig, base: Checkpoint, own: Mapping[str, Any], module: PretrainedModule, evaluation: Mapping[str, Any]
+) -> None:
+    """The model directory, each file whole or not at all, the weights last; then what an interrupted run would have needed goes."""
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, INDEX, TOKENIZER):
+        (out / name).unlink(missing_ok=True)
+    tensors: dict[str, Tensor] = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in module.model.state_dict().items() if ".small_mlp." in name
+    }
+    if config.merge:
+        tensors = {**base.tensors, **tensors}
+        if base.tokenizer_json is not None:
+            write_text_whole(out / TOKENIZER, base.tokenizer_json)
+    else:
+        own = {**own, BASE: _base_name(config.model, out), BASE_FINGERPRINT: base.fingerprint}
+    write_text_whole(out / CONFIG, json.dumps(own, indent=2) + "\n")
+    write_text_whole(out / EVALUATION, json.dumps(evaluation, indent=2) + "\n")
+    save_file_whole(out / WEIGHTS, tensors)
+    for folder in (PROGRESS, WORK):
+        shutil.rmtree(out / folder, ignore_errors=True)
+
+
+def _base_name(model: str, out: Path) -> str:
+    """How the directory names its base: from itself where both lie in one folder, so that they can move together; else absolute.
+    A model of the hub keeps its name."""
+    path = Path(model)
+    if not path.is_dir():
+        return model
+    path, out = path.resolve(), out.resolve()
+    return os.path.relpath(path, out) if path.is_relative_to(out.parent) else str(path)
+
+
+def _source_name(source: str) -> str:
+    return source if source.startswith(HOLDOUT_PREFIX) else Path(source).name

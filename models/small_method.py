@@ -1,0 +1,102 @@
+"""The contract of a way to make small FFNs of a pretrained model's big ones: a file in `models/small_methods/` each.
+
+Here too is what ways share: the text that they see, and what a big FFN's maps read on it. Knows no way by name.
+
+Axes: B batch, T token, L layer, N tokens of a batch, I inputs of a linear map.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from models.batches import Windows
+from models.duo_config import DuoConfig
+from models.pretrained import PretrainedModule
+from models.routable import run_trunk
+from models.small_ffn import linear_shape, linears
+from oracle.choices import check_choice, names_in
+from oracle.patterns import Branch
+
+_PACKAGE = "models.small_methods"
+K = TypeVar("K")
+
+
+@dataclass(frozen=True)
+class SmallTask:
+    """What a way to make small FFNs is given: the frozen model, whose `layers` have a `small_mlp` without values, and the text."""
+
+    module: PretrainedModule
+    layers: tuple[int, ...]
+    windows: Windows
+    n_steps: int
+    """Batches of the text to use."""
+    config: DuoConfig
+    out: Path
+    """The directory that is made: checkpoints of a long run lie in its `progress`."""
+
+    @property
+    def n_batch_tokens(self) -> int:
+        """Tokens of a batch."""
+        return self.windows.n_batch * self.windows.n_positions
+
+    def token_id_BT(self, step: int) -> Tensor:
+        """The step's windows."""
+        device = self.module.unembedding_VD.device
+        return torch.from_numpy(self.windows.batch(step)[:, :-1]).to(device)
+
+    def small_ffn(self, layer: int) -> nn.Module:
+        return cast(nn.Module, self.module.layers[layer].small_mlp)
+
+
+class SmallMethod(Protocol):
+    """What each file in `models/small_methods/` offers."""
+
+    TOKENS: int
+    """How many tokens of the text it uses where nothing else is said."""
+
+    def sizes(self, module: PretrainedModule, ratio: float) -> dict[str, int]:
+        """The keys of config.json that give the small FFNs their form: `small_intermediate_size`, perhaps `small_rank`."""
+
+    def make(self, task: SmallTask) -> dict[str, Any]:
+        """Gives every parameter of the small FFNs its value. Returns what `evaluation.json` should say of it."""
+
+
+def method_names() -> tuple[str, ...]:
+    """The ways there are, by listing the folder."""
+    return names_in(_PACKAGE)
+
+
+def load_method(name: str) -> SmallMethod:
+    """The way of that name. Raises ValueError, listing the ways, for an unknown one."""
+    check_choice("method", name, method_names())
+    return cast(SmallMethod, importlib.import_module(f"{_PACKAGE}.{name}"))
+
+
+def n_inner(module: PretrainedModule) -> int:
+    """Neurons of the model's big FFNs."""
+    ffn = module.big_ffn(0)
+    return linear_shape(ffn.get_submodule(linears(ffn)[1]))[1]
+
+
+@torch.no_grad()
+def hear_inputs(task: SmallTask, maps: Mapping[K, nn.Module], hear: Callable[[K, Tensor], None]) -> None:
+    """Runs the text through the all-big model, and gives `hear` what each of `maps` reads, x_NI, batch by batch."""
+    hooks = [
+        each.register_forward_pre_hook(lambda _, inputs, key=key: hear(key, inputs[0].flatten(0, -2))) for key, each in maps.items()
+    ]
+    try:
+        for step in tqdm(range(task.n_steps), desc="listening", unit="batch", disable=not sys.stderr.isatty()):
+            token_id_BT = task.token_id_BT(step)
+            run_trunk(task.module, token_id_BT, torch.full((*token_id_BT.shape, task.module.n_layers), int(Branch.BIG)))
+    finally:
+        for hook in hooks:
+            hook.remove()
