@@ -123,7 +123,10 @@ def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> s
 
 def perplexity(estimate: Estimate | None) -> str:
     """exp of a mean loss, as text; empty for None."""
-    return "" if estimate is None else f"{math.exp(min(estimate.mean, 700.0)):.2f}"
+    if estimate is None:
+        return ""
+    value = math.exp(min(estimate.mean, 700.0))
+    return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
 
 
 def plot(runs: Sequence[Run], file: str | os.PathLike[str]) -> None:
