@@ -42,8 +42,8 @@ class DuoConfig:
     tokens: int | None = None
     seed: int = 0
     seq_len: int | None = None
-    batch: int = 2
-    learning_rate: float = 1e-3
+    batch: int = 1
+    learning_rate: float = 3e-3
     warmup: float = 0.05
     checkpoint_minutes: float = 1.0
     merge: bool = False
