@@ -79,9 +79,9 @@ class PretrainedModule(RoutableModule):
     @abstractmethod
     def big_ffn(self, layer: int) -> nn.Module: ...
 
+    @abstractmethod
     def new_small_ffn(self, n_inner: int) -> nn.Module:
         """An FFN of the family's kind with `n_inner` neurons, on the current default device."""
-        raise AssertionError("a family makes its own FFNs")
 
     def turned(self, x: Tensor, position: Tensor, back: bool) -> Tensor:
         """x (..., d) turned to its position; as it is where positions are in the embedding."""
@@ -216,13 +216,13 @@ def _loaded(
     module.model.load_state_dict(found, strict=False, assign=True)
     if "lm_head.weight" not in found:
         module.model.get_output_embeddings().weight = module.model.get_input_embeddings().weight
-    _refill_buffers(module, dtype)
+    _refill_buffers(module)
     left = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
     assert not left, f"no values for {left}"
     return module
 
 
-def _refill_buffers(module: nn.Module, dtype: torch.dtype) -> None:
+def _refill_buffers(module: nn.Module) -> None:
     """Makes the parts again that hold no parameters but tables computed from their config, which the meta device left empty."""
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

@@ -25,7 +25,11 @@ const count = value => value.toLocaleString("en-US");
 const percent = value => (100 * value).toFixed(1) + "%";
 const known = estimate => estimate && Number.isFinite(estimate[1]) && Number.isFinite(estimate[2]);
 const interval = (estimate, digits = 3) => known(estimate) ? "[" + number(estimate[1], digits) + ", " + number(estimate[2], digits) + "]" : "";
-const perplexity = estimate => estimate ? Math.exp(Math.min(estimate[0], 700)).toFixed(2) : "";
+const perplexity = estimate => {
+  if (!estimate) return "";
+  const value = Math.exp(Math.min(estimate[0], 700));
+  return value < 1e6 ? value.toFixed(2) : value.toExponential(1);
+};
 
 function ticks(low, high, wanted) {
   const rough = (high - low) / Math.max(1, wanted), power = 10 ** Math.floor(Math.log10(rough));

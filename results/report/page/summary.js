@@ -20,8 +20,9 @@ function drawFinding() {
     else parts.push(".");
     const zero = run.budgets.findIndex(b => b.patterns === 1 && b.big !== null && b.big < run.layers);
     if (zero >= 0 && zero !== state.k) {
-      parts.push(" Where there is no choice (budget " + run.budgets[zero].name + ") it is already ", number(run.lines[zero].excess[0]) + " " +
-        interval(run.lines[zero].excess), ": an all-big that is overconfident on new text shows an excess for any other pattern.");
+      const without = run.lines[zero].excess;
+      parts.push(" Where there is no choice (budget " + run.budgets[zero].name + ") it is ", number(without[0]) + " " + interval(without),
+        without[0] > 0 ? ": an all-big that is overconfident on new text shows an excess for any other pattern." : ".");
     }
   } else {
     parts.push(". No labels were drawn, so how much of it is luck is not known.");
