@@ -65,7 +65,7 @@ def read_checkpoint(model: str) -> Checkpoint:
     """Reads a model directory or a shipped model, tensors as stored, on the CPU.
 
     A directory whose config.json names a `base_model` holds small FFNs alone: the rest is read from that model (a path that is
-    not absolute is looked for from the directory first), which must have the `base_fingerprint`.
+    not absolute is looked for from the directory first), which must have the `base_fingerprint` and name no base itself.
 
     Raises ValueError, one line, for a directory that is none, lacks a file, holds only pickled weights, or whose files are
     truncated, not what they say, or not finite numbers; and for a base model that is missing or another one.
@@ -74,6 +74,11 @@ def read_checkpoint(model: str) -> Checkpoint:
     config = _read_json(directory / CONFIG)
     if BASE in config:
         return _upon_base(directory, config)
+    return _whole(directory, config)
+
+
+def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
+    """A directory that needs no other."""
     tensors = _read_tensors(directory)
     tokenizer = directory / TOKENIZER
     tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
@@ -88,7 +93,11 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
         raise ValueError(f"{directory / CONFIG}: {BASE} and {BASE_FINGERPRINT} must be texts; got {named!r:.80} and {wanted!r:.80}")
     beside = directory / named
     try:
-        base = read_checkpoint(str(beside) if beside.is_dir() else named)
+        place = model_directory(str(beside) if beside.is_dir() else named)
+        base_config = _read_json(place / CONFIG)
+        if BASE in base_config:  # a chain could lead back to where it began
+            raise ValueError(f"a base model needs no other; config.json of {place} names one too")
+        base = _whole(place, base_config)
     except ValueError as fault:
         raise ValueError(
             f"{directory}: its small FFNs stand beside the base model {named!r}, which cannot be read: {fault}"
@@ -99,7 +108,11 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
             f"has {base.fingerprint[:12]}"
         )
     whole = {key: value for key, value in config.items() if key not in (BASE, BASE_FINGERPRINT)}
-    tensors = {**base.tensors, **_read_tensors(directory)}
+    own = _read_tensors(directory)
+    for name in own:
+        if name in base.tensors:
+            raise ValueError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
+    tensors = {**base.tensors, **own}
     return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint_of(whole, tensors, base.tokenizer_json))
 
 

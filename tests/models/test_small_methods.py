@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from models import small_method
 from models.batches import texts_of
@@ -231,6 +232,52 @@ def test_another_base_or_none_is_one_line(make: Make, tmp_path: Path, texts: tup
     shutil.rmtree(tmp_path / "base")
     with pytest.raises(ValueError, match=r"stand beside the base model '../base', which cannot be read: a model is a directory"):
         read_checkpoint(str(tmp_path / "duo"))
+
+
+def test_a_base_is_whole_and_keeps_its_tensors(make: Make, tmp_path: Path) -> None:
+    make(method="neurons")
+    path = tmp_path / "duo" / "config.json"
+    config = json.loads(path.read_text())
+    for base in (".", "../duo"):
+        path.write_text(json.dumps({**config, "base_model": base}))
+        with pytest.raises(ValueError, match=r"a base model needs no other; .* names one too"):
+            read_checkpoint(str(tmp_path / "duo"))
+    path.write_text(json.dumps(config))
+    base_tensors = read_checkpoint(str(tmp_path / "base")).tensors
+    name = min(base_tensors)
+    save_file({name: base_tensors[name]}, tmp_path / "duo" / "model.safetensors")
+    with pytest.raises(ValueError, match=f"it holds small FFNs alone; tensor {name} stands in the base model"):
+        read_checkpoint(str(tmp_path / "duo"))
+
+
+def test_the_seed_decides_what_distil_makes(make: Make, tmp_path: Path) -> None:
+    made = []
+    for seed in (0, 0, 1):
+        make(method="distil", tokens=640, seed=seed, overwrite=True)
+        made.append(read_checkpoint(str(tmp_path / "duo")).tensors)
+    small = [name for name in made[0] if "small_mlp" in name]
+    assert all(torch.equal(made[0][name], made[1][name]) for name in small)
+    assert not any(torch.equal(made[0][name], made[2][name]) for name in small)
+
+
+def test_the_command_prints_costs_and_refuses_in_one_line(
+    make: Make, tmp_path: Path, texts: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_base(tmp_path / "base", "opt", texts[0])
+    good = ["duo", str(tmp_path / "base"), texts[0], "--layers", "1-2", "--threads", "1", "--tokens", "100", "--seq-len", "16"]
+    good += ["--out", str(tmp_path / "duo"), "--holdouts", texts[1]]
+    assert main(good) == 0
+    said, err = capsys.readouterr()
+    assert err == ""
+    form = "small FFNs of 6 of 24 neurons at layers 1-2 of 3, by neurons on 96 tokens of text.jsonl"
+    assert said.startswith(f"{tmp_path / 'duo'}: {form}\n")
+    assert [line.split(" alone")[0] for line in said.splitlines() if " alone" in line] == ["cost of layer 1", "cost of layer 2"]
+    evaluation = json.loads((tmp_path / "duo" / "evaluation.json").read_text())
+    assert evaluation["holdouts"]["held.jsonl"]["cost_alone"].keys() == {"1", "2"}
+    for bad in ("--layers 2-1", "--ratio nan", "--method lowrnk", f"--holdouts {texts[0]}", "--seed 0"):  # the last: it is there
+        assert main([*good, *bad.split()]) == 2
+        said, err = capsys.readouterr()
+        assert (said, err.count("\n")) == ("", 1)
 
 
 @pytest.mark.parametrize(
