@@ -62,7 +62,12 @@ def make(task: SmallTask) -> dict[str, Any]:
     _learn(task, smalls, optimizer, history)
     smalls.requires_grad_(False)
     write_text_whole(task.out / "loss.csv", history_csv(history))
-    return {"steps": task.n_steps, "first_loss": round(history[0].loss, 5), "last_loss": round(history[-1].loss, 5)}
+    return {
+        "steps": task.n_steps,
+        "learning_rate": config.learning_rate,
+        "first_loss": round(history[0].loss, 5),
+        "last_loss": round(history[-1].loss, 5),
+    }
 
 
 def local_losses(task: SmallTask, step: int) -> Tensor:

@@ -37,7 +37,7 @@ def _table(made: SmallMade) -> list[str]:
             for layer in next(iter(costs)).loss_alone
         ),
     ]
-    names = list(made.costs)
+    names = [source.rsplit("/", 1)[-1] for source in made.costs]
     return [
         f"{'held-out text, nats per token':<32}" + "".join(f"  {name:>12}" for name in names),
         *(
