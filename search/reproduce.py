@@ -6,16 +6,11 @@ that the same command goes on where it was interrupted. Knows no figure by name.
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from models.checkpoint import Checkpoint, read_checkpoint, write_text_whole
+from models.checkpoint import Checkpoint, read_checkpoint
 from models.data import Sequence as Window
 from models.data import read_sequences
 from models.documents import resolve_source
@@ -31,19 +26,12 @@ from search.problem import Keep
 from search.reproduce_config import ReproduceConfig
 from search.routed_losses import write_routes
 from search.sampled_text import sample_like, write_tokens
+from search.steps import Step, check_settings, run_steps
 from search.training_study import FULL, QUICK, run_study
 
 MOST_LAYERS = 16  # all patterns of s and B are enumerated, and their losses kept
 PAPERS_ROUTER = "budget"  # its method in models/routers/: one average budget over all layers
 _SETTINGS = "reproduction.json"
-
-
-@dataclass(frozen=True)
-class Step:
-    """A piece of the work: what it is called on the bar, and how it is done. Doing a finished one again costs nothing."""
-
-    name: str
-    work: Callable[[], None]
 
 
 class Reproduction:
@@ -169,20 +157,20 @@ def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
     Raises ValueError as a search or a training does, and for a directory that holds a reproduction of other sizes.
     """
     reproduction = Reproduction(config)
-    _check_same(config)
-    steps = reproduction.steps()
-    with tqdm(total=len(steps) + 1, desc="reproduce", unit="step", disable=not sys.stderr.isatty()) as bar:
-        for step in steps:
-            bar.set_postfix_str(step.name)
-            step.work()
-            bar.update()
-        bar.set_postfix_str("figures")
-        answers = reproduction.answers()
-        figures = reproduction.made
-        items = [Item(name, figures[name], answer) for name, answer in answers.items()]
-        title = "The figures of Duo-LLM (arXiv 2410.10846), made again"
-        write_pages(Path(config.out), items, Page(title, "The paper", _about(config), reproduction.left_out))
-        bar.update()
+    # what decides the material must be the directory's
+    decisive = ("model", "data", "router", "quick", "seq_len", "max_documents", "seed")
+    check_settings(Path(config.out) / _SETTINGS, {name: getattr(config, name) for name in decisive}, "a reproduction")
+    answers: dict[str, Answer] = {}
+    figures = Step("figures", lambda: answers.update(_written(config, reproduction)))
+    run_steps([*reproduction.steps(), figures], "reproduce")
+    return answers
+
+
+def _written(config: ReproduceConfig, reproduction: Reproduction) -> dict[str, Answer]:
+    answers, figures = reproduction.answers(), reproduction.made
+    items = [Item(name, figures[name], answer) for name, answer in answers.items()]
+    title = "The figures of Duo-LLM (arXiv 2410.10846), made again"
+    write_pages(Path(config.out), items, Page(title, "The paper", _about(config), reproduction.left_out))
     return answers
 
 
@@ -195,18 +183,3 @@ def _about(config: ReproduceConfig) -> Sequence[str]:
     if config.quick:
         lines.append("**Made with --quick: sizes at which no verdict means anything.**")
     return lines
-
-
-def _check_same(config: ReproduceConfig) -> None:
-    """What decides the material must be the directory's: its figures would else mix two reproductions."""
-    fixed = ("model", "data", "router", "quick", "seq_len", "max_documents", "seed")
-    wanted = json.loads(json.dumps({name: getattr(config, name) for name in fixed}))
-    path = Path(config.out) / _SETTINGS
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        differing = [f"{name} {found.get(name)!r}, not {wanted[name]!r}" for name in fixed if found.get(name) != wanted[name]]
-        if differing:
-            raise ValueError(f"{config.out} holds a reproduction with {'; '.join(differing)}; choose another --out")
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(path, json.dumps({"settings": wanted}, indent=1) + "\n")

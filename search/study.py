@@ -7,13 +7,9 @@ that the same command goes on where it was interrupted. What is found is put int
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-
-from tqdm import tqdm
 
 from models.checkpoint import base_directory, read_checkpoint, write_text_whole
 from models.documents import resolve_source
@@ -21,7 +17,7 @@ from models.family import load_model
 from models.router_config import RouterConfig
 from models.router_training import train_router
 from oracle.contexts import SkipReading
-from oracle.layers import format_layers
+from oracle.layers import format_layers, parse_layers
 from oracle.patterns import Branch
 from results.figure_page import Item, Page, write_pages
 from results.run import Run, load
@@ -30,6 +26,7 @@ from search.config import SearchConfig
 from search.controls import model_of
 from search.driver import run_search
 from search.router_comparison import compare_routers
+from search.steps import Step, check_settings, run_steps
 from search.study_config import StudyConfig
 from search.study_speed import measure_speed
 from search.study_tables import write_calibration, write_comparison
@@ -39,25 +36,16 @@ _SAMPLE = 8  # patterns per budget that stand for all in the comparison of route
 _SETTINGS = "study.json"
 
 
-@dataclass(frozen=True)
-class Step:
-    """A piece of the work: what it is called on the bar, and how it is done. Doing a finished one again costs nothing."""
-
-    name: str
-    work: Callable[[], object]
-
-
 class _Plan:
     """The work of one study, in order, and where it lies."""
 
     def __init__(self, config: StudyConfig) -> None:
         self._config, self._out = config, Path(config.out)
         model = load_model(read_checkpoint(config.model))
-        self.depth = model.depth
+        self.depth, self.n_positions = model.depth, model.n_positions
         self.layers = config.route_layers or format_layers(range(max(0, model.depth - ROUTED), model.depth))
-        routed = load_model(read_checkpoint(config.model), route_layers=self.layers)
-        self.n_letters, self.n_positions = routed.n_layers, routed.n_positions
-        self.has_small = set(routed.routed_layers) <= set(routed.small_layers)
+        routed = parse_layers(self.layers, model.depth)
+        self.n_letters, self.has_small = len(routed), set(routed) <= set(model.small_layers)
         self.beam_big = config.beam_big or self.depth - self.depth // 5
         self.router_budget = config.router_budget or self.n_letters / 2
         self.texts = {resolve_source(source).stem: source for source in config.data}
@@ -192,16 +180,18 @@ def run_study(config: StudyConfig) -> list[Item]:
     Raises ValueError as a search or a training does, and for a directory that holds a study of other options.
     """
     plan = _Plan(config)
-    _check_same(config)
-    steps = plan.steps()
-    with tqdm(total=len(steps) + 1, desc="study", unit="step", disable=not sys.stderr.isatty()) as bar:
-        for step in steps:
-            bar.set_postfix_str(step.name)
-            step.work()
-            bar.update()
-        items = items_of(plan.study())
-        write_pages(Path(config.out), items, _page(config, plan))
-        bar.update()
+    # what decides the material must be the directory's
+    decisive = {name: value for name, value in asdict(config).items() if name not in ("out", "workers", "local")}
+    check_settings(Path(config.out) / _SETTINGS, decisive, "a study")
+    items: list[Item] = []
+    page = Step("page", lambda: items.extend(_written(config, plan)))
+    run_steps([*plan.steps(), page], "study")
+    return items
+
+
+def _written(config: StudyConfig, plan: _Plan) -> list[Item]:
+    items = items_of(plan.study())
+    write_pages(Path(config.out), items, _page(config, plan))
     return items
 
 
@@ -217,18 +207,3 @@ def _page(config: StudyConfig, plan: _Plan) -> Page:
     )
     left_out = {} if plan.has_small else {"small FFNs and routers": "the model has none; `duo-oracle duo` makes them"}
     return Page("An exact oracle of a pretrained model", "Asked", about, left_out)
-
-
-def _check_same(config: StudyConfig) -> None:
-    """What decides the material must be the directory's: its page would else mix two studies."""
-    free = ("out", "workers", "local")
-    wanted = {name: value for name, value in json.loads(json.dumps(asdict(config))).items() if name not in free}
-    path = Path(config.out) / _SETTINGS
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
-        if differing:
-            raise ValueError(f"{config.out} holds a study with {'; '.join(differing)}; choose another --out")
-    else:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text_whole(path, json.dumps(wanted, indent=1) + "\n")

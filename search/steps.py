@@ -1,0 +1,50 @@
+"""A long piece of work as steps into one directory: the same command goes on where it was interrupted.
+
+Knows nothing of what the steps do.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from models.checkpoint import write_text_whole
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of the work: what it is called on the bar, and how it is done. Doing a finished one again costs nothing."""
+
+    name: str
+    work: Callable[[], object]
+
+
+def run_steps(steps: Sequence[Step], what: str) -> None:
+    """Does the steps in order, with a bar on stderr where that is a terminal."""
+    with tqdm(total=len(steps), desc=what, unit="step", disable=not sys.stderr.isatty()) as bar:
+        for step in steps:
+            bar.set_postfix_str(step.name)
+            step.work()
+            bar.update()
+
+
+def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
+    """Keeps the settings that decide what the directory holds in its `file`, or holds them against those that are there.
+
+    Raises ValueError where they differ: what is made of the steps would else mix two pieces of work.
+    """
+    wanted = json.loads(json.dumps(dict(settings)))
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text_whole(file, json.dumps({"settings": wanted}, indent=1) + "\n")
+        return
+    found = json.loads(file.read_text(encoding="utf-8"))["settings"]
+    differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
+    if differing:
+        raise ValueError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another --out")
