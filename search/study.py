@@ -18,7 +18,6 @@ from models.router_config import RouterConfig
 from models.router_training import train_router
 from oracle.contexts import SkipReading
 from oracle.layers import format_layers, parse_layers
-from oracle.patterns import Branch
 from results.figure_page import Item, Page, write_pages
 from results.run import Run, load
 from results.study_items import Setting, Study, items_of
@@ -41,7 +40,9 @@ class _Plan:
 
     def __init__(self, config: StudyConfig) -> None:
         self._config, self._out = config, Path(config.out)
-        model = load_model(read_checkpoint(config.model))
+        checkpoint = read_checkpoint(config.model)
+        model = load_model(checkpoint)
+        self.made = checkpoint.config.get("method") or {}
         self.depth, self.n_positions = model.depth, model.n_positions
         self.layers = config.route_layers or format_layers(range(max(0, model.depth - ROUTED), model.depth))
         routed = parse_layers(self.layers, model.depth)
@@ -197,11 +198,15 @@ def _written(config: StudyConfig, plan: _Plan) -> list[Item]:
 
 def _page(config: StudyConfig, plan: _Plan) -> Page:
     data = ", ".join(f"`{source}`" for source in config.data)
-    small = f"s its small FFN, {Branch.BIG.letter} its own" if plan.has_small else "it has no small FFNs"
+    small = "it has no small FFNs"
+    if plan.has_small:
+        made = plan.made
+        how = f", made by {made['name']} at ratio {made['ratio']:g} on {made['tokens']:,} tokens" if made else ""
+        small = f"each has a small FFN too{how}"
     about = (
-        f"Model `{Path(config.model).name}` of {plan.depth} layers; layers {plan.layers} are routed, the others always big; "
-        f"{small}. Text {data}, {config.seq_len} tokens of each of at most {config.max_documents} documents; seed {config.seed}; "
-        "made by `duo-oracle study`.",
+        f"Model `{config.model}` of {plan.depth} layers; layers {plan.layers} are routed, the others always big; {small}. "
+        f"Text {data}, {config.seq_len} tokens of each of at most {config.max_documents} documents; seed {config.seed}; made "
+        "by `duo-oracle study`.",
         "Every token's best pattern is exact and proven where it says so. The gain of an oracle is counted from all-big; the null "
         "gain is what the same search gains on labels drawn from all-big itself; the excess is their difference.",
     )
