@@ -29,6 +29,7 @@ from oracle.trie import FullTree, Trie, chunks
 from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
+_WIDER_ROUNDS = 4  # so many times as many positions are certified together where the head's weights leave the cache
 _TOP_STATES = 64  # the narrow first layers are walked for many positions at once
 _FEW_LEAVES = 48  # evaluating so few through the whole head costs less than certifying them
 _REMEMBERED_LEAVES = 1 << 21  # trees up to this size are grown once and kept
@@ -182,7 +183,8 @@ class ExactOracle:
 
     def _side_by_side(self, n_states: int) -> int:
         """How many positions of so many states fill the matrix products."""
-        return max(1, min(_TARGET_ROWS, self._most_rows) // n_states)
+        wanted = _TARGET_ROWS * (1 if self._head.cached else _WIDER_ROUNDS)
+        return max(1, min(wanted, self._most_rows) // n_states)
 
     def _descend_top(self, plan: _Plan, x_ND: Tensor, attend: Attend) -> Tensor:
         """The states of N positions at the roots of the blocks, top_SND."""

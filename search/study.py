@@ -111,7 +111,7 @@ class _Plan:
             seq_len=self._config.seq_len,
             max_sequences=self._config.max_documents,
             null_draws=self._config.null_draws,
-            unit_sequences=2 if committed else 1,
+            unit_sequences=6 if committed else 1,
         )
 
     def _beam(self, text: str, source: str) -> None:
