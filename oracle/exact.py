@@ -29,7 +29,7 @@ from oracle.trie import FullTree, Trie, chunks
 from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
-_WIDER_ROUNDS = 4  # so many times as many positions are certified together where the head's weights leave the cache
+_WIDER_ROUNDS = 2  # so many times as many positions are certified together where the head's weights leave the cache
 _TOP_STATES = 64  # the narrow first layers are walked for many positions at once
 _FEW_LEAVES = 48  # evaluating so few through the whole head costs less than certifying them
 _REMEMBERED_LEAVES = 1 << 21  # trees up to this size are grown once and kept

@@ -27,6 +27,7 @@ from models.routable import RoutableModule
 from models.router import Router, read_router
 from models.routing import check_router
 from models.tokenizer import load_tokenizer
+from oracle.allocator import return_freed_memory
 from oracle.contexts import SkipReading
 from oracle.model import RoutedModel, cheapest_branch, check_small
 from oracle.patterns import Branch
@@ -121,6 +122,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
                 entered = _pool(config, job, checkpoint, model, progress.say)
                 del checkpoint, model  # the pool has what it needs; with Ray the driver then holds no weights
                 with entered as pool:
+                    return_freed_memory()
                     for outcome in pool.run(units):
                         if isinstance(outcome, UnitFailure):
                             failures.append(outcome)

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from models.checkpoint import write_text_whole
+from oracle.allocator import return_freed_memory
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ def run_steps(steps: Sequence[Step], what: str) -> None:
         for step in steps:
             bar.set_postfix_str(step.name)
             step.work()
+            return_freed_memory()  # the next step may have other processes do its work
             bar.update()
 
 
