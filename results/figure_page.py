@@ -195,7 +195,7 @@ def _inline(text: str) -> str:
     text = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", text)
     text = re.sub(r"\*(.+?)\*", r"<i>\1</i>", text)
     text = re.sub(r"`(.+?)`", r"<code>\1</code>", text)
-    return re.sub(r"\[([^\]\[]+)\]\((#\w+)\)", r'<a href="\2">\1</a>', text)
+    return re.sub(r"\[([^\]\[]+)\]\((#[\w-]+)\)", r'<a href="\2">\1</a>', text)
 
 
 def _alone(svg: str, name: str) -> str:

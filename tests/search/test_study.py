@@ -52,6 +52,7 @@ def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str]
         assert word in page, word
     html = (out / "index.html").read_text()
     assert "<svg" in html
+    assert "](#" not in html  # every item is linked
     assert "http" not in html.replace("http://www.w3.org", "").replace("http://purl.org", "").replace(
         "http://creativecommons.org", ""
     ).replace("https://matplotlib.org", "")
