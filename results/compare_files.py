@@ -28,10 +28,10 @@ def write_files(directory: str | os.PathLike[str], plane: Plane, routers: Sequen
     """Writes lines.parquet, tokens.parquet, layers.parquet and usage.svg into `directory`, which is made where there is none."""
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
-    _write(path / "lines.parquet", as_table(lines, plane.context))
+    write_table(path / "lines.parquet", as_table(lines, plane.context))
     if routers:
-        _write(path / "tokens.parquet", pa.concat_tables([tokens_table(plane, routed) for routed in routers]))
-        _write(path / "layers.parquet", layers_table(plane, routers))
+        write_table(path / "tokens.parquet", pa.concat_tables([tokens_table(plane, routed) for routed in routers]))
+        write_table(path / "layers.parquet", layers_table(plane, routers))
         plot_usage(plane, routers, path / "usage.svg")
 
 
@@ -139,7 +139,8 @@ def _line_of_bands(axes: Any, at_N: np.ndarray, band_N: np.ndarray, share_N: np.
     )
 
 
-def _write(path: Path, table: pa.Table) -> None:
+def write_table(path: Path, table: pa.Table) -> None:
+    """Writes a Parquet file whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     pq.write_table(table, aside, compression="zstd")
     os.replace(aside, path)

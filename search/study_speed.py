@@ -17,12 +17,12 @@ from torch import Tensor
 
 from oracle.contexts import ContextKind, SkipReading
 from oracle.exact import ExactOracle
+from oracle.labels import NullLabels
 from oracle.model import RoutedModel
 from oracle.patterns import Branch, RoutingPattern
 from oracle.walk import Attend, FixedContext
 from results.run import Run
 from search.replay import problem_of, read_groups
-from search.unit import null_labels
 from search.worker import prepare_worker
 
 POSITIONS = 6  # searched by the oracle
@@ -54,8 +54,7 @@ def measure_speed(run: Run, model: RoutedModel) -> Speed:
         n = min(POSITIONS, len(token_id_T) - 1)
         budgets = tuple(run.budget(text) for text in run.budgets)
         draws = int(run.identity.get("null_draws") or 0)
-        null = null_labels(problem, [sequence])
-        oracle = ExactOracle(model, problem.branches, budgets, problem.skip, type(null)(draws, problem.seed))
+        oracle = ExactOracle(model, problem.branches, budgets, problem.skip, NullLabels(draws, problem.seed))
         started = time.perf_counter()
         if problem.context.kind is ContextKind.COMMITTED:
             oracle.in_committed_context([0], [token_id_T[: n + 1]])

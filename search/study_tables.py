@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from models.checkpoint import write_text_whole
 from oracle.model import RoutedModel
 from results.calibration import calibration
-from results.compare_files import tokens_table
+from results.compare_files import tokens_table, write_table
 from results.run import Run
 from search.all_big import all_big_tokens
 from search.replay import read_groups
@@ -48,6 +46,4 @@ def write_comparison(file: Path, compared: Compared, names: tuple[str, ...]) -> 
         column = pa.array([name] * table.num_rows, pa.string())
         tables.append(table.set_column(table.schema.get_field_index("router"), "router", column))
     file.parent.mkdir(parents=True, exist_ok=True)
-    aside = file.with_name(f".{file.name}.{os.getpid()}")
-    pq.write_table(pa.concat_tables(tables), aside)
-    os.replace(aside, file)
+    write_table(file, pa.concat_tables(tables))
