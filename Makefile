@@ -27,7 +27,7 @@ paper: $(INSTALLED)  ## the Duo-LLM paper's figures on the shipped model, each w
 	$(BIN)/duo-oracle reproduce duo-tiny --out runs/paper
 
 smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, with small FFNs and routers of its own (an hour; resumable)
-	$(BIN)/python -m models.fetch_smollm2 --out runs/smollm2/model
+	$(BIN)/python -m duo_oracle.models.recipes.smollm2 --out runs/smollm2/model
 	$(BIN)/duo-oracle duo runs/smollm2/model holdout:prose holdout:code --method distil --ratio 0.25 --layers 18-29 \
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
 	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
@@ -35,18 +35,18 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	.ci/typed && $(BIN)/mypy
 	$(BIN)/pytest -q -m "not slow"
 
 test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, which is installed where it can be
 	.ci/browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	.ci/typed && $(BIN)/mypy
 	$(BIN)/pytest -q
 
 train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
-	$(BIN)/python -m models.build_duo_tiny
+	$(BIN)/python -m duo_oracle.models.recipes.duo_tiny
 
 bench: $(INSTALLED)  ## speed, side by side with the obvious ways
 	$(BIN)/duo-oracle bench

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
+
+from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
 BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
@@ -137,18 +138,10 @@ def write_checkpoint(
     save_file_whole(directory / WEIGHTS, {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()})
 
 
-def write_text_whole(path: Path, text: str) -> None:
-    """Writes under another name and renames, so that a file that exists is complete."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
-
-
 def save_file_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """As `write_text_whole`, for safetensors. The metadata is what transformers asks for."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_bytes(save(dict(tensors), metadata={"format": "pt"}))
-    os.replace(aside, path)
+    """Writes a safetensors file, whole or not at all. The metadata is what transformers asks for."""
+    with written_whole(path) as aside:
+        save_file(dict(tensors), aside, metadata={"format": "pt"})
 
 
 def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer_json: str | None) -> str:
@@ -221,7 +214,7 @@ def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
 def _check_tokenizer(path: Path, tokenizer_json: str | None, config: Mapping[str, Any]) -> None:
     if tokenizer_json is None:
         return
-    from models.tokenizer import load_tokenizer  # here: data that carries token ids needs no tokenizer
+    from duo_oracle.models.text.tokenizer import load_tokenizer  # here: data that carries token ids needs no tokenizer
 
     try:
         n_tokens = load_tokenizer(tokenizer_json).get_vocab_size()

@@ -13,11 +13,11 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor
 
-from models.checkpoint import Checkpoint
-from models.routable import RoutableModule, SomeLayers
-from models.route_layers import SomeLayersRouted
-from oracle.layers import parse_layers
-from oracle.model import RoutedModel
+from duo_oracle.models.checkpoint import Checkpoint
+from duo_oracle.models.routable import RoutableModule, SomeLayers
+from duo_oracle.models.route_layers import SomeLayersRouted
+from duo_oracle.oracle.layers import parse_layers
+from duo_oracle.oracle.model import RoutedModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _FAMILIES = Path(__file__).parent / "families"
@@ -53,7 +53,7 @@ def load_family(model_type: object) -> Family:
     """The family of a `model_type`. Raises ValueError, listing the families, for an unknown one."""
     if model_type not in family_names():
         raise ValueError(f"config.json: unknown model_type {model_type!r}; available: {', '.join(family_names())}")
-    return cast(Family, importlib.import_module(f"models.families.{model_type}"))
+    return cast(Family, importlib.import_module(f"duo_oracle.models.families.{model_type}"))
 
 
 def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> RoutedModel:

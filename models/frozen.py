@@ -16,10 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.routable import RoutableModule
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
-from oracle.trie import chunks
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 BLOCK_ROWS = 512  # a block of states and its FFN's inner values stay near the core
 

@@ -19,12 +19,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.checkpoint import save_file_whole, write_text_whole
-from models.router import FORMAT, RECORD, WEIGHTS, Choose, Router, TokenBatch, record_field
-from oracle.choices import check_choice
-from oracle.contexts import SkipReading
-from oracle.patterns import LETTERS, Branch
-from oracle.spaces import parse_branches
+from duo_oracle.models.checkpoint import save_file_whole
+from duo_oracle.models.router import FORMAT, RECORD, WEIGHTS, Choose, Router, TokenBatch, record_field
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import LETTERS, Branch
+from duo_oracle.oracle.spaces import parse_branches
 
 
 @dataclass(frozen=True)

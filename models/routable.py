@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 Routing = Tensor | Callable[[int, Tensor], Tensor]
 """`mask_BTL` (any integer dtype), or a function (letter, normed FFN input x_BTD) -> branch_BT. The letter is the place in a

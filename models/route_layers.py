@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
 
 
 class SomeLayersRouted:

@@ -22,14 +22,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from models.checkpoint import SHIPPED
-from oracle.choices import check_choice, names_in
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import SHIPPED
+from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 RECORD, WEIGHTS = "router.json", "router.safetensors"
 FORMAT = 1
-_PACKAGE, _SUFFIX = "models.routers", "_router"
+_PACKAGE, _SUFFIX = "duo_oracle.models.routers", "_router"
 
 Choose = Callable[[int, Tensor], Tensor]
 """(layer, normed FFN input x_BTD) -> branch_BT: what `DuoLlama.forward` takes for its routing. Layers are asked in order."""

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data import Sequence
-from models.routable import RoutableModule
-from models.router import Router, TokenBatch
-from oracle.contexts import SkipReading
-from oracle.layers import format_layers
-from oracle.model import RoutedModel, check_small
-from oracle.patterns import Branch
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import Router, TokenBatch
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.model import RoutedModel, check_small
+from duo_oracle.oracle.patterns import Branch
 
 BATCH = 16
 """Sequences of one length that are routed together. A causal router chooses the same for any number."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from oracle.patterns import LETTERS, Branch, RoutingPattern
+from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 
 
 class ContextKind(StrEnum):

@@ -16,9 +16,9 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from oracle.contexts import SkipReading
-from oracle.layers import format_layers
-from oracle.patterns import Branch
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.patterns import Branch
 
 
 @runtime_checkable

@@ -15,8 +15,8 @@ from math import comb
 
 import numpy as np
 
-from oracle.budgets import ANY, Budget
-from oracle.patterns import LETTERS, Branch, RoutingPattern
+from duo_oracle.oracle.budgets import ANY, Budget
+from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 
 
 def parse_branches(text: str) -> tuple[Branch, ...]:

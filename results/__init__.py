@@ -1,5 +1,5 @@
 """What was found, and the questions asked of it: `results.load("runs/x").paths()` gives pandas. Imports no torch, no Ray."""
 
-from results.run import Run, load
+from duo_oracle.results.api import Run, load
 
 __all__ = ["Run", "load"]

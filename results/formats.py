@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from results.texts import one_line
+from duo_oracle.results.store.texts import one_line
 
 FORMATS = ("table", "csv", "json", "parquet")
 TABLE_ROWS = 200

@@ -18,10 +18,10 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from results.measures import SLACK_VIEW, VIEW
-from results.routes import routes_view
-from results.run import Run, load
-from results.schemas import TABLES
+from duo_oracle.results.measures import SLACK_VIEW, VIEW
+from duo_oracle.results.store.reader import StoredRun, load
+from duo_oracle.results.store.route_files import routes_view
+from duo_oracle.results.store.schemas import TABLES
 
 VIEWS = """\
 tokens   one row per scored position: the token there, and the target after it
@@ -52,7 +52,7 @@ FROM paths JOIN tokens USING (run, sequence, position)
 """
 
 
-def query(runs: Sequence[Run | str | os.PathLike[str]], sql: str, routes: Sequence[str] = ()) -> pa.Table:
+def query(runs: Sequence[StoredRun | str | os.PathLike[str]], sql: str, routes: Sequence[str] = ()) -> pa.Table:
     """The answer to `sql`, one SELECT or the name of a question, over the views of all `runs` (column `run` tells them apart).
 
     `routes`: route files, FILE or NAME=FILE, each of one of the runs, that the view routes holds.
@@ -72,9 +72,9 @@ def questions() -> dict[str, str]:
     return {name: text.splitlines()[0].removeprefix("--").strip() for name, text in sorted(_question_texts().items())}
 
 
-def connect(runs: Sequence[Run | str | os.PathLike[str]], routes: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
+def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
     """A locked connection with the views of `runs`, and of route files where there are any."""
-    opened = [run if isinstance(run, Run) else load(run) for run in runs]
+    opened = [run if isinstance(run, StoredRun) else load(run) for run in runs]
     if not opened:
         raise ValueError("a query is asked of one run or more; none was named")
     names = _names(opened)
@@ -124,7 +124,7 @@ def _resolved(sql: str) -> str:
 
 
 def _question_texts() -> dict[str, str]:
-    folder = files("results") / "queries"
+    folder = files("duo_oracle.results") / "queries"
     entries = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
     return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in entries}
 
@@ -134,13 +134,13 @@ def _spill_directory() -> str:
     return os.path.join(tempfile.gettempdir(), f"duo-oracle-{os.getpid()}")
 
 
-def _names(runs: Sequence[Run]) -> list[str]:
+def _names(runs: Sequence[StoredRun]) -> list[str]:
     # A run is called by its directory's name; where two share one, by their paths as given.
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else [os.fspath(run.path) for run in runs]
 
 
-def _runs_table(runs: Sequence[Run], names: Sequence[str]) -> pa.Table:
+def _runs_table(runs: Sequence[StoredRun], names: Sequence[str]) -> pa.Table:
     return pa.Table.from_pylist([_run_row(run, name) for run, name in zip(runs, names, strict=True)], schema=_RUNS)
 
 
@@ -158,7 +158,7 @@ _RUNS = pa.schema(
 )
 
 
-def _run_row(run: Run, name: str) -> dict[str, Any]:
+def _run_row(run: StoredRun, name: str) -> dict[str, Any]:
     manifest = run.manifest
     known = {**manifest.identity, "model": manifest.facts.get("model"), "data": manifest.facts.get("data")}
     row = {column: known.get(column) for column in _RUNS.names}

@@ -15,8 +15,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from oracle.choices import check_choice, names_in
-from oracle.spaces import SearchSpace
+from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.spaces import SearchSpace
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Strategy(ABC):
 
 def load_strategy(name: str) -> type[Strategy]:
     """The strategy of that name. Raises ValueError with the choices for another name."""
-    check_choice("strategy", name, names_in("search.strategies"))
-    module = importlib.import_module(f"search.strategies.{name}")
+    check_choice("strategy", name, names_in("duo_oracle.search.strategies"))
+    module = importlib.import_module(f"duo_oracle.search.strategies.{name}")
     (found,) = (
         value
         for value in vars(module).values()

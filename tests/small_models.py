@@ -8,11 +8,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig
-from models.packed import PackedDuoLlama
-from oracle.contexts import Context, ContextKind, SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.duo_llm.packed import PackedDuoLlama
+from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
 
 
 def small_duo(

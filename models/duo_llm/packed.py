@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.families.duo_llama import DuoLayer, DuoLlama, rotary_tables, rotate
-from models.frozen import BLOCK_ROWS, FrozenModel
-from oracle.patterns import Branch
-from oracle.trie import chunks
+from duo_oracle.models.duo_llm.module import DuoLayer, DuoLlama, rotary_tables, rotate
+from duo_oracle.models.frozen import BLOCK_ROWS, FrozenModel
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Llama, and what has its plan and name: SmolLM2, TinyLlama and many more (over the modules of transformers)."""
 
-from models.pretrained import pretrained_family
-from models.pretrained_llama import TINY, LlamaLike
+from duo_oracle.models.hf.llama_like import TINY, LlamaLike
+from duo_oracle.models.hf.pretrained import pretrained_family
 
 MODEL_TYPE = "llama"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.pretrained import PretrainedModule, pretrained_family
+from duo_oracle.models.hf.pretrained import PretrainedModule, pretrained_family
 
 MODEL_TYPE = "opt"
 

@@ -1,7 +1,7 @@
 """Qwen3: Llama with norms on every head's queries and keys (over the modules of transformers)."""
 
-from models.pretrained import pretrained_family
-from models.pretrained_llama import TINY, LlamaLike
+from duo_oracle.models.hf.llama_like import TINY, LlamaLike
+from duo_oracle.models.hf.pretrained import pretrained_family
 
 MODEL_TYPE = "qwen3"
 

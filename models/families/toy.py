@@ -20,11 +20,11 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
-from models.checkpoint import write_checkpoint
-from oracle.budgets import ANY, Budget
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.oracle.budgets import ANY, Budget
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 MODEL_TYPE = "toy"
 

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from models.checkpoint import WEIGHTS, write_checkpoint
-from models.gguf_file import GgufFile
-from models.gguf_tokenizer import tokenizer_of
+from duo_oracle.models.checkpoint import WEIGHTS, write_checkpoint
+from duo_oracle.models.gguf.file import GgufFile
+from duo_oracle.models.gguf.tokenizer import tokenizer_of
 
 ARCHITECTURES = ("llama",)
 _LAYER = {  # GGUF's name in a layer: ours, its shape by the config's keys, and the key of its heads where rows are permuted

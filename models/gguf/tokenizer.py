@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
-from models.gguf_file import GgufFile
+from duo_oracle.models.gguf.file import GgufFile
 
 DIGITS_ALONE = frozenset({"smollm", "starcoder", "refact", "codeshell"})
 """Pre-tokenizers in which each digit stands alone, before GPT-2's split: a merge of two digits is then never used."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.pretrained import PretrainedModule
+from duo_oracle.models.hf.pretrained import PretrainedModule
 
 _ROPE_TYPES = ("default", "linear", "llama3")  # those that turn by position alone, and scale nothing
 

@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.frozen import BLOCK_ROWS, FrozenModel
-from models.routable import RoutableModule
-from models.small_ffn import OUR_KEYS, attach_small
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
-from oracle.trie import chunks
+from duo_oracle.models.frozen import BLOCK_ROWS, FrozenModel
+from duo_oracle.models.hf.small_ffn import OUR_KEYS, attach_small
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
 
 
 class PretrainedModule(RoutableModule):

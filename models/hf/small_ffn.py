@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models.checkpoint import BASE, BASE_FINGERPRINT
+from duo_oracle.models.checkpoint import BASE, BASE_FINGERPRINT
 
 OUR_KEYS = ("small_intermediate_size", "small_rank", "small_layers", BASE, BASE_FINGERPRINT, "method")
 """Keys of config.json that are not transformers'."""

@@ -16,9 +16,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from models.corpus_sources import HELD_OUT_NOVELS, SOURCES, Source, read_standard_library
-from models.near_copies import SHINGLE_WORDS, copied_shares
-from models.packages import pip_download, run_tool
+from duo_oracle.models.recipes.corpus_sources import HELD_OUT_NOVELS, SOURCES, Source, read_standard_library
+from duo_oracle.models.recipes.near_copies import SHINGLE_WORDS, copied_shares
+from duo_oracle.models.recipes.packages import pip_download, run_tool
 
 MIN_CHARACTERS = 200
 MAX_COPIED_SHARE = 0.05

@@ -10,11 +10,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from models.checkpoint import CONFIG, SHIPPED, TOKENIZER, WEIGHTS
-from models.corpus import build
-from models.model_card import write_card
-from models.train_config import TrainConfig
-from models.training import train
+from duo_oracle.models.checkpoint import CONFIG, SHIPPED, TOKENIZER, WEIGHTS
+from duo_oracle.models.recipes.corpus import build
+from duo_oracle.models.recipes.model_card import write_card
+from duo_oracle.models.training.config import TrainConfig
+from duo_oracle.models.training.stage1 import train
 
 TOKENS = 10_200_000
 WORK = Path("work/duo-tiny")

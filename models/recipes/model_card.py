@@ -79,7 +79,7 @@ def write_card(directory: Path) -> None:
 def _facts(
     config: dict[str, Any], evaluation: dict[str, Any], corpus: dict[str, Any], history: list[dict[str, float]]
 ) -> dict[str, Any]:
-    from models.families.duo_llama import DuoLlamaConfig  # here: drawing needs no torch
+    from duo_oracle.models.duo_llm.module import DuoLlamaConfig  # here: drawing needs no torch
 
     def loss(nats: float) -> str:
         return f"{nats:.3f} ({math.exp(nats):.1f})"

@@ -19,10 +19,10 @@ from tempfile import TemporaryDirectory
 
 from tqdm import tqdm
 
-from models.corpus import MAX_COPIED_SHARE, write_documents
-from models.near_copies import copied_shares
-from models.packages import pip_download
-from models.recent_texts import first_definitions, first_paragraphs, section_paragraphs, sections_of, titles_of
+from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, write_documents
+from duo_oracle.models.recipes.near_copies import copied_shares
+from duo_oracle.models.recipes.packages import pip_download
+from duo_oracle.models.recipes.recent_texts import first_definitions, first_paragraphs, section_paragraphs, sections_of, titles_of
 
 MIN_CHARACTERS = 900
 _KNOWN_PARAGRAPH = 0.5  # a paragraph of which more than this share stood elsewhere is not new

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from models.corpus_sources import is_prose
+from duo_oracle.models.recipes.corpus_sources import is_prose
 
 MAX_CHARACTERS = 3_000
 _RULE = r"([=\-~^*'\"#])\1{2,}"

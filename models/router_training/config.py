@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from oracle.choices import check_choice
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
-from oracle.spaces import parse_branches
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import parse_branches
 
 
 @dataclass(frozen=True)

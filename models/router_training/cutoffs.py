@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.router_method import Method, Task, big_or_small, fixed_parameter, two_branch_margin
+from duo_oracle.models.router_training.method import Method, Task, big_or_small, fixed_parameter, two_branch_margin
 
 
 class CutoffMethod(Method):

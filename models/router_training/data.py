@@ -9,7 +9,7 @@ from collections.abc import Sequence as Indexable
 
 import numpy as np
 
-from models.data import Sequence
+from duo_oracle.models.text.windows import Sequence
 
 HELD_OUT_EVERY = 20
 """Every so many documents one is held out of the training of a router, for its calibration."""

@@ -16,9 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.linear_router import LinearMaps, margins
-from oracle.choices import check_choice
-from oracle.patterns import Branch
+from duo_oracle.models.linear_router import LinearMaps, margins
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.patterns import Branch
 
 SNAPSHOTS = (0.25, 0.5)
 """Shares of the training after which the router is kept as it was, so that its routes can be compared with the final ones."""

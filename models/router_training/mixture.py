@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.routable import RoutableModule, letters_of
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.routable import RoutableModule, letters_of
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 Mix = Callable[[int, Tensor], Tensor]
 """(letter, normed FFN input x_BTD) -> share_BTK over the branches, summing to one."""

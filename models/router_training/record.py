@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from safetensors.numpy import load_file
 
-from models.router import WEIGHTS, read_router, router_directory
+from duo_oracle.models.router import WEIGHTS, read_router, router_directory
 
 _TENSORS = ("usage", "cutoff", "batch_cutoff")
 

@@ -21,27 +21,35 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from models.batches import Windows, tokenised
-from models.checkpoint import Checkpoint, read_checkpoint, write_text_whole
-from models.data import Sequence, read_sequences, resolve_seq_len
-from models.documents import resolve_source
-from models.family import load_module, resolve_device
-from models.linear_router import LinearMaps, LinearRouter, write_linear
-from models.progress import LossPoint, history_csv, read_progress, restore_moments, restore_weights, save_progress
-from models.routable import RoutableModule
-from models.router import router_module, router_names
-from models.router_calibration import Calibration, calibrate, evaluate_router
-from models.router_config import RouterConfig
-from models.router_data import calibration_sequences, documents_of, split_stream
-from models.router_labels import PatternLabels
-from models.router_method import Method, Task, parse_settings
-from models.router_mixture import mixed_logits
-from models.schedule import cosine_rate
-from models.tokenizer import SEPARATOR, load_tokenizer
-from oracle.allocator import keep_freed_memory
-from oracle.choices import check_choice
-from oracle.model import check_small
-from oracle.spaces import parse_branches
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.models.family import load_module, resolve_device
+from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import router_module, router_names
+from duo_oracle.models.router_training.calibration import Calibration, calibrate, evaluate_router
+from duo_oracle.models.router_training.config import RouterConfig
+from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
+from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.models.router_training.method import Method, Task, parse_settings
+from duo_oracle.models.router_training.mixture import mixed_logits
+from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
+from duo_oracle.models.text.windows import Sequence, read_sequences, resolve_seq_len
+from duo_oracle.models.training.batches import Windows, tokenised
+from duo_oracle.models.training.progress import (
+    LossPoint,
+    history_csv,
+    read_progress,
+    restore_moments,
+    restore_weights,
+    save_progress,
+)
+from duo_oracle.models.training.schedule import cosine_rate
+from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.model import check_small
+from duo_oracle.oracle.spaces import parse_branches
 
 STEPS_PER_POINT = 10
 """A loss is recorded, and a checkpoint may be made, every so many steps."""

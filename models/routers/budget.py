@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.linear_router import read_linear
-from models.router_method import Method, Task
+from duo_oracle.models.linear_router import read_linear
+from duo_oracle.models.router_training.method import Method, Task
 
 
 @dataclass(frozen=True)

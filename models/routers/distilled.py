@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.linear_router import LinearMaps, LinearRouter, margins, read_linear
-from models.routable import RoutableModule
-from models.router import TokenBatch
-from models.router_labels import PatternLabels
-from models.router_method import Method, Task
-from models.routers.budget import Budget
-from models.routers.budget import Settings as BudgetSettings
-from oracle.contexts import SkipReading
+from duo_oracle.models.linear_router import LinearMaps, LinearRouter, margins, read_linear
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import TokenBatch
+from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.models.router_training.method import Method, Task
+from duo_oracle.models.routers.budget import Budget
+from duo_oracle.models.routers.budget import Settings as BudgetSettings
+from duo_oracle.oracle.contexts import SkipReading
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Ridges tried, as multiples of the mean of the features' squares; the best on every fifth sequence is taken."""

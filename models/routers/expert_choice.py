@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.expert_cutoffs import CutoffMethod, top_k
-from models.linear_router import LinearRouter, margins, read_linear
-from models.router import Choose, TokenBatch
-from models.router_method import Task
+from duo_oracle.models.linear_router import LinearRouter, margins, read_linear
+from duo_oracle.models.router import Choose, TokenBatch
+from duo_oracle.models.router_training.cutoffs import CutoffMethod, top_k
+from duo_oracle.models.router_training.method import Task
 
 
 @dataclass(frozen=True)

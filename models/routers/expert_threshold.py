@@ -14,10 +14,10 @@ from typing import Any
 
 from torch import Tensor
 
-from models.expert_cutoffs import CutoffMethod, top_k
-from models.linear_router import read_linear
-from models.router_method import Task
-from models.routers.expert_choice import default_beta
+from duo_oracle.models.linear_router import read_linear
+from duo_oracle.models.router_training.cutoffs import CutoffMethod, top_k
+from duo_oracle.models.router_training.method import Task
+from duo_oracle.models.routers.expert_choice import default_beta
 
 
 @dataclass(frozen=True)

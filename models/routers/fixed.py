@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from models.router import Choose, Router, TokenBatch
-from oracle.patterns import RoutingPattern
+from duo_oracle.models.router import Choose, Router, TokenBatch
+from duo_oracle.oracle.patterns import RoutingPattern
 
 
 class Fixed(Router):

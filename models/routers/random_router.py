@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.router import Choose, Router, TokenBatch
-from oracle.patterns import Branch
+from duo_oracle.models.router import Choose, Router, TokenBatch
+from duo_oracle.oracle.patterns import Branch
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)(?:\+(\d+(?:\.\d+)?))?(?:@(\d+))?")
 

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.linear_router import LinearMaps, read_linear
-from models.router_method import Method, Task, fixed_parameter, straight_through
+from duo_oracle.models.linear_router import LinearMaps, read_linear
+from duo_oracle.models.router_training.method import Method, Task, fixed_parameter, straight_through
 
 
 @dataclass(frozen=True)

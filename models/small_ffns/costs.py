@@ -19,9 +19,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
 
-from models.data import Sequence, read_sequences
-from models.routable import RoutableModule
-from oracle.patterns import Branch
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)

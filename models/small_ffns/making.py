@@ -19,8 +19,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from models.batches import Windows, tokenised
-from models.checkpoint import (
+from duo_oracle.models.checkpoint import (
     BASE,
     BASE_FINGERPRINT,
     CONFIG,
@@ -31,20 +30,21 @@ from models.checkpoint import (
     model_directory,
     read_checkpoint,
     save_file_whole,
-    write_text_whole,
 )
-from models.data import Sequence, resolve_seq_len
-from models.documents import HOLDOUT_PREFIX, resolve_source
-from models.duo_config import DuoConfig
-from models.family import family_names, load_family, load_module, resolve_device
-from models.pretrained import PretrainedModule
-from models.progress import read_progress
-from models.small_evaluation import SmallCosts, small_costs, spread_sequences
-from models.small_ffn import attach_small
-from models.small_method import SmallMethod, SmallTask, load_method, n_inner
-from models.tokenizer import SEPARATOR, load_tokenizer
-from oracle.allocator import keep_freed_memory
-from oracle.layers import format_layers, parse_layers
+from duo_oracle.models.family import family_names, load_family, load_module, resolve_device
+from duo_oracle.models.hf.pretrained import PretrainedModule
+from duo_oracle.models.hf.small_ffn import attach_small
+from duo_oracle.models.small_ffns.config import DuoConfig
+from duo_oracle.models.small_ffns.costs import SmallCosts, small_costs, spread_sequences
+from duo_oracle.models.small_ffns.method import SmallMethod, SmallTask, load_method, n_inner
+from duo_oracle.models.text.documents import HOLDOUT_PREFIX, resolve_source
+from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
+from duo_oracle.models.text.windows import Sequence, resolve_seq_len
+from duo_oracle.models.training.batches import Windows, tokenised
+from duo_oracle.models.training.progress import read_progress
+from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.layers import format_layers, parse_layers
 
 EVALUATION, HISTORY, PROGRESS, WORK = "evaluation.json", "loss.csv", "progress", "work"
 

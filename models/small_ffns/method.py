@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.batches import Windows
-from models.duo_config import DuoConfig
-from models.pretrained import PretrainedModule
-from models.routable import run_trunk
-from models.small_ffn import linear_shape, linears
-from oracle.choices import check_choice, names_in
-from oracle.patterns import Branch
+from duo_oracle.models.hf.pretrained import PretrainedModule
+from duo_oracle.models.hf.small_ffn import linear_shape, linears
+from duo_oracle.models.routable import run_trunk
+from duo_oracle.models.small_ffns.config import DuoConfig
+from duo_oracle.models.training.batches import Windows
+from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.patterns import Branch
 
-_PACKAGE = "models.small_methods"
+_PACKAGE = "duo_oracle.models.small_ffns.methods"
 K = TypeVar("K")
 
 

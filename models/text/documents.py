@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 HOLDOUT_PREFIX = "holdout:"
-_HOLDOUTS = Path(__file__).parent / "holdouts"
+_HOLDOUTS = Path(__file__).parents[1] / "holdouts"
 
 
 @dataclass(frozen=True)

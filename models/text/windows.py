@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
-from models.documents import Document, read_documents
-from models.tokenizer import encode
+from duo_oracle.models.text.documents import Document, read_documents
+from duo_oracle.models.text.tokenizer import encode
 
 DEFAULT_SEQ_LEN = 256
 

@@ -9,7 +9,6 @@ Axes: B batch, T token.
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 from tokenizers import Tokenizer
 from tqdm import tqdm
 
-from models.documents import read_documents, resolve_source
-from models.tokenizer import SEPARATOR
+from duo_oracle.models.text.documents import read_documents, resolve_source
+from duo_oracle.models.text.tokenizer import SEPARATOR
+from duo_oracle.oracle.base.whole_file import written_whole
 
 _DOCUMENTS_AT_ONCE = 256
 
@@ -69,9 +69,8 @@ def tokenised(source: str, tokenizer: Tokenizer, work: Path, separator: int | No
             if len(pending) == _DOCUMENTS_AT_ONCE:
                 encode_pending()
         encode_pending()
-        aside = path.with_name(f".{path.name}.{os.getpid()}.npy")
-        np.save(aside, np.concatenate(pieces))
-        os.replace(aside, path)
+        with written_whole(path) as aside:
+            np.save(aside, np.concatenate(pieces))
     tokens: np.ndarray = np.load(path, mmap_mode="r")
     return tokens
 

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 import torch
 import torch.nn.functional as F
 
-from models.data import Sequence
-from models.routable import RoutableModule
-from oracle.patterns import Branch
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.checkpoint import save_file_whole, write_text_whole
+from duo_oracle.models.checkpoint import save_file_whole
+from duo_oracle.oracle.base.whole_file import write_text_whole
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from models.train_config import TrainConfig, TrainOrder
-from oracle.patterns import Branch
+from duo_oracle.models.training.config import TrainConfig, TrainOrder
+from duo_oracle.oracle.patterns import Branch
 
 _LEAST_RATE = 0.1
 """The cosine ends at this share of the peak rate."""

@@ -21,18 +21,28 @@ from tokenizers import Tokenizer
 from torch import nn
 from tqdm import tqdm
 
-from models.batches import Windows, texts_of, tokenised
-from models.checkpoint import TOKENIZER, read_checkpoint, write_checkpoint, write_text_whole
-from models.data import read_sequences
-from models.documents import resolve_source
-from models.evaluation import evaluate
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig, build_module
-from models.family import resolve_device
-from models.progress import LossPoint, Progress, history_csv, read_progress, restore_moments, restore_weights, save_progress
-from models.schedule import Phase, phases_of, random_mask
-from models.tokenizer import load_tokenizer, train_tokenizer
-from models.train_config import TrainConfig
-from oracle.allocator import keep_freed_memory
+from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint, write_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.family import resolve_device
+from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
+from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.models.training.batches import Windows, texts_of, tokenised
+from duo_oracle.models.training.config import TrainConfig
+from duo_oracle.models.training.evaluation import evaluate
+from duo_oracle.models.training.progress import (
+    LossPoint,
+    Progress,
+    history_csv,
+    read_progress,
+    restore_moments,
+    restore_weights,
+    save_progress,
+)
+from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
+from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.whole_file import write_text_whole
 
 STEPS_PER_POINT = 10
 """A loss is recorded, and a checkpoint may be made, every so many steps."""

@@ -28,9 +28,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.budgets import Budget
-from oracle.head import Head, Tangent
-from oracle.patterns import Branch, branch_counts, tie_order, to_strings
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.engine.head import Head, Tangent
+from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order, to_strings
 
 Draw = Callable[[Tensor], Tensor]
 """The labels of N positions, int64 (N, Y), from their states under the all-big pattern, h_ND."""

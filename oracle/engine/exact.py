@@ -17,16 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.budgets import Budget
-from oracle.certify import CertifiedSearch, Draw, Groups
-from oracle.contexts import SkipReading
-from oracle.head import Head
-from oracle.labels import NullGains, NullLabels
-from oracle.model import RoutedModel, cheapest_branch
-from oracle.patterns import Branch, RoutingPattern
-from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
-from oracle.trie import FullTree, Trie, chunks
-from oracle.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw, Groups
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullGains, NullLabels
+from duo_oracle.oracle.engine.trie import FullTree, Trie
+from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
+from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
 _WIDER_ROUNDS = 2  # so many times as many positions are certified together where the head's weights leave the cache

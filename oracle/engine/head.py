@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from oracle.model import RoutedModel
-from oracle.trie import chunks
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.model import RoutedModel
 
 _BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
 _CACHED_WEIGHTS = 1 << 22  # beyond so many the weights do not, and each block reads them anew: then it has rows to make up for it

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.contexts import SkipReading
-from oracle.head import Head
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
-from oracle.trie import chunks, trie_of
-from oracle.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend, start_same
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.trie import trie_of
+from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend, start_same
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 _MOST_ROWS = 16384  # states scored at once
 

@@ -17,13 +17,13 @@ Axes: S states (prefixes) of one level, P leaves, L layers.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from oracle.budgets import Budget
-from oracle.patterns import Branch
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)
@@ -172,8 +172,3 @@ def necessary_operations(
         total += sum(len(parent) * ffn_flops.get(branch, 0.0) for branch, parent in level.parents.items())
         n_states = level.n_after
     return total * n_positions
-
-
-def chunks(n: int, size: int) -> Iterator[slice]:
-    """Slices that cover range(n), each of at most `size`."""
-    return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -21,10 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
-from oracle.trie import Level, Trie, root_of_states
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.trie import Level, Trie, root_of_states
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 Attend = Callable[[int, Tensor], Tensor]
 """(layer, x_SND) -> x_SND plus the layer's attention."""

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from results.calibration import Calibration
-from results.curve import BudgetLine, budget_lines
-from results.formats import aligned
-from results.intervals import Estimate, contrast
-from results.luck import SAME_NUMBER, LayerLuck, best_of_n_of_run, layers_of_run
-from results.run import Run
-from results.sql import connect
+from duo_oracle.results.answers.curve import BudgetLine, budget_lines
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.sql import connect
+from duo_oracle.results.statistics.calibration import Calibration
+from duo_oracle.results.statistics.intervals import Estimate, contrast
+from duo_oracle.results.statistics.luck import SAME_NUMBER, LayerLuck, best_of_n_of_run, layers_of_run
+from duo_oracle.results.store.reader import StoredRun
 
 Cell = str | int | float | Estimate | None
 
@@ -54,7 +54,7 @@ def as_json(sections: Sequence[Section]) -> str:
     return json.dumps({section.name: section.records() for section in sections}, ensure_ascii=False, indent=1) + "\n"
 
 
-def sections_of_run(run: Run, same_number: int = SAME_NUMBER) -> list[Section]:
+def sections_of_run(run: StoredRun, same_number: int = SAME_NUMBER) -> list[Section]:
     """Luck, label-free lines and layers of a run. Where an input is missing, one line says which.
 
     Raises ValueError for a run without a finished unit.
@@ -77,7 +77,7 @@ def calibration_section(found: Calibration) -> Section:
     return Section("calibration", "calibration of all-big, every token all-big", ("", "value", "95%"), tuple(rows), note)
 
 
-def _gains(run: Run, lines: list[BudgetLine]) -> Section:
+def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
     title = f"luck: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
     columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "excess - that at 0")
     beyond = _excess_beyond_zero(run)
@@ -96,7 +96,7 @@ def _gains(run: Run, lines: list[BudgetLine]) -> Section:
     return Section("gains", title, columns, tuple(rows), note)
 
 
-def _excess_beyond_zero(run: Run) -> dict[str, Estimate]:
+def _excess_beyond_zero(run: StoredRun) -> dict[str, Estimate]:
     """By budget the excess minus that at exactly 0 big layers, paired; empty where one is not known."""
     if "0" not in run.budgets:
         return {}
@@ -119,7 +119,7 @@ def _excess_beyond_zero(run: Run) -> dict[str, Estimate]:
     return answer
 
 
-def _label_free(run: Run, lines: list[BudgetLine], same_number: int) -> Section:
+def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Section:
     title = "the same budgets without a label, and with fewer choices; nats per token [95%]"
     if "losses" not in run.tables:
         return Section("label_free", title, (), (), "needs every pattern's loss: search with --keep losses")
@@ -143,7 +143,7 @@ def _label_free(run: Run, lines: list[BudgetLine], same_number: int) -> Section:
     return Section("label_free", title, columns, tuple(rows), note)
 
 
-def _layers(run: Run) -> Section:
+def _layers(run: StoredRun) -> Section:
     pair, layers = layers_of_run(run)
     low, high = pair or ("k", "L - k")
     columns = ("layer", "mu", "sigma", f"share of B at {low}", f"at {high}", "sum")

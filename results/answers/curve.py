@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from results.baselines import FixedPatterns, fixed_patterns_of_run
-from results.intervals import Estimate, bootstrap_sums
-from results.picture import picture_ending
-from results.run import Run
-from results.sql import connect
+from duo_oracle.results.answers.picture import picture_ending
+from duo_oracle.results.sql import connect
+from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.reader import StoredRun
 
 _MEASURES = {
     "oracle": "loss",
@@ -54,7 +54,7 @@ class BudgetLine:
     """The label-free lines, None where the run kept no losses."""
 
 
-def budget_lines(run: Run) -> list[BudgetLine]:
+def budget_lines(run: StoredRun) -> list[BudgetLine]:
     """A line for each of the run's budgets, in their order. Memory grows with documents, not with tokens.
 
     Raises ValueError for a run without a finished unit.
@@ -73,7 +73,7 @@ def budget_lines(run: Run) -> list[BudgetLine]:
     return [_line(budget, [row[2:] for row in rows if row[0] == budget], fixed.get(budget)) for budget in run.budgets]
 
 
-def markdown(runs: Sequence[Run]) -> str:
+def markdown(runs: Sequence[StoredRun]) -> str:
     """The budget curve of runs on the same model and data as Markdown: a table per context, a row per budget.
 
     Raises ValueError where models or data differ, since their rows cannot be compared.
@@ -86,7 +86,7 @@ def markdown(runs: Sequence[Run]) -> str:
     return "\n".join(tables)
 
 
-def check_comparable(runs: Sequence[Run]) -> None:
+def check_comparable(runs: Sequence[StoredRun]) -> None:
     """Raises ValueError where runs differ in model, data or space."""
     for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers", "route_layers"):
         values = {run.route_layers or "all" if key == "route_layers" else run.identity.get(key) for run in runs}
@@ -129,7 +129,7 @@ def perplexity(estimate: Estimate | None) -> str:
     return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
 
 
-def plot(runs: Sequence[Run], file: str | os.PathLike[str]) -> None:
+def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
     """Draws the curves into `file` (.svg, .png or .pdf), a panel per context: the oracle, and where luck alone would put it.
 
     Raises ValueError as `markdown`, for another ending, and where no run has two budgets that are exact numbers of B's.

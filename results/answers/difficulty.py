@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from oracle.choices import check_choice
-from results.formats import aligned
-from results.measures import MEASURES, WITH_SLACK
-from results.run import Run
-from results.sentences import read_pieces
-from results.sql import connect
-from results.texts import one_line
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.measures import MEASURES, WITH_SLACK
+from duo_oracle.results.sql import connect
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.sentences import read_pieces
+from duo_oracle.results.store.texts import one_line
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ShownToken:
 
 
 def hardest(
-    run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6
+    run: StoredRun, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6
 ) -> list[ShownToken]:
     """The `top` positions of greatest `measure` under `budget` (see `Run.budget`), with so many tokens before and after.
 
@@ -70,7 +70,7 @@ def hardest(
     return shown
 
 
-def source_of(run: Run, measures: Sequence[str]) -> str:
+def source_of(run: StoredRun, measures: Sequence[str]) -> str:
     """What to select the measures from. Raises ValueError, one line, for an unknown one, and one whose table was not kept."""
     for measure in measures:
         check_choice("measure", measure, MEASURES)
@@ -80,7 +80,9 @@ def source_of(run: Run, measures: Sequence[str]) -> str:
     return WITH_SLACK if slack else "measures"
 
 
-def table(run: Run, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6) -> str:
+def table(
+    run: StoredRun, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6
+) -> str:
     """The positions of `hardest` as an aligned table with a heading, one line each, the target in brackets."""
     shown = hardest(run, top, measure, budget, before, after)
     lines = [[measure, run.cheapest_name, "oracle", "all-big", "pattern", "document", "at", "sentence"]]

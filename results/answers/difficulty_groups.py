@@ -9,13 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.choices import check_choice
-from results.controls import Cell, Section
-from results.difficulty import source_of
-from results.intervals import Estimate, bootstrap_sums
-from results.measures import GROUPS, MEASURES, SURPRISE
-from results.run import Run
-from results.sql import connect
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.results.answers.controls import Cell, Section
+from duo_oracle.results.answers.difficulty import source_of
+from duo_oracle.results.measures import GROUPS, MEASURES, SURPRISE
+from duo_oracle.results.sql import connect
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.reader import StoredRun
 
 _SHOWN = ("loss_small", "loss_big", "loss", "difficulty", "gain", "null_gain", "excess")
 _HEADINGS = {"loss_big": "all-big", "loss": "oracle", "null_gain": "null gain"}
@@ -33,7 +33,7 @@ class TokenGroup:
     means: dict[str, Estimate | None]
 
 
-def token_groups(run: Run, group: str, measures: tuple[str, ...], budget: str | None = None) -> list[TokenGroup]:
+def token_groups(run: StoredRun, group: str, measures: tuple[str, ...], budget: str | None = None) -> list[TokenGroup]:
     """The groups of a run's tokens under one budget, `group` one of GROUPS or `surprise`, in the order of their first token.
 
     Raises ValueError for a group, measure or budget that there is not, and a measure whose input the run lacks.
@@ -63,7 +63,7 @@ def token_groups(run: Run, group: str, measures: tuple[str, ...], budget: str | 
     return [_group(name, [row for row in rows if row[0] == name], measures, row_of, counts_D) for name in _in_order(rows)]
 
 
-def groups_table(run: Run, group: str, by: str = "difficulty", budget: str | None = None) -> Section:
+def groups_table(run: StoredRun, group: str, by: str = "difficulty", budget: str | None = None) -> Section:
     """A line for each group: its share of the tokens, losses, difficulty, gain and excess, and `by` where it is another."""
     measures = (*_SHOWN, *(() if by in _SHOWN else (by,)))
     rows: list[tuple[Cell, ...]] = []
@@ -80,7 +80,7 @@ def groups_table(run: Run, group: str, by: str = "difficulty", budget: str | Non
     return Section(f"by_{group}", title, columns, tuple(rows), _note(run, group, budget))
 
 
-def _note(run: Run, group: str, budget: str | None) -> str:
+def _note(run: StoredRun, group: str, budget: str | None) -> str:
     if group == "surprise":
         name = run.cheapest_name
         return f"tokens chosen by a high {name} loss fall back by themselves: compare gain and null gain within a band"

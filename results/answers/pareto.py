@@ -10,9 +10,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from results.formats import aligned
-from results.run import Run
-from results.sql import connect
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.sql import connect
+from duo_oracle.results.store.reader import StoredRun
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class FixedPattern:
     on_front: bool
 
 
-def fixed_patterns(run: Run) -> list[FixedPattern]:
+def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises ValueError where there is none."""
     table = next((name for name in ("trials", "losses") if name in run.tables), None)
     if table is None:

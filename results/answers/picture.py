@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from results.difficulty import source_of
-from results.measures import MEASURES
-from results.run import Run
-from results.sentences import read_pieces
-from results.sql import connect
-from results.texts import one_line
+from duo_oracle.results.answers.difficulty import source_of
+from duo_oracle.results.measures import MEASURES
+from duo_oracle.results.sql import connect
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.sentences import read_pieces
+from duo_oracle.results.store.texts import one_line
 
 COLUMNS = 88
 _SHADES = " .:-=+*#@"
@@ -35,7 +35,7 @@ class ColouredToken:
 
 
 def draw(
-    run: Run,
+    run: StoredRun,
     file: str | os.PathLike[str],
     sequence: int = 0,
     budget: str | None = None,
@@ -102,7 +102,12 @@ def picture_ending(file: str | os.PathLike[str]) -> str:
 
 
 def as_text(
-    run: Run, sequence: int = 0, budget: str | None = None, measure: str = "difficulty", start: int = 0, length: int | None = None
+    run: StoredRun,
+    sequence: int = 0,
+    budget: str | None = None,
+    measure: str = "difficulty",
+    start: int = 0,
+    length: int | None = None,
 ) -> str:
     """The same as text: under every line a second one whose signs say how much, from nothing to `@` for the most."""
     tokens = coloured_tokens(run, sequence, budget, measure, start, length)
@@ -122,7 +127,7 @@ def as_text(
 
 
 def coloured_tokens(
-    run: Run, sequence: int, budget: str | None, measure: str, start: int = 0, length: int | None = None
+    run: StoredRun, sequence: int, budget: str | None, measure: str, start: int = 0, length: int | None = None
 ) -> list[ColouredToken]:
     """The tokens of a sequence laid out in lines of at most COLUMNS letters, broken between tokens, with their values."""
     source_of(run, [measure])
@@ -145,7 +150,7 @@ def coloured_tokens(
     return tokens
 
 
-def _values(run: Run, sequence: int, budget: str | None, measure: str) -> dict[int, float]:
+def _values(run: StoredRun, sequence: int, budget: str | None, measure: str) -> dict[int, float]:
     chosen, source = run.budget(budget), source_of(run, [measure])
     connection = connect([run])
     try:

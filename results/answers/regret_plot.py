@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from results.regret import Outcomes, regret_curve, regret_line
+from duo_oracle.results.statistics.regret import Outcomes, regret_curve, regret_line
 
 _FLOOR = 1e-4  # nats: regret at and below it is drawn there, since the axis is logarithmic
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from oracle.layers import format_layers
-from oracle.patterns import Branch, RoutingPattern, to_array
-from results.controls import Cell, Section
-from results.intervals import Estimate, bootstrap, paired
-from results.run import Run
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.results.answers.controls import Cell, Section
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap, paired
+from duo_oracle.results.store.reader import StoredRun
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +36,7 @@ _COLUMNS = (
 )
 
 
-def replication(run: Run, others: Sequence[Run]) -> Section:
+def replication(run: StoredRun, others: Sequence[StoredRun]) -> Section:
     """Every other run beside `run`, budget by budget, for the budgets that both were searched under.
 
     Raises ValueError for runs of other data or other layers, and where no budget is common.
@@ -61,7 +61,7 @@ def replication(run: Run, others: Sequence[Run]) -> Section:
     return Section("replicas", title, _COLUMNS, tuple(rows), note)
 
 
-def _compared(run: Run, other: Run, budget: str) -> tuple[Cell, ...]:
+def _compared(run: StoredRun, other: StoredRun, budget: str) -> tuple[Cell, ...]:
     ours, theirs = (_rows(each, budget) for each in (run, other))
     both = ours.merge(theirs, on=_KEYS, suffixes=("", "_other"), validate="one_to_one")
     document_N = both["document"].to_numpy()
@@ -85,7 +85,7 @@ def _shares(pattern_N: np.ndarray) -> list[tuple[str, float]]:
     return list(zip(names.tolist(), (counts / counts.sum()).tolist(), strict=True))
 
 
-def _rows(run: Run, budget: str) -> pd.DataFrame:
+def _rows(run: StoredRun, budget: str) -> pd.DataFrame:
     """The paths of one budget, with their documents."""
     parsed = run.budget(budget)
     paths = run.paths()

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from results.curve import BudgetLine, budget_lines, perplexity
-from results.formats import aligned
-from results.intervals import Estimate
-from results.run import Run
+from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.store.reader import StoredRun
 
 FEW_DOCUMENTS = 5
 _EARLIER = {
@@ -16,7 +16,7 @@ _HEADINGS = ("budget", "oracle", "perplexity", "best fixed", "mean random", None
 """None: what the run's cheapest pattern is called."""
 
 
-def summarise(run: Run) -> str:
+def summarise(run: StoredRun) -> str:
     """The run in a few lines: losses in nats and perplexities, gain over all-big, null gain, excess with its interval.
 
     Raises ValueError for a run without a finished unit.
@@ -26,7 +26,7 @@ def summarise(run: Run) -> str:
     return "\n".join([*_heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
 
 
-def _heading(run: Run, lines: list[BudgetLine]) -> list[str]:
+def _heading(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     facts, first = run.manifest.facts, lines[0].oracle
     said = [f"{first.n_tokens:,} tokens", f"{first.n_documents} document{'s' * (first.n_documents != 1)}"]
     said += [f"{key} {facts[key]}" for key in ("data", "model") if facts.get(key)]
@@ -39,7 +39,7 @@ def _heading(run: Run, lines: list[BudgetLine]) -> list[str]:
     return [" · ".join(said), " · ".join(searched)]
 
 
-def _one_budget(run: Run, line: BudgetLine) -> list[str]:
+def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
     rows = [["", "nats per token [95%]", "perplexity"], [run.cheapest_name, str(line.all_small), perplexity(line.all_small)]]
     if line.fixed is not None:
         fixed = line.fixed
@@ -56,7 +56,7 @@ def _one_budget(run: Run, line: BudgetLine) -> list[str]:
     return aligned(rows, [False, False, True])
 
 
-def _many_budgets(run: Run, lines: list[BudgetLine]) -> list[str]:
+def _many_budgets(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     rows = [[heading or run.cheapest_name for heading in _HEADINGS]]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
@@ -66,7 +66,7 @@ def _many_budgets(run: Run, lines: list[BudgetLine]) -> list[str]:
     return aligned(rows, [True] * 9 + [False])
 
 
-def _notes(run: Run, lines: list[BudgetLine]) -> list[str]:
+def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     certified = min(line.certified.mean for line in lines)
     leaves = max(line.leaves.mean for line in lines)
     notes = [f"certified best: {certified:.1%} of tokens · vocabulary heads computed per token: {leaves:.1f}"]

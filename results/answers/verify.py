@@ -19,14 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oracle.budgets import parse_budgets
-from oracle.contexts import ContextKind, SkipReading, parse_context
-from oracle.patterns import Branch, RoutingPattern, to_array
-from results.manifest import PartRecord, file_sha256, part_path
-from results.run import Run
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
+from duo_oracle.results.store.reader import StoredRun
 
 if TYPE_CHECKING:
-    from oracle.model import RoutedModel
+    from duo_oracle.oracle.model import RoutedModel
 
 SAMPLE = 256
 _LOGITS = 1 << 25  # logits computed at once: 128 MiB of float32
@@ -90,7 +90,7 @@ class _StoredSequence:
 
 
 def verify(
-    run: Run, model: RoutedModel, fingerprint: str, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0
+    run: StoredRun, model: RoutedModel, fingerprint: str, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0
 ) -> Verification:
     """Computes stored losses again with `model`, whose checkpoint has the given fingerprint.
 
@@ -110,7 +110,7 @@ def verify(
 
 
 class _Verifier:
-    def __init__(self, run: Run, model: RoutedModel) -> None:
+    def __init__(self, run: StoredRun, model: RoutedModel) -> None:
         self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
         self._context = parse_context(run.context, run.n_layers)
@@ -191,7 +191,7 @@ class _Verifier:
         return [f"sequence {sequence.index} position {position} budget {self._budgets[budget]}" for position, budget in pairs]
 
 
-def _stored_sequences(run: Run, sample: int | None, seed: int) -> Iterator[_StoredSequence]:
+def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator[_StoredSequence]:
     """The run's sequences, one unit in memory at a time, with the sample of rows drawn over the whole run."""
     records = [run.manifest.units[unit] for unit in sorted(run.manifest.units)]
     n_rows = sum(record.parts["paths"].rows for record in records)
@@ -227,7 +227,7 @@ def _stored_sequences(run: Run, sample: int | None, seed: int) -> Iterator[_Stor
             yield _StoredSequence(index, token_id_T, *found)
 
 
-def _read(run: Run, table: str, unit: int, part: PartRecord) -> pa.Table:
+def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:
     path = part_path(run.path, table, unit)
     if not path.is_file() or file_sha256(path) != part.sha256:
         raise ValueError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oracle.patterns import Branch, to_strings
-from results.compare import Line, Plane, Routed, nearest_oracle
-from results.compare_table import as_table
-from results.usage import layer_agreement
+from duo_oracle.oracle.base.whole_file import written_whole
+from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.results.compare.plane import Line, Plane, Routed, nearest_oracle
+from duo_oracle.results.compare.table import as_table
+from duo_oracle.results.statistics.usage import layer_agreement
 
 BANDS = 8
 
@@ -141,6 +142,5 @@ def _line_of_bands(axes: Any, at_N: np.ndarray, band_N: np.ndarray, share_N: np.
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Writes a Parquet file whole or not at all."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    pq.write_table(table, aside, compression="zstd")
-    os.replace(aside, path)
+    with written_whole(path) as aside:
+        pq.write_table(table, aside, compression="zstd")

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from oracle.layers import format_layers
-from oracle.patterns import Branch
-from results.compare import UNIFORM, Line, Plane
-from results.picture import picture_ending
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.answers.picture import picture_ending
+from duo_oracle.results.compare.plane import UNIFORM, Line, Plane
 
 _STYLES = {
     "random": ("random pattern, expected", "tab:gray", "--"),

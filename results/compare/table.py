@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from results.compare import UNIFORM, Line
-from results.formats import aligned
-from results.intervals import Estimate
+from duo_oracle.results.compare.plane import UNIFORM, Line
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.statistics.intervals import Estimate
 
 _ESTIMATES = (
     "minus_fixed",

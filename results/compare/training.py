@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from results.picture import picture_ending
+from duo_oracle.results.answers.picture import picture_ending
 
 LAST = 0.25
 """Share of the steps, the last ones, over which means are taken."""

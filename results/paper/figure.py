@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from oracle.choices import check_choice, names_in
-from results.effects import Effect, weakest
-from results.material import Material
+from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.effects import Effect, weakest
 
-FIGURES = "results.figures"
+FIGURES = "duo_oracle.results.paper.figures"
 LEFT_OUT = {
     "Figure 9": "further maps of trained routers as in Figure 7, of models that are not released",
     "the sizes of the paper": "1.4 B parameters, 300 B training tokens and 1,024 documents of C4 and of Python need GPUs",

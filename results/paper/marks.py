@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from results.effects import estimate, ratio
-from results.intervals import Estimate
+from duo_oracle.results.statistics.effects import estimate, ratio
+from duo_oracle.results.statistics.intervals import Estimate
 
 REAL, CONTROL, FIXED, PLAIN = "tab:red", "tab:orange", "tab:blue", "tab:gray"
 

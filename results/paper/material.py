@@ -22,10 +22,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
-from results.effects import Ratio
-from results.positions import LossTable, Positions, read_losses, read_positions
-from results.run import Run, load
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.results.statistics.effects import Ratio
+from duo_oracle.results.store.positions import LossTable, Positions, read_losses, read_positions
+from duo_oracle.results.store.reader import StoredRun, load
 
 RUN_KINDS = ("big", "random", "sampled", "skip", "sampled-skip")
 KINDS = (*RUN_KINDS, "routes", "study")
@@ -79,7 +79,7 @@ class Material:
     directory: Path
     holdouts: tuple[str, ...]
 
-    def run(self, holdout: str, kind: str) -> Run:
+    def run(self, holdout: str, kind: str) -> StoredRun:
         return load(self.directory / "runs" / f"{holdout}-{kind}")
 
     def positions(self, holdout: str, kind: str) -> Positions:

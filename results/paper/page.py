@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from results.effects import Effect
-from results.figure import Answer, Question, Table, effects_table
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.results.paper.figure import Answer, Question, Table, effects_table
+from duo_oracle.results.statistics.effects import Effect
 
 RULE = (
     "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the stated direction, and so does that "
@@ -73,9 +74,9 @@ def write_pages(out: Path, items: Sequence[Item], page: Page) -> None:
     for item in items:
         pictures[item.name] = folder / f"{item.name}.svg"
         draw(item.answer, pictures[item.name])
-    _write(out / "README.md", _markdown(items, page))
-    _write(out / "index.html", _html(items, page, {name: file.read_text("utf-8") for name, file in pictures.items()}))
-    _write(out / "verdicts.json", json.dumps({item.name: _record(item) for item in items}, indent=1) + "\n")
+    write_text_whole(out / "README.md", _markdown(items, page))
+    write_text_whole(out / "index.html", _html(items, page, {name: file.read_text("utf-8") for name, file in pictures.items()}))
+    write_text_whole(out / "verdicts.json", json.dumps({item.name: _record(item) for item in items}, indent=1) + "\n")
 
 
 def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
@@ -84,7 +85,7 @@ def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from results.picture import picture_ending
+    from duo_oracle.results.answers.picture import picture_ending
 
     ending = picture_ending(file)
     with rc_context(
@@ -94,12 +95,6 @@ def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
         FigureCanvasAgg(figure)
         answer.draw(figure)
         figure.savefig(file, dpi=120, metadata={"Date": None} if ending == ".svg" else None)
-
-
-def _write(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def _record(item: Item) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from results.curve import BudgetLine, budget_lines, perplexity
-from results.effects import Effect, Ratio, effect, estimate, ratio
-from results.figure import Answer, Question, Table, number
-from results.figure_marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
-from results.figure_page import Item
-from results.positions import Positions, read_positions
-from results.run import Run, load
+from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
+from duo_oracle.results.paper.figure import Answer, Question, Table, number
+from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
+from duo_oracle.results.paper.page import Item
+from duo_oracle.results.statistics.effects import Effect, Ratio, effect, estimate, ratio
+from duo_oracle.results.store.positions import Positions, read_positions
+from duo_oracle.results.store.reader import StoredRun, load
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Study:
     depth: int
     layers: str
 
-    def run(self, text: str, kind: str) -> Run:
+    def run(self, text: str, kind: str) -> StoredRun:
         return load(self.directory / "runs" / f"{text}-{kind}")
 
 
@@ -114,7 +114,7 @@ def _certified(lines: dict[str, list[BudgetLine]]) -> str:
     return f"{share:.1%} of them"
 
 
-def _budget_table(text: str, run: Run, lines: Sequence[BudgetLine]) -> Table:
+def _budget_table(text: str, run: StoredRun, lines: Sequence[BudgetLine]) -> Table:
     rows = []
     for line in lines:
         rows.append(
@@ -137,7 +137,7 @@ def _budget_table(text: str, run: Run, lines: Sequence[BudgetLine]) -> Table:
     return Table(title, headings, tuple(rows))
 
 
-def _speed_table(runs: dict[str, Run], lines: dict[str, list[BudgetLine]]) -> Table:
+def _speed_table(runs: dict[str, StoredRun], lines: dict[str, list[BudgetLine]]) -> Table:
     rows = []
     for text, run in runs.items():
         speed = json.loads((run.path / "speed.json").read_text("utf-8"))
@@ -155,7 +155,7 @@ def _speed_table(runs: dict[str, Run], lines: dict[str, list[BudgetLine]]) -> Ta
     return Table("Cost: our time holds the drawn labels too, the naive way's does not", headings, tuple(rows))
 
 
-def _calibration_table(runs: dict[str, Run]) -> Table:
+def _calibration_table(runs: dict[str, StoredRun]) -> Table:
     rows = []
     for text, run in runs.items():
         found = json.loads((run.path / "calibration.json").read_text("utf-8"))

@@ -16,17 +16,18 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from results.report.packing import Blocks, as_script_json
-from results.report.run_data import STEP, run_data
-from results.report.strategies import read_strategies
-from results.routes import Routes, read_routes
-from results.run import Run
+from duo_oracle.oracle.base.whole_file import write_bytes_whole
+from duo_oracle.results.report.packing import Blocks, as_script_json
+from duo_oracle.results.report.run_data import STEP, run_data
+from duo_oracle.results.report.strategies import read_strategies
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.route_files import Routes, read_routes
 
 _SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", "panel", "tokens", "extras", "main")
 
 
 def write_report(
-    runs: Sequence[Run],
+    runs: Sequence[StoredRun],
     file: str | os.PathLike[str],
     routes: Mapping[str, str] | None = None,
     strategies: Sequence[str] = (),
@@ -50,18 +51,14 @@ def write_report(
     }
     text = _page(data, blocks)
     path = Path(file)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
     path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        size = aside.write_bytes(text.encode("utf-8", errors="xmlcharrefreplace"))
-        os.replace(aside, path)
-    finally:
-        aside.unlink(missing_ok=True)
-    return size
+    content = text.encode("utf-8", errors="xmlcharrefreplace")
+    write_bytes_whole(path, content)
+    return len(content)
 
 
 def _page(data: Mapping[str, Any], blocks: Blocks) -> str:
-    folder = files("results.report") / "page"
+    folder = files("duo_oracle.results.report") / "page"
     style = (folder / "style.css").read_text(encoding="utf-8")
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     script = '"use strict";\n(() => {\n' + "\n".join(parts) + "\n})();\n"
@@ -84,14 +81,14 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode("ascii")
 
 
-def _title(runs: Sequence[Run]) -> str:
+def _title(runs: Sequence[StoredRun]) -> str:
     facts = [run.manifest.facts for run in runs]
     models = dict.fromkeys(str(fact.get("model", "a model")) for fact in facts)
     data = dict.fromkeys(str(fact.get("data", "data")) for fact in facts)
     return f"Routing oracle of {', '.join(models)} on {', '.join(data)}"
 
 
-def _routes_by_run(runs: Sequence[Run], routes: Mapping[str, str]) -> list[list[Routes]]:
+def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list[list[Routes]]:
     """Which routes are shown with which run. Raises ValueError for a file that fits no run, or runs of different data."""
     found: list[list[Routes]] = [[] for _ in runs]
     for name, path in routes.items():

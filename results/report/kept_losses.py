@@ -15,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from oracle.budgets import Budget, parse_budgets
-from oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array
-from results.report.positions import Passage, RunPositions
+from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array
+from duo_oracle.results.report.positions import Passage, RunPositions
 
 ALTERNATIVES = 4
 """The next best patterns kept beside the oracle path: the five best in all."""

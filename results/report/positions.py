@@ -11,10 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from oracle.budgets import parse_budgets
-from results.run import Run
-from results.sentences import read_pieces
-from results.sql import connect
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.results.sql import connect
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.sentences import read_pieces
 
 _LOSSES = ("loss", "loss_small", "loss_big", "null_gain", "excess")
 _MEASURED = ("excess_difficulty", "entropy_big")
@@ -37,7 +37,7 @@ class Passage:
 class RunPositions:
     """Losses in nats, float32 as stored, NaN for null."""
 
-    run: Run
+    run: StoredRun
     documents: tuple[str, ...]
     passages: tuple[Passage, ...]
     sequence_N: np.ndarray
@@ -55,7 +55,7 @@ class RunPositions:
         return len(self.sequence_N)
 
 
-def read_run(run: Run) -> RunPositions:
+def read_run(run: StoredRun) -> RunPositions:
     """The run's tables. Raises ValueError for a run without a finished unit, or with a position that a budget has no path for."""
     tokens = run.dataset("tokens").to_table(columns=["sequence", "position", "document"]).sort_by(_ORDER)
     if not tokens.num_rows:
@@ -95,7 +95,7 @@ def read_run(run: Run) -> RunPositions:
     )
 
 
-def _measures(run: Run) -> tuple[list[list[str]], dict[str, list[np.ndarray]]]:
+def _measures(run: StoredRun) -> tuple[list[list[str]], dict[str, list[np.ndarray]]]:
     """Each budget's classes of tokens, and what else the view of measures has."""
     class_KN: list[list[str]] = []
     values_KN: dict[str, list[np.ndarray]] = {name: [] for name in _MEASURED}
@@ -122,7 +122,7 @@ def _rows_of_budget(paths: pa.Table, text: str, n_layers: int) -> pa.Table:
     return paths.filter(mine).sort_by(_ORDER)
 
 
-def _passages(run: Run, sequence_N: np.ndarray, position_N: np.ndarray, document_N: np.ndarray) -> tuple[Passage, ...]:
+def _passages(run: StoredRun, sequence_N: np.ndarray, position_N: np.ndarray, document_N: np.ndarray) -> tuple[Passage, ...]:
     sequences, starts, lengths = np.unique(sequence_N, return_index=True, return_counts=True)
     pieces = read_pieces(run, sequences.tolist())
     return tuple(

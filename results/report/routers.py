@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch, branch_counts, to_strings
-from results.intervals import bootstrap
-from results.report.positions import RunPositions
-from results.routes import Routes
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.results.report.positions import RunPositions
+from duo_oracle.results.statistics.intervals import bootstrap
+from duo_oracle.results.store.route_files import Routes
 
 
 def router_rows(positions: RunPositions, routes: Sequence[Routes], routed_RN: list[np.ndarray] | None) -> list[dict[str, Any]]:

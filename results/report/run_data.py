@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from oracle.patterns import Branch, to_strings
-from results.curve import BudgetLine, budget_lines
-from results.intervals import Estimate, bootstrap
-from results.report import words
-from results.report.kept_losses import KeptLosses, read_kept
-from results.report.packing import Blocks
-from results.report.positions import RunPositions, read_run
-from results.report.routers import router_rows
-from results.routes import Routes
-from results.run import Run
+from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.results.answers.curve import BudgetLine, budget_lines
+from duo_oracle.results.report import words
+from duo_oracle.results.report.kept_losses import KeptLosses, read_kept
+from duo_oracle.results.report.packing import Blocks
+from duo_oracle.results.report.positions import RunPositions, read_run
+from duo_oracle.results.report.routers import router_rows
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.route_files import Routes
 
 CLASSES = ("easy", "reducible", "within luck", "helped", "stubborn")
 """Of tokens, as the view of measures names them."""
@@ -30,7 +30,7 @@ STEP = 1 / 4000
 _SATURATE = 0.98
 
 
-def run_data(run: Run, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
+def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
     """The run's part of the page's data; its columns go to `blocks`."""
     positions, lines = read_run(run), budget_lines(run)
     kept = read_kept(positions, [one.branches_NL for one in routes]) if "losses" in run.tables else None

@@ -6,12 +6,12 @@ import json
 import math
 from typing import Any
 
-from oracle.budgets import parse_budgets
-from oracle.spaces import SearchSpace, parse_branches
-from results.curve import BudgetLine
-from results.report.positions import RunPositions
-from results.run import Run
-from results.summary import FEW_DOCUMENTS
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.results.answers.curve import BudgetLine
+from duo_oracle.results.answers.summary import FEW_DOCUMENTS
+from duo_oracle.results.report.positions import RunPositions
+from duo_oracle.results.store.reader import StoredRun
 
 _BRANCH = {".": "no FFN at all (skip)", "s": "the small FFN", "B": "the big FFN"}
 _EARLIER = {
@@ -59,7 +59,7 @@ def how_to_read(null_drawn: bool) -> list[str]:
     return [luck, excess]
 
 
-def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
+def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     """What limits the run's numbers, one line each."""
     said = []
     n_documents = lines[0].oracle.n_documents
@@ -84,7 +84,7 @@ def warnings(run: Run, lines: list[BudgetLine]) -> list[str]:
     return said
 
 
-def details(run: Run) -> list[list[str]]:
+def details(run: StoredRun) -> list[list[str]]:
     """Name and value of the run's config, identity, fingerprints and versions, as text."""
     manifest = run.manifest
     rows = [["run", str(run.path)], ["run id", manifest.run_id], ["state", manifest.state]]
@@ -105,13 +105,13 @@ def budget_label(text: str) -> str:
     return f"exactly {text} big layer{'s' * (text != '1')}"
 
 
-def pattern_counts(run: Run) -> list[int]:
+def pattern_counts(run: StoredRun) -> list[int]:
     """How many patterns each budget has to choose from."""
     branches = parse_branches(run.identity.get("branches", "sB"))
     return [SearchSpace(run.n_layers, branches, parse_budgets(text, run.n_layers)[0]).size for text in run.budgets]
 
 
-def _layers_words(run: Run) -> str:
+def _layers_words(run: StoredRun) -> str:
     """Which layers are routed, of how many where that is known: the 10 layers 18-27 of the 30 of a model."""
     model = run.manifest.facts.get("model", "the model")
     if run.route_layers is None:
@@ -120,7 +120,7 @@ def _layers_words(run: Run) -> str:
     return f"the {run.n_layers} layers {run.route_layers} {of_all}"
 
 
-def _budget_words(run: Run) -> str:
+def _budget_words(run: StoredRun) -> str:
     budgets = run.budgets
     if len(budgets) == 1:
         return f"with {budget_label(budgets[0])} per token"

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.budgets import Budget, parse_budgets
-from oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
-from results.intervals import Estimate, bootstrap_sums
-from results.run import Run
-from results.sql import connect
+from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
+from duo_oracle.results.sql import connect
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.reader import StoredRun
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class FixedPatterns:
     n_patterns: int
 
 
-def document_sums(run: Run, budget: str | None = None) -> DocumentSums:
+def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     """Sums of the losses that `run` kept; `budget` names the pass where earlier tokens' choices depend on it (committed).
 
     Raises ValueError where no losses were kept, or no pattern was scored at every token.
@@ -113,7 +113,7 @@ def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
     return FixedPatterns(crossed[0] if crossed else None, in_sample, to_strings(allowed.branches_PL[[best]])[0], mean, n_patterns)
 
 
-def fixed_patterns_of_run(run: Run, budgets: tuple[str, ...] | None = None) -> dict[str, FixedPatterns]:
+def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None) -> dict[str, FixedPatterns]:
     """The label-free lines of each of the run's budgets (or those named), by the budget as it is written."""
     wanted = run.budgets if budgets is None else budgets
     shared = None if run.context == "committed" else document_sums(run)
@@ -124,7 +124,7 @@ def fixed_patterns_of_run(run: Run, budgets: tuple[str, ...] | None = None) -> d
     return answers
 
 
-def _pass_filter(run: Run, budget: str | None) -> tuple[str, list]:
+def _pass_filter(run: StoredRun, budget: str | None) -> tuple[str, list]:
     if budget is None:
         return "budget_kind IS NULL", []
     parsed = parse_budgets(budget, run.n_layers)[0]

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from results.formats import aligned
-from results.intervals import Estimate, bootstrap
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 
 GRID = np.exp(np.linspace(np.log(0.25), np.log(4.0), 33))
 """Temperatures at which the loss is known; the best one is found between them by a parabola in log T."""

@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from results.intervals import Estimate, contrast
+from duo_oracle.results.statistics.intervals import Estimate, contrast
 
 
 @dataclass(frozen=True)

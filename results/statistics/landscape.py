@@ -21,11 +21,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
-from oracle.budgets import BudgetKind
-from oracle.patterns import Branch, RoutingPattern, to_array
-from results.formats import aligned
-from results.intervals import Estimate, bootstrap_sums
-from results.run import Run
+from duo_oracle.oracle.budgets import BudgetKind
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.reader import StoredRun
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def spectrum(loss_NP: np.ndarray) -> np.ndarray:
     return w_NP
 
 
-def landscape(run: Run, budget: str | None = None) -> Landscape:
+def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
     """The landscape of the losses that `run` kept; `budget` names the pass of a committed run (default `any`).
 
     Memory holds one sequence's losses at a time. Raises ValueError where some pattern of B and the cheapest branch has no loss.
@@ -121,7 +121,7 @@ def landscape(run: Run, budget: str | None = None) -> Landscape:
     )
 
 
-def _tables(run: Run, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
+def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Each sequence's document and loss_NP, patterns by their number."""
     losses, n_patterns = run.dataset("losses"), 2**run.n_layers
     branches = f"{run.cheapest.letter} and B"

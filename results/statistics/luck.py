@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
-from oracle.budgets import Budget, parse_budgets
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
-from results.intervals import Estimate, bootstrap, bootstrap_sums
-from results.run import Run
+from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
+from duo_oracle.results.store.reader import StoredRun
 
 SAME_NUMBER = 12
 """Patterns at every budget, where as many are drawn: the fewest of a 12-layer model's budgets from 1 to 11."""
@@ -78,7 +78,7 @@ def weights_of_least(n_patterns: int, n: int) -> np.ndarray:
     return n / n_patterns * np.concatenate([[1.0], np.cumprod(np.maximum(after_P - n + 1, 0) / after_P)])
 
 
-def best_of_n_of_run(run: Run, numbers: Sequence[int] = (SAME_NUMBER,)) -> list[BestOfN]:
+def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) -> list[BestOfN]:
     """Every budget's least loss of N random patterns, from the losses that `run` kept.
 
     Memory holds one sequence's losses at a time. Raises ValueError where no losses were kept.
@@ -107,7 +107,7 @@ def best_of_n_of_run(run: Run, numbers: Sequence[int] = (SAME_NUMBER,)) -> list[
     return found
 
 
-def sequence_losses(run: Run, sequence: int, budget: Budget, most_big: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+def sequence_losses(run: StoredRun, sequence: int, budget: Budget, most_big: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """branches_PL of the patterns whose losses were kept for a sequence, and loss_NP (float64).
 
     `budget` names the pass of a committed run. With `most_big`, only patterns of so many B's. Raises ValueError where no
@@ -131,7 +131,7 @@ def sequence_losses(run: Run, sequence: int, budget: Budget, most_big: int | Non
     return branches_PL, loss_NP
 
 
-def layers_of_run(run: Run) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
+def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
     """Every layer's effect and use, and which two exact budgets k and L - k were compared: (4, 8) where both were searched.
 
     Of other pairs the one nearest to a third of the layers is taken; None where no pair was searched.
@@ -147,7 +147,7 @@ def layers_of_run(run: Run) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
     return pair, lines
 
 
-def _mirrored(run: Run) -> tuple[str, str] | None:
+def _mirrored(run: StoredRun) -> tuple[str, str] | None:
     n_layers = run.n_layers
     exact = {int(text) for text in run.budgets if text.isdecimal()}
     pairs = [k for k in exact if n_layers - k in exact and 0 < k < n_layers - k]
@@ -157,7 +157,7 @@ def _mirrored(run: Run) -> tuple[str, str] | None:
     return str(k), str(n_layers - k)
 
 
-def _shares(run: Run, low: str, high: str) -> tuple[list[Estimate], ...]:
+def _shares(run: StoredRun, low: str, high: str) -> tuple[list[Estimate], ...]:
     """Per layer the share of B at both budgets, and their sum, paired by document."""
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
@@ -180,7 +180,7 @@ def _shares(run: Run, low: str, high: str) -> tuple[list[Estimate], ...]:
     return found[:n], found[n : 2 * n], found[2 * n :]
 
 
-def _effects(run: Run) -> tuple[list[Estimate], list[Estimate]] | None:
+def _effects(run: StoredRun) -> tuple[list[Estimate], list[Estimate]] | None:
     """Per layer mean and spread over tokens of the loss with that layer alone big minus the cheapest pattern's.
 
     None where no budget admitted those patterns.
@@ -207,7 +207,7 @@ def _root(e: Estimate) -> Estimate:
     return replace(e, mean=mean, low=low, high=high, error=float("nan"), detectable=float("nan"))
 
 
-def sequences_of(run: Run) -> list[tuple[int, str]]:
+def sequences_of(run: StoredRun) -> list[tuple[int, str]]:
     """Every sequence and its document."""
     table = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
     return [(row["sequence"], row["document"]) for row in table.sort_by("sequence").to_pylist()]

@@ -19,8 +19,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 
-from results.formats import aligned
-from results.intervals import Estimate, bootstrap, bootstrap_sums
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
 
 SAME_LOSS = 1e-5
 """Losses so near, relative to 1 + loss, are the same path's: what float32 and another order of sums leave."""

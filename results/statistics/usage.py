@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch, to_strings
+from duo_oracle.oracle.patterns import Branch, to_strings
 
 
 def agreement(branches_NL: np.ndarray, oracle_NL: np.ndarray, branches: Sequence[Branch]) -> dict[str, Any]:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from duo_oracle.oracle.base.whole_file import write_text_whole
+
 MANIFEST = "run.json"
 JOURNAL = "units.jsonl"
-ASIDE = ".run.json.tmp"
 
 
 @dataclass(frozen=True)
@@ -118,13 +118,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "failed": [{"unit": unit, "message": manifest.failed[unit]} for unit in sorted(manifest.failed)],
         "units": [asdict(manifest.units[unit]) for unit in sorted(manifest.units)],
     }
-    aside = directory / ASIDE
-    with aside.open("w", encoding="utf-8") as file:
-        json.dump(values, file, indent=1, ensure_ascii=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, directory / MANIFEST)
+    write_text_whole(directory / MANIFEST, json.dumps(values, indent=1, ensure_ascii=False) + "\n", durable=True)
     # A kill between these two leaves lines that run.json already has: folding them again changes nothing.
     (directory / JOURNAL).unlink(missing_ok=True)
 

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oracle.budgets import Budget
-from oracle.records import OraclePaths, PatternLosses, Trials
-from results import schemas
-from results.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
+from duo_oracle.oracle.base.whole_file import aside_of
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.results.store import schemas
+from duo_oracle.results.store.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
 
 ROW_GROUP = 1 << 20
 _LOSS_COLUMNS = {"loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess", "null_difficulty", "entropy_big"}
@@ -117,7 +118,7 @@ class _PartFile:
     """One Parquet file under a temporary name, until `commit` gives it its own."""
 
     def __init__(self, path: Path, run_id: str, table: str) -> None:
-        self._path, self._aside = path, path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+        self._path, self._aside = path, aside_of(path)
         self._schema = schemas.schema(table, run_id)
         path.parent.mkdir(parents=True, exist_ok=True)
         floats = [name for name in self._schema.names if name in _LOSS_COLUMNS]

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from oracle.budgets import parse_budgets
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
-from results.run import Run
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.results.store.reader import StoredRun
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Positions:
         return self.big_N[:, None] - self.loss_NK - self.null_gain_NK
 
 
-def read_positions(run: Run) -> Positions:
+def read_positions(run: StoredRun) -> Positions:
     """The run's tables as arrays. Raises ValueError for a run whose positions do not all have every budget."""
     tokens = run.dataset("tokens").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
     paths = run.dataset("paths").to_table()
@@ -106,7 +106,7 @@ class LossTable:
         return np.where(index_N < 0, np.nan, self.loss_NP[np.arange(len(index_N)), index_N])
 
 
-def read_losses(run: Run) -> LossTable:
+def read_losses(run: StoredRun) -> LossTable:
     """The kept losses of a run in a context whose positions are independent. Raises ValueError where none were kept."""
     losses = run.dataset("losses")
     blocks = []

@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
-from oracle.budgets import Budget, BudgetKind, parse_budgets
-from oracle.layers import format_layers
-from oracle.patterns import LETTERS, Branch
-from results.manifest import Manifest, part_path, read_manifest
-from results.schemas import SCHEMA_VERSION, TABLES, schema
+from duo_oracle.oracle.budgets import Budget, BudgetKind, parse_budgets
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.patterns import LETTERS, Branch
+from duo_oracle.results.store.manifest import Manifest, part_path, read_manifest
+from duo_oracle.results.store.schemas import SCHEMA_VERSION, TABLES, schema
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 @dataclass(frozen=True)
-class Run:
+class StoredRun:
     """One run directory. `tokens()`, `paths()`, `losses()`, `trials()` give pandas; `dataset(table)` reads lazily."""
 
     path: Path
@@ -135,12 +135,6 @@ class Run:
         """One row per evaluated pattern in the order asked for (of a search with --keep trials)."""
         return self._pandas("trials")
 
-    def sql(self, text: str) -> pd.DataFrame:
-        """The answer to one SELECT, or to a named question, about this run. See `results.sql.query`."""
-        from results.sql import query
-
-        return query([self], text).to_pandas()
-
     def _least_budget(self) -> str:
         if len(self.budgets) == 1:
             return self.budgets[0]
@@ -165,11 +159,11 @@ def uniform_name(branch: Branch) -> str:
     return f"all-{branch.name.lower()}"
 
 
-def load(path: str | os.PathLike[str]) -> Run:
+def load(path: str | os.PathLike[str]) -> StoredRun:
     """The run in directory `path`. Raises ValueError where there is none, or one of a later version of the tables."""
     manifest = read_manifest(Path(path))
     if manifest.schema_version > SCHEMA_VERSION:
         raise ValueError(
             f"tables up to version {SCHEMA_VERSION} can be read; {path} has version {manifest.schema_version}: update duo-oracle"
         )
-    return Run(Path(path), manifest)
+    return StoredRun(Path(path), manifest)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +20,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
-from results.run import Run
+from duo_oracle.oracle.base.whole_file import written_whole
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
+from duo_oracle.results.store.reader import StoredRun
 
 VERSION = 1
 _PREFIX = "duo_oracle."
@@ -74,12 +76,12 @@ def write_routes(
     Written aside and renamed: a file that exists is whole.
     """
     path = Path(file)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    writer, n_rows = None, 0
-    try:
+    n_rows = 0
+    with written_whole(path) as aside, ExitStack() as opened:
+        writer = None
         for sequence, mask_TL, logits_TLK in parts:
             schema = routes_schema(facts, n_layers, None if logits_TLK is None else logits_TLK.shape[-1])
-            writer = writer or pq.ParquetWriter(aside, schema, compression="zstd")
+            writer = writer or opened.enter_context(pq.ParquetWriter(aside, schema, compression="zstd"))
             n_positions = len(mask_TL)
             positions = np.arange(n_positions, dtype=np.int32)
             columns = [np.full(n_positions, sequence, np.int32), positions, pa.array(to_strings(mask_TL), pa.string())]
@@ -90,16 +92,10 @@ def write_routes(
             n_rows += n_positions
         if writer is None:
             raise ValueError(f"{path}: routes have a row for every scored position; there was no sequence")
-        writer.close()
-        os.replace(aside, path)
-    finally:
-        if writer is not None and writer.is_open:
-            writer.close()
-        aside.unlink(missing_ok=True)
     return n_rows
 
 
-def read_routes(file: str | os.PathLike[str], run: Run, name: str | None = None) -> Routes:
+def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None = None) -> Routes:
     """The choices of a route file at the run's positions.
 
     Raises ValueError, one line with file, row (counted from 0) and value, for what is not Parquet, a missing column, another
@@ -114,7 +110,7 @@ def read_routes(file: str | os.PathLike[str], run: Run, name: str | None = None)
     return Routes(name or facts.get("router") or path.stem, branches_RL[row_N], facts)
 
 
-def positions_of(run: Run) -> pa.Table:
+def positions_of(run: StoredRun) -> pa.Table:
     """The run's sequence, position and document columns, by sequence, then position: the order of `Routes`."""
     rows = run.dataset("tokens").to_table(columns=["sequence", "position", "document"])
     return rows.sort_by([("sequence", "ascending"), ("position", "ascending")])
@@ -126,7 +122,7 @@ def named_file(text: str) -> tuple[str | None, str]:
     return (name.strip(), file) if equals and name.strip() and "/" not in name else (None, text)
 
 
-def routes_view(runs: Sequence[Run], names: Sequence[str], files: Sequence[str]) -> pa.Table:
+def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence[str]) -> pa.Table:
     """The rows of route files (`FILE` or `NAME=FILE`): run, router, target, sequence, position, pattern, n_big.
 
     Each file is of the first run that it fits. Raises ValueError where it fits none, and for two of one name and run.
@@ -150,7 +146,7 @@ def routes_view(runs: Sequence[Run], names: Sequence[str], files: Sequence[str])
     return pa.concat_tables(tables.values())
 
 
-def _view_of(run: Run, run_name: str, routes: Routes) -> pa.Table:
+def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
     positions, n_rows = positions_of(run), len(routes.branches_NL)
     return pa.table(
         {
@@ -191,7 +187,7 @@ def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
     return table, {key: facts[key] for key in FACTS if facts.get(key)}
 
 
-def _check_facts(path: Path, facts: Mapping[str, str], run: Run) -> None:
+def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
     for key in ("model", "data"):
         found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
         if found is not None and found != wanted:
@@ -205,7 +201,7 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: Run) -> None:
         raise ValueError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")
 
 
-def _branches(path: Path, column: pa.ChunkedArray, run: Run) -> np.ndarray:
+def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray:
     """branches_RL of the pattern column."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
@@ -250,7 +246,7 @@ def _refuse_null(path: Path, name: str, column: pa.ChunkedArray) -> None:
         raise ValueError(f"{path} row {row}: {name} must not be null")
 
 
-def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: Run) -> np.ndarray:
+def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: StoredRun) -> np.ndarray:
     """Which row of the file each of the run's positions is."""
     positions = positions_of(run)
     key_N = (positions["sequence"].to_numpy().astype(np.int64) << 32) + positions["position"].to_numpy()

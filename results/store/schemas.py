@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 import pyarrow as pa
 
-from oracle.budgets import Budget
-from oracle.patterns import Branch, branch_counts, to_strings
-from oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 
 SCHEMA_VERSION = 1
 _PATTERN_CODES = pa.dictionary(pa.int32(), pa.string())

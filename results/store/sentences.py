@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import pyarrow.dataset as ds
 
-from results.run import Run
+from duo_oracle.results.store.reader import StoredRun
 
 
-def read_pieces(run: Run, sequences: Iterable[int]) -> dict[int, list[str]]:
+def read_pieces(run: StoredRun, sequences: Iterable[int]) -> dict[int, list[str]]:
     """Every token of each sequence as it reads, its last one (only a target) included.
 
     A token whose text is unknown, since the model came without a tokenizer, reads as its id after a space.

@@ -17,8 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
-from results.manifest import (
-    ASIDE,
+from duo_oracle.oracle.base.whole_file import asides
+from duo_oracle.results.store.manifest import (
     JOURNAL,
     MANIFEST,
     Manifest,
@@ -31,7 +31,7 @@ from results.manifest import (
     run_id_of,
     write_manifest,
 )
-from results.schemas import SCHEMA_VERSION, TABLES
+from duo_oracle.results.store.schemas import SCHEMA_VERSION, TABLES
 
 _LOCK = ".lock"
 _SYNC_SECONDS = 1.0
@@ -149,7 +149,7 @@ def _begin_session(directory: Path, manifest: Manifest) -> None:
 def _locked(directory: Path) -> TextIO:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        others = {entry.name for entry in directory.iterdir()} - {_LOCK, ASIDE}
+        others = {entry.name for entry in set(directory.iterdir()) - set(asides(directory))} - {_LOCK}
         if others and MANIFEST not in others:
             raise ValueError(
                 f"--out is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
@@ -208,7 +208,6 @@ def _is_whole(directory: Path, record: UnitRecord) -> bool:
 def _remove_parts(directory: Path, keep: set[Path]) -> None:
     """Removes the run's own parts and their temporary files but `keep`, and nothing else that may lie there."""
     for table in TABLES:
-        for pattern in ("part-*.parquet", ".part-*.tmp"):
-            for path in (directory / table).glob(pattern):
-                if path not in keep:
-                    path.unlink()
+        folder = directory / table
+        for path in {*folder.glob("part-*.parquet"), *asides(folder)} - keep:
+            path.unlink()

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from oracle.scorer import Scorer
-from oracle.spaces import SearchSpace
-from search.rounds import best_rows, row_keys
-from search.strategy import Strategy, Trials
+from duo_oracle.oracle.engine.scorer import Scorer
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search.asking.rounds import best_rows, row_keys
+from duo_oracle.search.strategy import Strategy, Trials
 
 _MOST_ROWS = 16384  # proposals of one round, over all tokens
 

@@ -13,10 +13,10 @@ from enum import StrEnum
 
 import numpy as np
 
-from oracle.patterns import Branch
-from oracle.spaces import SearchSpace
-from search.rounds import Rounds, RoundStrategy, best_rows, row_keys
-from search.strategy import Proposals
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search.asking.rounds import Rounds, RoundStrategy, best_rows, row_keys
+from duo_oracle.search.strategy import Proposals
 
 
 class Direction(StrEnum):

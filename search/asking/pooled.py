@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from oracle.scorer import Scorer
+from duo_oracle.oracle.engine.scorer import Scorer
 
 
 class PooledScorer:

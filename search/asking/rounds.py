@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import tie_order
-from oracle.spaces import SearchSpace
-from search.strategy import Proposals, Strategy, Trials
+from duo_oracle.oracle.patterns import tie_order
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search.strategy import Proposals, Strategy, Trials
 
 Rounds = Generator[Proposals, np.ndarray, None]
 """Yields candidates, repeats allowed, and is sent loss_R in their order, infinite where the trial failed."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from oracle.choices import check_choice
-from oracle.patterns import LETTERS, Branch, RoutingPattern
-from oracle.spaces import SearchSpace
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
+from duo_oracle.oracle.spaces import SearchSpace
 
 
 def is_pattern(text: str) -> bool:

@@ -28,25 +28,27 @@ import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 
-from models.checkpoint import read_checkpoint
-from models.data import Sequence, read_sequences
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig, build_module
-from models.packed import PackedDuoLlama
-from models.tokenizer import load_tokenizer
-from oracle.allocator import keep_freed_memory
-from oracle.budgets import parse_budgets
-from oracle.certify import CertifiedSearch, Draw
-from oracle.contexts import SkipReading
-from oracle.exact import ExactOracle
-from oracle.head import Head
-from oracle.labels import NullLabels
-from oracle.patterns import Branch, RoutingPattern
-from oracle.trie import FullTree, chunks, necessary_operations
-from oracle.walk import FixedContext
-from search.bench_config import BenchConfig
-from search.config import SearchConfig
-from search.driver import run_search
-from search.naive import PlainDecoder
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.duo_llm.packed import PackedDuoLlama
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.trie import FullTree, necessary_operations
+from duo_oracle.oracle.engine.walk import FixedContext
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.search.bench.config import BenchConfig
+from duo_oracle.search.bench.naive import PlainDecoder
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 
 SMALL_BIG = (Branch.SMALL, Branch.BIG)
 POSITIONS_SIDE_BY_SIDE = 2  # of a tree of 4,096 leaves; only the choice of samples depends on it

@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.families.duo_llama import DuoLayer, DuoLlama, rotary_tables, rotate
-from oracle.patterns import Branch
+from duo_oracle.models.duo_llm.module import DuoLayer, DuoLlama, rotary_tables, rotate
+from duo_oracle.oracle.patterns import Branch
 
 
 class PlainDecoder:

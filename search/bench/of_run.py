@@ -15,15 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.contexts import ContextKind, SkipReading
-from oracle.exact import ExactOracle
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
-from oracle.walk import Attend, FixedContext
-from results.run import Run
-from search.replay import problem_of, read_groups
-from search.worker import prepare_worker
+from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.walk import Attend, FixedContext
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.worker import prepare_worker
+from duo_oracle.search.rerun.replay import problem_of, read_groups
 
 POSITIONS = 6  # searched by the oracle
 STEPS = 24  # steps of the naive way
@@ -43,7 +43,7 @@ class Speed:
 
 
 @torch.inference_mode()
-def measure_speed(run: Run, model: RoutedModel) -> Speed:
+def measure_speed(run: StoredRun, model: RoutedModel) -> Speed:
     """Times both ways. The process is left with the number of threads that it had."""
     threads = torch.get_num_threads()
     prepare_worker(1)

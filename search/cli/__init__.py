@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 
-from oracle.choices import check_choice, names_in
+from duo_oracle.oracle.base.choices import check_choice, names_in
 
-COMMANDS = "search.cli.commands"
+COMMANDS = "duo_oracle.search.cli.commands"
 _OURS = ("oracle", "models", "results", "search")
 
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = check_choice("command", arguments[0], _names())
         module = _module(name)
         resumes = module.COMMAND.resumes
-        from search.cli.options import read_options
+        from duo_oracle.search.cli.options import read_options
 
         return module.COMMAND.run(read_options(name, module.COMMAND, _summary(module), arguments[1:]))
     except KeyboardInterrupt:

@@ -18,8 +18,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, NoReturn
 
-from oracle.choices import check_choice
-from search.cli.command import Command
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.search.cli.command import Command
 
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _METAVARS: dict[type, str] = {int: "N", float: "X", dict: "KEY=VALUE"}

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from models.data import Sequence
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
-from oracle.trie import chunks
-from results.calibration import GRID, AllBigTokens, fit_on_others
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.statistics.calibration import GRID, AllBigTokens, fit_on_others
 
 _ROWS = 64  # tokens whose distributions are held at once
 

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from oracle.budgets import parse_budgets
-from oracle.choices import check_choice
-from oracle.contexts import SkipReading, parse_context
-from oracle.spaces import parse_branches
-from search.problem import Keep, Problem
-from search.strategy import load_strategy, parse_settings
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading, parse_context
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.search.job.problem import Keep, Problem
+from duo_oracle.search.strategy import load_strategy, parse_settings
 
 UNIT_PATTERNS = 1 << 20  # a unit is about this many pattern evaluations: some seconds of work on a small model
 PROPOSED_PATTERNS = 1 << 9  # what a strategy that is not exhaustive is taken to evaluate per position

@@ -20,28 +20,28 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from models.checkpoint import Checkpoint, read_checkpoint
-from models.data import Sequence, data_fingerprint, read_sequences, resolve_seq_len
-from models.family import load_model, load_module
-from models.routable import RoutableModule
-from models.router import Router, read_router
-from models.routing import check_router
-from models.tokenizer import load_tokenizer
-from oracle.allocator import return_freed_memory
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel, cheapest_branch, check_small
-from oracle.patterns import Branch
-from results.manifest import UnitRecord
-from results.store import RunWriter
-from results.texts import vocabulary_texts
-from search.all_big import fitted_temperatures
-from search.config import SearchConfig, parse_temperature
-from search.local_pool import LocalPool
-from search.pool import Notify, Pool, UnitFailure, plan_units
-from search.ray_pool import RayPool, check_address
-from search.routed import context_name, routed
-from search.unit import check_strategy, solve_sequences
-from search.worker import Job, Solve
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.models.family import load_model, load_module
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import Router, read_router
+from duo_oracle.models.routing import check_router
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import Sequence, data_fingerprint, read_sequences, resolve_seq_len
+from duo_oracle.oracle.base.allocator import return_freed_memory
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel, cheapest_branch, check_small
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.texts import vocabulary_texts
+from duo_oracle.results.store.writer import RunWriter
+from duo_oracle.search.job.all_big import fitted_temperatures
+from duo_oracle.search.job.config import SearchConfig, parse_temperature
+from duo_oracle.search.job.local_pool import LocalPool
+from duo_oracle.search.job.pool import Notify, Pool, UnitFailure, plan_units
+from duo_oracle.search.job.ray_pool import RayPool, check_address
+from duo_oracle.search.job.routed import context_name, routed
+from duo_oracle.search.job.unit import check_strategy, solve_sequences
+from duo_oracle.search.job.worker import Job, Solve
 
 VERSIONED = ("torch", "numpy", "ray", "pyarrow", "optuna", "duo-oracle")
 

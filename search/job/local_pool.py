@@ -7,10 +7,10 @@ from typing import Self
 
 import torch
 
-from oracle.model import RoutedModel
-from results.manifest import UnitRecord
-from search.pool import Unit, UnitFailure
-from search.worker import Job, prepare_worker, solve_unit
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.search.job.pool import Unit, UnitFailure
+from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 
 class LocalPool:

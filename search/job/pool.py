@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from models.data import Sequence
-from results.manifest import UnitRecord
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.results.store.manifest import UnitRecord
 
 
 @dataclass(frozen=True)

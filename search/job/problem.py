@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from oracle.budgets import Budget
-from oracle.contexts import Context, SkipReading
-from oracle.patterns import Branch
-from oracle.spaces import SearchSpace
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.contexts import Context, SkipReading
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
 
 
 class Keep(StrEnum):

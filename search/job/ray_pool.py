@@ -22,12 +22,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 
-from models.checkpoint import Checkpoint
-from models.family import load_model
-from oracle.model import RoutedModel
-from results.manifest import UnitRecord
-from search.pool import Notify, Unit, UnitFailure
-from search.worker import Job, prepare_worker, solve_unit
+import duo_oracle
+from duo_oracle.models.checkpoint import Checkpoint
+from duo_oracle.models.family import load_model
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
+from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
 _LEAST_STORE_BYTES = 256 << 20
@@ -210,7 +211,7 @@ def _import_ray(environment: dict[str, str]) -> Any:
 
 
 def _import_path() -> str:
-    root = str(Path(__file__).resolve().parents[1])
+    root = str(Path(duo_oracle.__file__).resolve().parents[1])
     return os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
 
 

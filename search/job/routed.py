@@ -13,14 +13,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from models.data import Sequence, data_fingerprint
-from models.routable import RoutableModule
-from models.router import Router, router_fingerprint
-from models.routing import route_with_logits
-from oracle.contexts import SkipReading
-from oracle.layers import format_layers
-from oracle.patterns import Branch
-from results.routes import write_routes
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import Router, router_fingerprint
+from duo_oracle.models.routing import route_with_logits
+from duo_oracle.models.text.windows import Sequence, data_fingerprint
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.layers import format_layers
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.store.route_files import write_routes
 
 
 @dataclass(frozen=True)

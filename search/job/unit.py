@@ -15,21 +15,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data import Sequence
-from oracle import records
-from oracle.contexts import ContextKind
-from oracle.exact import ExactOracle
-from oracle.labels import NullGains, NullLabels
-from oracle.model import RoutedModel, cheapest_branch
-from oracle.patterns import Branch, RoutingPattern
-from oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
-from oracle.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
-from oracle.walk import CommittedContext
-from search.loop import run_strategy
-from search.pooled import PooledScorer
-from search.problem import Keep, Problem
-from search.routed import RoutedSequence
-from search.strategy import Trials, build_strategy, load_strategy, parse_settings
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle import records
+from duo_oracle.oracle.contexts import ContextKind
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.labels import NullGains, NullLabels
+from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
+from duo_oracle.oracle.engine.walk import CommittedContext
+from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
+from duo_oracle.search.asking.loop import run_strategy
+from duo_oracle.search.asking.pooled import PooledScorer
+from duo_oracle.search.job.problem import Keep, Problem
+from duo_oracle.search.job.routed import RoutedSequence
+from duo_oracle.search.strategy import Trials, build_strategy, load_strategy, parse_settings
 
 MOST_PATTERNS = 1 << 26
 """What an exhaustive search may have to cover per token: beyond it, a token takes hours."""

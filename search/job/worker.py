@@ -12,15 +12,15 @@ from dataclasses import dataclass
 
 import torch
 
-from models.data import Sequence
-from oracle.allocator import keep_freed_memory
-from oracle.model import RoutedModel
-from oracle.records import OraclePaths, PatternLosses, Trials
-from results.manifest import UnitRecord
-from results.parts import UnitWriter
-from search.pool import Unit, UnitFailure
-from search.problem import Keep, Problem
-from search.routed import RoutedSequence
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.search.job.pool import Unit, UnitFailure
+from duo_oracle.search.job.problem import Keep, Problem
+from duo_oracle.search.job.routed import RoutedSequence
 
 Solve = Callable[[RoutedModel, list[Sequence], Problem, "UnitSink"], None]
 

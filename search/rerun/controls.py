@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.checkpoint import read_checkpoint
-from models.family import load_model
-from oracle.contexts import ContextKind, SkipReading, parse_context
-from oracle.model import RoutedModel
-from oracle.spaces import parse_branches
-from results.calibration import calibration
-from results.controls import Cell, Section, calibration_section
-from results.intervals import bootstrap
-from results.run import Run
-from search.all_big import all_big_tokens
-from search.log_z import Space, log_z, routing_of
-from search.replay import Group, read_groups
-from search.routed import RoutedSequence
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.family import load_model
+from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.results.answers.controls import Cell, Section, calibration_section
+from duo_oracle.results.statistics.calibration import calibration
+from duo_oracle.results.statistics.intervals import bootstrap
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.all_big import all_big_tokens
+from duo_oracle.search.job.routed import RoutedSequence
+from duo_oracle.search.rerun.log_z import Space, log_z, routing_of
+from duo_oracle.search.rerun.replay import Group, read_groups
 
 
-def model_of(run: Run, model: str | None = None) -> RoutedModel:
+def model_of(run: StoredRun, model: str | None = None) -> RoutedModel:
     """The run's model, or the directory `model` where it has moved. Raises ValueError for one of other weights."""
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
@@ -30,13 +30,13 @@ def model_of(run: Run, model: str | None = None) -> RoutedModel:
     return load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
 
 
-def calibration_of_run(run: Run, model: RoutedModel) -> Section:
+def calibration_of_run(run: StoredRun, model: RoutedModel) -> Section:
     """How well all-big's probabilities describe the run's text."""
     groups = read_groups(run, (), None)
     return calibration_section(calibration(all_big_tokens(model, (s for group in groups for s in group.sequences))))
 
 
-def log_z_of_run(run: Run, model: RoutedModel, n_positions: int, seed: int = 0) -> Section:
+def log_z_of_run(run: StoredRun, model: RoutedModel, n_positions: int, seed: int = 0) -> Section:
     """log Z at `n_positions` positions drawn from the run's, beside what the oracle gains there.
 
     Raises ValueError for the context same.
@@ -78,7 +78,7 @@ def _picked(groups: list[Group], n_positions: int, seed: int) -> dict[int, np.nd
     return {int(index): chosen[chosen[:, 0] == index, 1] for index in np.unique(chosen[:, 0])}
 
 
-def _all_big(run: Run, picked: dict[int, np.ndarray]) -> np.ndarray:
+def _all_big(run: StoredRun, picked: dict[int, np.ndarray]) -> np.ndarray:
     """All-big's loss at the picked positions, in the pass of each budget: (N, Q)."""
     paths = run.paths()
     columns = []
@@ -92,7 +92,7 @@ def _all_big(run: Run, picked: dict[int, np.ndarray]) -> np.ndarray:
     return np.array(columns, dtype=np.float64).T
 
 
-def _section(run: Run, log_z_NQ: np.ndarray, oracle_NQ: np.ndarray, big_NQ: np.ndarray, document_N: np.ndarray) -> Section:
+def _section(run: StoredRun, log_z_NQ: np.ndarray, oracle_NQ: np.ndarray, big_NQ: np.ndarray, document_N: np.ndarray) -> Section:
     rows: list[tuple[Cell, ...]] = []
     for q, text in enumerate(run.budgets):
         values = (log_z_NQ[:, q], big_NQ[:, q] - oracle_NQ[:, q], big_NQ[:, q] - oracle_NQ[:, q] - log_z_NQ[:, q])

@@ -10,14 +10,14 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow.dataset as ds
 
-from models.checkpoint import read_checkpoint
-from models.router_labels import PatternLabels
-from oracle.contexts import ContextKind, parse_context
-from oracle.patterns import RoutingPattern, to_array
-from results import load
-from results.run import Run
-from search.replay import read_groups
-from search.routed import RoutedSequence
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.oracle.contexts import ContextKind, parse_context
+from duo_oracle.oracle.patterns import RoutingPattern, to_array
+from duo_oracle.results import load
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.routed import RoutedSequence
+from duo_oracle.search.rerun.replay import read_groups
 
 
 def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
@@ -40,7 +40,7 @@ def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
     return (labels for run in runs for labels in _of_run(run))
 
 
-def _of_run(run: Run) -> Iterator[PatternLabels]:
+def _of_run(run: StoredRun) -> Iterator[PatternLabels]:
     table = "losses" if "losses" in run.tables else "trials"
     context = parse_context(run.context, run.n_layers)
     for group in read_groups(run, run.budgets, None):

@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.data import Sequence
-from oracle.budgets import Budget
-from oracle.certify import Groups
-from oracle.contexts import Context, ContextKind, SkipReading
-from oracle.exact import ExactOracle
-from oracle.head import Head
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
-from oracle.trie import chunks
-from oracle.walk import FixedContext
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
+from duo_oracle.oracle.engine.certify import Groups
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.walk import FixedContext
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 _ROWS = 512  # leaves whose logits are held at once
 

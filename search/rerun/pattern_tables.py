@@ -14,17 +14,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.data import Sequence
-from oracle.budgets import Budget, BudgetKind
-from oracle.contexts import ContextKind, SkipReading
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel
-from oracle.patterns import RoutingPattern, to_array
-from oracle.scorer import SameScorer, Scorer
-from oracle.spaces import SearchSpace
-from results.run import Run
-from search.problem import Problem
-from search.unit import scorer_of
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import Budget, BudgetKind
+from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import RoutingPattern, to_array
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.unit import scorer_of
 
 _HELD_BYTES = 1 << 30  # of tables held at once
 
@@ -64,7 +64,7 @@ class PatternTables:
         return self.losses(number).argsort(axis=1).argsort(axis=1) / max(len(self.branches_PL) - 1, 1)
 
 
-def kept_tables(run: Run, sequences: list[Sequence]) -> PatternTables:
+def kept_tables(run: StoredRun, sequences: list[Sequence]) -> PatternTables:
     """The losses that a run in an independent context kept: those of every pattern in its budgets."""
     dataset = run.dataset("losses")
 

@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
-from models.data import Sequence
-from oracle.budgets import Budget
-from oracle.contexts import ContextKind, parse_context
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
-from results.run import Run
-from search.config import SearchConfig
-from search.problem import Keep, Problem
-from search.routed import RoutedSequence
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.contexts import ContextKind, parse_context
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.problem import Keep, Problem
+from duo_oracle.search.job.routed import RoutedSequence
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Group:
         return np.concatenate([[sequence.document] * sequence.n_positions for sequence in self.sequences])
 
 
-def kept_losses(run: Run, sequence: Sequence, budget: Budget) -> np.ndarray:
+def kept_losses(run: StoredRun, sequence: Sequence, budget: Budget) -> np.ndarray:
     """loss_NP of one sequence's positions, for the patterns that the budget admits."""
     mine = ds.field("sequence") == sequence.index
     if run.context == "committed":
@@ -47,7 +47,7 @@ def kept_losses(run: Run, sequence: Sequence, budget: Budget) -> np.ndarray:
     return loss_NP[:, budget.allows(run.n_layers)[branch_counts(branches_PL, Branch.BIG)]]
 
 
-def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -> Iterator[Group]:
+def read_groups(run: StoredRun, budgets: tuple[str, ...], max_sequences: int | None) -> Iterator[Group]:
     """The run's sequences by unit, read from its own tables."""
     n_left = max_sequences if max_sequences is not None else 1 << 60
     columns = ["sequence", "document", "position", "token_id", "target_id", "context_pattern"]
@@ -82,7 +82,7 @@ def read_groups(run: Run, budgets: tuple[str, ...], max_sequences: int | None) -
         yield Group(sequences, chosen)
 
 
-def problem_of(run: Run, seed: int) -> Problem:
+def problem_of(run: StoredRun, seed: int) -> Problem:
     """The run's question without its strategy: model, branches, context and skip as it was searched, nothing kept or drawn."""
     identity = run.identity
     config = SearchConfig(

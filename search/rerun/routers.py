@@ -16,25 +16,25 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from models.checkpoint import Checkpoint, read_checkpoint
-from models.data import Sequence
-from models.family import load_model, load_module
-from models.flops import flops_of
-from models.router import read_router
-from models.routing import route
-from oracle.budgets import BudgetKind
-from oracle.contexts import ContextKind, SkipReading
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel, cheapest_branch
-from oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
-from results.compare import Oracle, Plane, Routed
-from results.routes import Routes, positions_of, read_routes
-from results.run import Run
-from search.pattern_tables import PatternTables, kept_tables, own_losses, scored_tables
-from search.problem import Problem
-from search.replay import problem_of, read_groups
-from search.routed import route_facts
-from search.unit import scorer_of
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.models.duo_llm.flops import flops_of
+from duo_oracle.models.family import load_model, load_module
+from duo_oracle.models.router import read_router
+from duo_oracle.models.routing import route
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import BudgetKind
+from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
+from duo_oracle.results.compare.plane import Oracle, Plane, Routed
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.route_files import Routes, positions_of, read_routes
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.routed import route_facts
+from duo_oracle.search.job.unit import scorer_of
+from duo_oracle.search.rerun.pattern_tables import PatternTables, kept_tables, own_losses, scored_tables
+from duo_oracle.search.rerun.replay import problem_of, read_groups
 
 SAMPLE = 32
 """Patterns per budget that stand for all, where the run kept no losses."""
@@ -52,7 +52,7 @@ class Compared:
 
 
 def compare_routers(
-    run: Run,
+    run: StoredRun,
     routers: tuple[str, ...],
     route_files: tuple[tuple[str | None, str], ...] = (),
     model: str | None = None,
@@ -90,7 +90,7 @@ def compare_routers(
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
-def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: Run) -> Routes:
+def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: StoredRun) -> Routes:
     router = read_router(text)
     masks = route(router, load_module(checkpoint, run.route_layers), sequences, skip, checkpoint.fingerprint)
     branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, sequences, strict=True)])
@@ -110,7 +110,7 @@ class _Work:
 
     def __init__(
         self,
-        run: Run,
+        run: StoredRun,
         problem: Problem,
         model: RoutedModel,
         checkpoint: Checkpoint,
@@ -300,7 +300,7 @@ class _Work:
         return gap_excess_KN
 
 
-def _stored(run: Run) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
+def _stored(run: StoredRun) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
     """The run's oracles by whole budget and without one, whether the former are "at most", and all-small and all-big."""
     rows = run.dataset("paths").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
     kinds, budgets = rows["budget_kind"].to_numpy(zero_copy_only=False), rows["budget"].to_pandas().to_numpy()

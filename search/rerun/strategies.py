@@ -18,23 +18,23 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from models.checkpoint import read_checkpoint
-from models.family import load_model
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel
-from oracle.scorer import CommittedScorer, Scorer
-from oracle.spaces import SearchSpace
-from oracle.walk import CommittedContext
-from results.luck import best_of_n
-from results.regret import Outcomes
-from results.run import Run
-from search.loop import run_strategy
-from search.pooled import PooledScorer
-from search.problem import Problem
-from search.replay import Group, kept_losses, problem_of, read_groups
-from search.rounds import rank_in_group
-from search.strategy import Trials, build_strategy, load_strategy, parse_settings
-from search.unit import scorer_of, solve_sequences
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.family import load_model
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
+from duo_oracle.oracle.engine.walk import CommittedContext
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.results.statistics.luck import best_of_n
+from duo_oracle.results.statistics.regret import Outcomes
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.asking.loop import run_strategy
+from duo_oracle.search.asking.pooled import PooledScorer
+from duo_oracle.search.asking.rounds import rank_in_group
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.unit import scorer_of, solve_sequences
+from duo_oracle.search.rerun.replay import Group, kept_losses, problem_of, read_groups
+from duo_oracle.search.strategy import Trials, build_strategy, load_strategy, parse_settings
 
 DEFAULT_STRATEGIES = ("greedy", "beam", "layerwise", "additive", "mcts")
 
@@ -64,7 +64,7 @@ class Comparison:
         path = "; earlier tokens ran the run's own path" if context == "committed" else ""
         return f"{self.n_tokens:,} tokens of {self.n_documents} documents · context {context}{path} · regret against {reference}"
 
-    def notes(self, run: Run) -> str:
+    def notes(self, run: StoredRun) -> str:
         """How the columns are to be read, and the exact oracle's speed."""
         lines = [
             "share of gain: (mean pattern - strategy) / (mean pattern - reference); random, as many: the expected best of as many"
@@ -93,7 +93,12 @@ def parse_candidate(text: str) -> Candidate:
 
 
 def compare(
-    run: Run, candidates: list[Candidate], budgets: tuple[str, ...], max_sequences: int | None, seed: int, model: str | None = None
+    run: StoredRun,
+    candidates: list[Candidate],
+    budgets: tuple[str, ...],
+    max_sequences: int | None,
+    seed: int,
+    model: str | None = None,
 ) -> Comparison:
     """Searches the run's positions again with each candidate under each budget.
 
@@ -122,7 +127,7 @@ def compare(
 
 
 def _under_budget(
-    run: Run,
+    run: StoredRun,
     model: RoutedModel,
     problem: Problem,
     candidates: list[Candidate],
@@ -245,7 +250,7 @@ def _exact_seconds(model: RoutedModel, problem: Problem, group: Group) -> float:
     return time.process_time() - started
 
 
-def _table(run: Run, model: RoutedModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
+def _table(run: StoredRun, model: RoutedModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
     """Losses of patterns of the budget at the group's tokens, (N, P): all that the run kept, else a random sample of `most`."""
     (budget,) = problem.budgets
     if "losses" in run.tables:

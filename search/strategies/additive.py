@@ -16,12 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch
-from oracle.spaces import SearchSpace
-from search import strategy
-from search.rounds import Rounds, RoundStrategy
-from search.starts import check_start, named_start
-from search.strategy import Proposals
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search import strategy
+from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
+from duo_oracle.search.asking.starts import check_start, named_start
+from duo_oracle.search.strategy import Proposals
 
 _UNKNOWN = 1e6  # nats: the effect of a branch whose evaluation failed
 _TOKENS = 256  # whose dynamic programs are held at once

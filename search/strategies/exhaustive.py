@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import to_array
-from oracle.spaces import SearchSpace
-from search.strategy import Proposals, Strategy, Trials
+from duo_oracle.oracle.patterns import to_array
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search.strategy import Proposals, Strategy, Trials
 
 
 class Exhaustive(Strategy):

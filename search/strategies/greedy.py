@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oracle.choices import check_choice
-from search import strategy
-from search.moves import Construction, Direction
-from search.rounds import Rounds
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.search import strategy
+from duo_oracle.search.asking.moves import Construction, Direction
+from duo_oracle.search.asking.rounds import Rounds
 
 
 class Greedy(Construction):

@@ -15,14 +15,14 @@ from typing import Any
 
 import numpy as np
 
-from oracle.budgets import BudgetKind
-from oracle.choices import check_choice
-from oracle.patterns import Branch
-from oracle.spaces import SearchSpace
-from search import strategy
-from search.rounds import Rounds, RoundStrategy, best_rows
-from search.starts import check_start, start_in_budget
-from search.strategy import Proposals
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.budgets import BudgetKind
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search import strategy
+from duo_oracle.search.asking.rounds import Rounds, RoundStrategy, best_rows
+from duo_oracle.search.asking.starts import check_start, start_in_budget
+from duo_oracle.search.strategy import Proposals
 
 
 class Order(StrEnum):

@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch
-from oracle.spaces import SearchSpace
-from search import strategy
-from search.rounds import Rounds, RoundStrategy
-from search.strategy import Proposals
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search import strategy
+from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
+from duo_oracle.search.strategy import Proposals
 
 _FREE = 3  # simulations per evaluation that may meet a known pattern
 _SMOOTHING = 2.0  # a branch's score at a layer counts from about so many evaluations on

@@ -28,13 +28,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import Trial, TrialState
 
-from oracle.budgets import BudgetKind
-from oracle.choices import check_choice
-from oracle.patterns import LETTERS, Branch, to_strings
-from oracle.spaces import SearchSpace
-from search import strategy
-from search.rounds import Rounds, RoundStrategy
-from search.strategy import Proposals
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.budgets import BudgetKind
+from duo_oracle.oracle.patterns import LETTERS, Branch, to_strings
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search import strategy
+from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
+from duo_oracle.search.strategy import Proposals
 
 _SAMPLERS = {
     name.removesuffix("Sampler").lower(): getattr(optuna.samplers, name)

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from oracle.spaces import SearchSpace
-from search import strategy
-from search.strategy import Proposals, Strategy, Trials
+from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.search import strategy
+from duo_oracle.search.strategy import Proposals, Strategy, Trials
 
 
 class RandomSearch(Strategy):

@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from models.checkpoint import Checkpoint, read_checkpoint
-from models.data import Sequence as Window
-from models.data import read_sequences
-from models.documents import resolve_source
-from models.family import load_model
-from models.router import read_router, shipped_routers
-from models.tokenizer import load_tokenizer
-from results.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
-from results.figure_page import Item, Page, write_pages
-from results.material import Material, random_budgets
-from search.config import SearchConfig
-from search.driver import run_search
-from search.problem import Keep
-from search.reproduce_config import ReproduceConfig
-from search.routed_losses import write_routes
-from search.sampled_text import sample_like, write_tokens
-from search.steps import Step, check_settings, run_steps
-from search.training_study import FULL, QUICK, run_study
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.models.family import load_model
+from duo_oracle.models.router import read_router, shipped_routers
+from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import Sequence as Window
+from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.results.paper.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
+from duo_oracle.results.paper.material import Material, random_budgets
+from duo_oracle.results.paper.page import Item, Page, write_pages
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.problem import Keep
+from duo_oracle.search.studies.paper_config import ReproduceConfig
+from duo_oracle.search.studies.routed_losses import write_routes
+from duo_oracle.search.studies.sampled_text import sample_like, write_tokens
+from duo_oracle.search.studies.steps import Step, check_settings, run_steps
+from duo_oracle.search.studies.training_study import FULL, QUICK, run_study
 
 MOST_LAYERS = 16  # all patterns of s and B are enumerated, and their losses kept
 PAPERS_ROUTER = "budget"  # its method in models/routers/: one average budget over all layers

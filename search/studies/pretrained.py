@@ -11,24 +11,25 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from models.checkpoint import base_directory, read_checkpoint, write_text_whole
-from models.documents import resolve_source
-from models.family import load_model
-from models.router_config import RouterConfig
-from models.router_training import train_router
-from oracle.contexts import SkipReading
-from oracle.layers import format_layers, parse_layers
-from results.figure_page import Item, Page, write_pages
-from results.run import Run, load
-from results.study_items import Setting, Study, items_of
-from search.config import SearchConfig
-from search.controls import model_of
-from search.driver import run_search
-from search.router_comparison import compare_routers
-from search.steps import Step, check_settings, run_steps
-from search.study_config import StudyConfig
-from search.study_speed import measure_speed
-from search.study_tables import write_calibration, write_comparison
+from duo_oracle.models.checkpoint import base_directory, read_checkpoint
+from duo_oracle.models.family import load_model
+from duo_oracle.models.router_training.config import RouterConfig
+from duo_oracle.models.router_training.stage3 import train_router
+from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.layers import format_layers, parse_layers
+from duo_oracle.results.paper.page import Item, Page, write_pages
+from duo_oracle.results.paper.study_items import Setting, Study, items_of
+from duo_oracle.results.store.reader import StoredRun, load
+from duo_oracle.search.bench.of_run import measure_speed
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.controls import model_of
+from duo_oracle.search.rerun.routers import compare_routers
+from duo_oracle.search.studies.pretrained_config import StudyConfig
+from duo_oracle.search.studies.steps import Step, check_settings, run_steps
+from duo_oracle.search.studies.tables import write_calibration, write_comparison
 
 ROUTED = 12
 _SAMPLE = 8  # patterns per budget that stand for all in the comparison of routers: a real vocabulary's head is dear
@@ -132,7 +133,7 @@ class _Plan:
             unit_sequences=1,
         )
 
-    def _run(self, text: str, kind: str) -> Run:
+    def _run(self, text: str, kind: str) -> StoredRun:
         return load(self.run_directory(text, kind))
 
     def _speed(self, text: str, setting: Setting) -> None:

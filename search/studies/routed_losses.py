@@ -8,7 +8,6 @@ Axes: T token, L layer, V vocabulary.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence as Several
 from pathlib import Path
 
@@ -18,14 +17,15 @@ import pyarrow.parquet as pq
 import torch
 import torch.nn.functional as F
 
-from models.checkpoint import Checkpoint
-from models.data import Sequence
-from models.family import load_module
-from models.routable import RoutableModule
-from models.router import Router, read_router, router_fingerprint
-from models.routing import route
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch, RoutingPattern, to_array, to_strings
+from duo_oracle.models.checkpoint import Checkpoint
+from duo_oracle.models.family import load_module
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router import Router, read_router, router_fingerprint
+from duo_oracle.models.routing import route
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array, to_strings
+from duo_oracle.results.compare.files import write_table
 
 
 def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequence], routers: Several[str], seed: int) -> None:
@@ -52,9 +52,7 @@ def _written(
     about = {"router": router.spec, "budget": router.budget, "trained": trained, "fingerprint": router_fingerprint(name)}
     said = {"duo_oracle.router": router.spec, "duo_oracle.reproduce": json.dumps(about)}
     if not (file.is_file() and pq.read_schema(file).metadata == {key.encode(): value.encode() for key, value in said.items()}):
-        aside = file.with_name(f".{file.name}.{os.getpid()}")
-        pq.write_table(_routed(router, module, sequences, fingerprint).replace_schema_metadata(said), aside)
-        os.replace(aside, file)
+        write_table(file, _routed(router, module, sequences, fingerprint).replace_schema_metadata(said))
     return to_array(RoutingPattern.parse(text) for text in pq.read_table(file, columns=["pattern"])["pattern"].to_pylist())
 
 

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.checkpoint import write_text_whole
-from models.data import Sequence
-from oracle.contexts import SkipReading
-from oracle.head import Head
-from oracle.labels import NullLabels
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
-from oracle.walk import CommittedContext, run_big
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.walk import CommittedContext, run_big
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
 
 
 @torch.inference_mode()

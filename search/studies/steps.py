@@ -14,8 +14,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from models.checkpoint import write_text_whole
-from oracle.allocator import return_freed_memory
+from duo_oracle.oracle.base.allocator import return_freed_memory
+from duo_oracle.oracle.base.whole_file import write_text_whole
 
 
 @dataclass(frozen=True)

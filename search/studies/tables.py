@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from models.checkpoint import write_text_whole
-from oracle.model import RoutedModel
-from results.calibration import calibration
-from results.compare_files import tokens_table, write_table
-from results.run import Run
-from search.all_big import all_big_tokens
-from search.replay import read_groups
-from search.router_comparison import Compared
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.results.compare.files import tokens_table, write_table
+from duo_oracle.results.statistics.calibration import calibration
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.search.job.all_big import all_big_tokens
+from duo_oracle.search.rerun.replay import read_groups
+from duo_oracle.search.rerun.routers import Compared
 
 
-def write_calibration(run: Run, model: RoutedModel, file: Path) -> None:
+def write_calibration(run: StoredRun, model: RoutedModel, file: Path) -> None:
     """How well all-big's own probabilities describe the run's text; a file that is there stays."""
     if file.exists():
         return

@@ -25,17 +25,18 @@ import torch
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from models.checkpoint import TOKENIZER, read_checkpoint, write_text_whole
-from models.corpus import MAX_COPIED_SHARE, whole_documents
-from models.corpus_sources import read_standard_library
-from models.data import read_sequences
-from models.documents import read_documents
-from models.families.duo_llama import build_module
-from models.near_copies import copied_shares
-from models.schedule import random_mask
-from models.tokenizer import load_tokenizer, train_tokenizer
-from models.train_config import TrainConfig, TrainOrder
-from models.training import train
+from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, whole_documents
+from duo_oracle.models.recipes.corpus_sources import read_standard_library
+from duo_oracle.models.recipes.near_copies import copied_shares
+from duo_oracle.models.text.documents import read_documents
+from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
+from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.models.training.config import TrainConfig, TrainOrder
+from duo_oracle.models.training.schedule import random_mask
+from duo_oracle.models.training.stage1 import train
+from duo_oracle.oracle.base.whole_file import write_text_whole
 
 HOLDOUT = "holdout:code"
 _EVALUATED = "losses.json"

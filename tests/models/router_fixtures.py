@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models.batches import texts_of
-from models.checkpoint import write_checkpoint
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig
-from models.packed import PackedDuoLlama
-from models.router import Router, TokenBatch
-from models.router_config import RouterConfig
-from models.tokenizer import train_tokenizer
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.duo_llm.packed import PackedDuoLlama
+from duo_oracle.models.router import Router, TokenBatch
+from duo_oracle.models.router_training.config import RouterConfig
+from duo_oracle.models.text.tokenizer import train_tokenizer
+from duo_oracle.models.training.batches import texts_of
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 WORDS = "the cat sat on a mat and saw the other cat run over the hill to the sea where it sat down again".split()
 N_LAYERS, N_HIDDEN, N_VOCABULARY, N_POSITIONS = 3, 16, 280, 16

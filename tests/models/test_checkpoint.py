@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models.checkpoint import SHIPPED, fingerprint_of, read_checkpoint, write_checkpoint
-from models.families.toy import random_checkpoint, write_toy
-from models.tokenizer import train_tokenizer
+from duo_oracle.models.checkpoint import SHIPPED, fingerprint_of, read_checkpoint, write_checkpoint
+from duo_oracle.models.families.toy import random_checkpoint, write_toy
+from duo_oracle.models.text.tokenizer import train_tokenizer
 
 
 @pytest.fixture

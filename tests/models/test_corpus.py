@@ -8,8 +8,8 @@ import zlib
 import numpy as np
 import pytest
 
-from models.corpus import SHIPPED_CHARACTERS, SHIPPED_SIZES, fetch, shipped_selection, whole_documents
-from models.corpus_sources import (
+from duo_oracle.models.recipes.corpus import SHIPPED_CHARACTERS, SHIPPED_SIZES, fetch, shipped_selection, whole_documents
+from duo_oracle.models.recipes.corpus_sources import (
     SOURCES,
     Source,
     batched,
@@ -20,7 +20,7 @@ from models.corpus_sources import (
     read_wheel,
     read_wordnet,
 )
-from models.near_copies import SHINGLE_WORDS, Shingler, copied_shares
+from duo_oracle.models.recipes.near_copies import SHINGLE_WORDS, Shingler, copied_shares
 
 
 def random_text(seed: int, n_words: int = 400) -> str:

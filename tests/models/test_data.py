@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.data import data_fingerprint, read_sequences, resolve_seq_len
-from models.documents import read_documents
-from models.families.toy import byte_tokenizer
+from duo_oracle.models.families.toy import byte_tokenizer
+from duo_oracle.models.text.documents import read_documents
+from duo_oracle.models.text.windows import data_fingerprint, read_sequences, resolve_seq_len
 
 
 def write_jsonl(path, rows):

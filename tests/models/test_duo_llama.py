@@ -7,10 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.checkpoint import read_checkpoint, write_checkpoint
-from models.families.duo_llama import DuoLayer, DuoLlama, DuoLlamaConfig, build_module, rotary_tables
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLayer, DuoLlama, DuoLlamaConfig, rotary_tables
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 SHAPES = [
     {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8, "tie_word_embeddings": True},
@@ -82,7 +83,7 @@ def test_all_big_and_all_small_are_transformers_llama(shape, tmp_path):
 def test_all_big_and_all_small_of_the_shipped_model_are_transformers_llama(tmp_path):
     directory = Path(__file__).parents[2] / "models" / "duo_tiny"
     rows = [json.loads(line) for line in (directory.parent / "holdouts" / "code.jsonl").read_text().splitlines()[:2]]
-    from models.tokenizer import encode, load_tokenizer
+    from duo_oracle.models.text.tokenizer import encode, load_tokenizer
 
     tokenizer = load_tokenizer((directory / "tokenizer.json").read_text())
     token_id_BT = torch.tensor([encode(tokenizer, row["text"])[:256] for row in rows])

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from models.build_duo_tiny import PUBLISHED, TOKENS, publish, recipe
-from models.checkpoint import SHIPPED, read_checkpoint
-from models.data import read_sequences
-from models.documents import read_documents
-from models.evaluation import evaluate
-from models.families.duo_llama import build_module
-from models.model_card import write_card
-from models.tokenizer import load_tokenizer
-from models.training import model_config, train
+from duo_oracle.models.checkpoint import SHIPPED, read_checkpoint
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.recipes.duo_tiny import PUBLISHED, TOKENS, publish, recipe
+from duo_oracle.models.recipes.model_card import write_card
+from duo_oracle.models.text.documents import read_documents
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.models.training.evaluation import evaluate
+from duo_oracle.models.training.stage1 import model_config, train
 
 DIRECTORY = SHIPPED["duo-tiny"]
 

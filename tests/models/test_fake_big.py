@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from models.checkpoint import read_checkpoint, write_checkpoint
-from models.fake_big import with_fake_big
-from models.families import duo_llama
-from models.family import load_model
-from oracle.patterns import Branch
-from search.cli import main
+from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
+from duo_oracle.models.duo_llm.placebo import with_fake_big
+from duo_oracle.models.families import duo_llama
+from duo_oracle.models.family import load_model
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.search.cli import main
 
 
 def outputs(config: dict, tensors: dict) -> tuple[torch.Tensor, torch.Tensor]:

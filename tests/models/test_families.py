@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from models.checkpoint import Checkpoint, fingerprint_of
-from models.family import DTYPES, family_names, load_family, load_model
-from models.pretrained import PretrainedModel
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import Checkpoint, fingerprint_of
+from duo_oracle.models.family import DTYPES, family_names, load_family, load_model
+from duo_oracle.models.hf.pretrained import PretrainedModel
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
 
 
 def random_model(name: str, seed: int, dtype: str = "float64") -> RoutedModel:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from models import fetch_smollm2
-from models.fetch_smollm2 import fetch
-from models.packages import run_tool
+from duo_oracle.models.recipes import smollm2 as fetch_smollm2
+from duo_oracle.models.recipes.packages import run_tool
+from duo_oracle.models.recipes.smollm2 import fetch
 from tests.models.test_gguf_import import N_HIDDEN, N_LAYERS, gguf_tensors, tiny_llama, write_gguf
 
 

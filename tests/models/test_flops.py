@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from models.families import duo_llama
-from models.families.duo_llama import build_module
-from models.flops import flops_of
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.duo_llm.flops import flops_of
+from duo_oracle.models.families import duo_llama
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 N_TOKENS = 8
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from tokenizers import Tokenizer, pre_tokenizers
 
-from models import gguf_import
-from models.checkpoint import read_checkpoint
-from models.gguf_import import import_gguf
-from models.tokenizer import encode, load_tokenizer
-from search.cli import main
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.gguf import conversion as gguf_import
+from duo_oracle.models.gguf.conversion import import_gguf
+from duo_oracle.models.text.tokenizer import encode, load_tokenizer
+from duo_oracle.search.cli import main
 
 gguf = pytest.importorskip("gguf")
 transformers = pytest.importorskip("transformers")

@@ -12,13 +12,13 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import read_checkpoint
-from models.family import DTYPES, family_names, load_family, load_model, load_module
-from oracle.budgets import parse_budgets
-from oracle.contexts import SkipReading
-from oracle.exact import ExactOracle
-from oracle.model import cheapest_branch
-from oracle.patterns import Branch, RoutingPattern
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.family import DTYPES, family_names, load_family, load_model, load_module
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.model import cheapest_branch
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from tests.small_models import random_tokens
 
 FAMILIES = [name for name in family_names() if name not in ("toy", "duo_llama")]
@@ -191,7 +191,7 @@ def test_a_name_of_the_hub_that_cannot_be_had_is_one_line(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_module_that_routers_run_on_is_the_searched_model(family: str) -> None:
     config, tensors = load_family(family).random_checkpoint(2)
-    from models.checkpoint import Checkpoint
+    from duo_oracle.models.checkpoint import Checkpoint
 
     checkpoint, token_id_T = Checkpoint(config, tensors, None, ""), random_tokens(N_TOKENS)
     mask_BTL = torch.randint(0, 3, (1, N_TOKENS, 2), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)

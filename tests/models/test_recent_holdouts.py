@@ -10,10 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from models import recent_holdouts
-from models.documents import read_documents
-from models.recent_holdouts import LIBRARIES, MANUALS, MIN_CHARACTERS, Library, Manual, Text, build, new_documents
-from models.recent_texts import (
+from duo_oracle.models.recipes import recent_holdouts
+from duo_oracle.models.recipes.recent_holdouts import (
+    LIBRARIES,
+    MANUALS,
+    MIN_CHARACTERS,
+    Library,
+    Manual,
+    Text,
+    build,
+    new_documents,
+)
+from duo_oracle.models.recipes.recent_texts import (
     MAX_CHARACTERS,
     first_definitions,
     first_paragraphs,
@@ -22,6 +30,7 @@ from models.recent_texts import (
     titles_of,
     without_markup,
 )
+from duo_oracle.models.text.documents import read_documents
 
 HOLDOUTS = Path(recent_holdouts.__file__).parent / "holdouts"
 PAGE = """

@@ -10,16 +10,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.checkpoint import read_checkpoint
-from models.data import Sequence
-from models.families.duo_llama import build_module
-from models.linear_router import LinearMaps, LinearRouter, write_linear
-from models.router import TokenBatch, read_router, router_fingerprint, router_module, router_names
-from models.router_calibration import routed_losses
-from models.routers.random_router import Random
-from models.routing import batches_of, big_per_token, route, route_with_logits
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
+from duo_oracle.models.router import TokenBatch, read_router, router_fingerprint, router_module, router_names
+from duo_oracle.models.router_training.calibration import routed_losses
+from duo_oracle.models.routers.random_router import Random
+from duo_oracle.models.routing import batches_of, big_per_token, route, route_with_logits
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_VOCABULARY, choices_one_at_a_time, write_model, write_text
 
 FFN = SkipReading.FFN

@@ -7,18 +7,18 @@ import math
 import pytest
 import torch
 
-from models.router_method import Task, big_or_small, straight_through
-from models.router_mixture import mixed_logits
-from models.routers.budget import Budget
-from models.routers.budget import Settings as BudgetSettings
-from models.routers.expert_choice import ExpertChoice, default_beta
-from models.routers.expert_choice import Settings as ChoiceSettings
-from models.routers.expert_threshold import ExpertThreshold
-from models.routers.expert_threshold import Settings as ThresholdSettings
-from models.routers.token_choice import Settings as TokenSettings
-from models.routers.token_choice import TokenChoice
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.router_training.method import Task, big_or_small, straight_through
+from duo_oracle.models.router_training.mixture import mixed_logits
+from duo_oracle.models.routers.budget import Budget
+from duo_oracle.models.routers.budget import Settings as BudgetSettings
+from duo_oracle.models.routers.expert_choice import ExpertChoice, default_beta
+from duo_oracle.models.routers.expert_choice import Settings as ChoiceSettings
+from duo_oracle.models.routers.expert_threshold import ExpertThreshold
+from duo_oracle.models.routers.expert_threshold import Settings as ThresholdSettings
+from duo_oracle.models.routers.token_choice import Settings as TokenSettings
+from duo_oracle.models.routers.token_choice import TokenChoice
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_VOCABULARY, write_model, write_text
 
 TWO, THREE = (Branch.SMALL, Branch.BIG), tuple(Branch)

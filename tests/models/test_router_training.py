@@ -11,22 +11,22 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import models.router_training
-from models.checkpoint import read_checkpoint
-from models.families.toy import write_toy
-from models.router import read_router
-from models.router_calibration import evaluate_router
-from models.router_data import calibration_sequences, documents_of, split_stream
-from models.router_labels import PatternLabels
-from models.router_method import Task, parse_settings
-from models.router_training import prepare, train_router, trainable_routers
-from models.routers import distilled
-from models.routers.budget import Settings as BudgetSettings
-from models.routers.token_choice import Settings as TokenSettings
-from models.routing import big_per_token, route
-from models.schedule import cosine_rate
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.families.toy import write_toy
+from duo_oracle.models.router import read_router
+from duo_oracle.models.router_training import stage3
+from duo_oracle.models.router_training.calibration import evaluate_router
+from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
+from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.models.router_training.method import Task, parse_settings
+from duo_oracle.models.router_training.stage3 import prepare, train_router, trainable_routers
+from duo_oracle.models.routers import distilled
+from duo_oracle.models.routers.budget import Settings as BudgetSettings
+from duo_oracle.models.routers.token_choice import Settings as TokenSettings
+from duo_oracle.models.routing import big_per_token, route
+from duo_oracle.models.training.schedule import cosine_rate
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_POSITIONS, N_VOCABULARY, router_config, write_model, write_text
 
 BY_GRADIENT = tuple(name for name in trainable_routers() if name != "distilled")
@@ -44,14 +44,14 @@ class Stopped(Exception):
 
 
 def stop_before(step: int, monkeypatch) -> None:
-    run_step = models.router_training._step
+    run_step = stage3._step
 
     def failing(at, *arguments):
         if at == step:
             raise Stopped
         return run_step(at, *arguments)
 
-    monkeypatch.setattr(models.router_training, "_step", failing)
+    monkeypatch.setattr(stage3, "_step", failing)
 
 
 def losses_of(out: Path) -> list[str]:

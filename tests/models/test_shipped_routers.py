@@ -8,15 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import SHIPPED, read_checkpoint
-from models.data import Sequence, read_sequences
-from models.families.duo_llama import DuoLlama, build_module
-from models.router import read_router, shipped_routers
-from models.router_calibration import evaluate_router
-from models.routing import route
-from models.tokenizer import load_tokenizer
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import SHIPPED, read_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama
+from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.router import read_router, shipped_routers
+from duo_oracle.models.router_training.calibration import evaluate_router
+from duo_oracle.models.routing import route
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 
 @pytest.fixture(scope="module")

@@ -12,19 +12,19 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from models import small_method
-from models.batches import texts_of
-from models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from models.duo_config import DuoConfig
-from models.family import family_names, load_family, load_model, load_module
-from models.progress import save_progress
-from models.small_making import SmallMade, make_small
-from models.small_method import method_names
-from models.small_methods import distil
-from models.tokenizer import train_tokenizer
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
-from search.cli import main
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from duo_oracle.models.family import family_names, load_family, load_model, load_module
+from duo_oracle.models.small_ffns import method as small_method
+from duo_oracle.models.small_ffns.config import DuoConfig
+from duo_oracle.models.small_ffns.making import SmallMade, make_small
+from duo_oracle.models.small_ffns.method import method_names
+from duo_oracle.models.small_ffns.methods import distil
+from duo_oracle.models.text.tokenizer import train_tokenizer
+from duo_oracle.models.training.batches import texts_of
+from duo_oracle.models.training.progress import save_progress
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.search.cli import main
 from tests.models.router_fixtures import N_VOCABULARY, write_text
 from tests.small_models import random_tokens
 
@@ -85,7 +85,7 @@ def test_at_full_size_it_is_the_big_ffn(make: Make, tmp_path: Path, family: str,
         assert json.loads((tmp_path / "duo" / "config.json").read_text())["small_rank"] < 16
         shutil.rmtree(tmp_path / "duo")
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("models.small_methods.lowrank.sizes", lambda module, ratio: full)
+            patch.setattr("duo_oracle.models.small_ffns.methods.lowrank.sizes", lambda module, ratio: full)
             (cost,) = make(family, method=method, **options).costs.values()
     else:
         (cost,) = make(family, method=method, **options).costs.values()
@@ -99,8 +99,8 @@ def test_the_costs_are_those_of_plain_passes(make: Make, tmp_path: Path, texts: 
     checkpoint = read_checkpoint(str(tmp_path / "duo"))
     module = load_module(checkpoint)
     assert module.small_layers == (1, 2)
-    from models.small_evaluation import spread_sequences
-    from models.tokenizer import load_tokenizer
+    from duo_oracle.models.small_ffns.costs import spread_sequences
+    from duo_oracle.models.text.tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(checkpoint.tokenizer_json or "")
     sequences = spread_sequences(texts[1], tokenizer, module.n_vocabulary, module.n_positions, 16, 30)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.tokenizer import SEPARATOR, encode, load_tokenizer, train_tokenizer
+from duo_oracle.models.text.tokenizer import SEPARATOR, encode, load_tokenizer, train_tokenizer
 
 TOKENIZER = train_tokenizer(["def f(x):\n    return x + 12\n", "A sentence of prose, and another one."] * 3, 320)
 

@@ -8,13 +8,13 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from models.checkpoint import read_checkpoint
-from models.families.toy import best_pattern, random_toy, write_toy
-from models.family import load_model
-from models.tokenizer import encode, load_tokenizer
-from oracle.budgets import ANY, Budget, BudgetKind, parse_budgets
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch, RoutingPattern
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.families.toy import best_pattern, random_toy, write_toy
+from duo_oracle.models.family import load_model
+from duo_oracle.models.text.tokenizer import encode, load_tokenizer
+from duo_oracle.oracle.budgets import ANY, Budget, BudgetKind, parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 BRANCHES = [(Branch.SMALL, Branch.BIG), (Branch.SKIP, Branch.BIG), tuple(Branch)]
 

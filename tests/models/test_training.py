@@ -9,14 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import models.training
-from models.batches import Windows, texts_of, tokenised
-from models.checkpoint import read_checkpoint
-from models.schedule import phases_of, random_mask
-from models.tokenizer import SEPARATOR, load_tokenizer, train_tokenizer
-from models.train_config import TrainConfig, TrainOrder
-from models.training import new_module, new_optimizer, train
-from oracle.patterns import Branch
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer, train_tokenizer
+from duo_oracle.models.training import stage1
+from duo_oracle.models.training.batches import Windows, texts_of, tokenised
+from duo_oracle.models.training.config import TrainConfig, TrainOrder
+from duo_oracle.models.training.schedule import phases_of, random_mask
+from duo_oracle.models.training.stage1 import new_module, new_optimizer, train
+from duo_oracle.oracle.patterns import Branch
 
 WORDS = "the cat sat on a mat and saw the other cat run over the hill to the sea".split()
 
@@ -51,14 +51,14 @@ class Stopped(Exception):
 
 def stop_before(step: int, monkeypatch) -> None:
     """Lets training fail as it starts that step, after whatever checkpoints it has made."""
-    run_step = models.training._step
+    run_step = stage1._step
 
     def failing(at, *arguments):
         if at == step:
             raise Stopped
         return run_step(at, *arguments)
 
-    monkeypatch.setattr(models.training, "_step", failing)
+    monkeypatch.setattr(stage1, "_step", failing)
 
 
 def losses_of(out) -> list[str]:

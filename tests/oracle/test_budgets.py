@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from oracle.budgets import Budget, BudgetKind, parse_budgets
+from duo_oracle.oracle.budgets import Budget, BudgetKind, parse_budgets
 
 
 @pytest.mark.parametrize(

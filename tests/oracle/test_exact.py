@@ -6,13 +6,13 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from oracle import exact
-from oracle.budgets import parse_budgets
-from oracle.contexts import ContextKind, SkipReading, parse_context
-from oracle.exact import ExactOracle
-from oracle.labels import NullLabels
-from oracle.patterns import Branch, to_strings
-from oracle.spaces import parse_branches
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.engine import exact
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.oracle.spaces import parse_branches
 from tests.small_models import all_patterns, brute_force, plain_losses, random_tokens, small_duo
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.layers import format_layers, parse_layers
+from duo_oracle.oracle.layers import format_layers, parse_layers
 
 
 @pytest.mark.parametrize(

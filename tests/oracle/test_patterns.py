@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
 
 texts = st.text(alphabet=".sB", min_size=1, max_size=40)
 

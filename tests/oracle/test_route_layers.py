@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 
-from models.route_layers import SomeLayersRouted
-from oracle import exact
-from oracle.budgets import parse_budgets
-from oracle.contexts import Context, ContextKind, SkipReading, parse_context
-from oracle.exact import ExactOracle
-from oracle.labels import NullLabels
-from oracle.patterns import Branch, RoutingPattern, to_strings
-from oracle.scorer import CommittedScorer, FixedScorer, SameScorer
-from oracle.spaces import parse_branches
-from oracle.walk import CommittedContext
+from duo_oracle.models.route_layers import SomeLayersRouted
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.engine import exact
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer
+from duo_oracle.oracle.engine.walk import CommittedContext
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
+from duo_oracle.oracle.spaces import parse_branches
 from tests.small_models import all_patterns, brute_force, random_tokens, small_duo
 
 DEPTH = 8

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from oracle.contexts import Context, ContextKind, SkipReading, parse_context
-from oracle.head import Head
-from oracle.labels import NullLabels
-from oracle.patterns import Branch, RoutingPattern
-from oracle.scorer import CommittedScorer, FixedScorer, SameScorer
-from oracle.walk import CommittedContext
+from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer
+from duo_oracle.oracle.engine.walk import CommittedContext
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from tests.small_models import brute_force, plain_losses, random_tokens, small_duo
 
 

@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle.budgets import ANY, Budget, BudgetKind
-from oracle.patterns import Branch, to_array, to_strings
-from oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.oracle.budgets import ANY, Budget, BudgetKind
+from duo_oracle.oracle.patterns import Branch, to_array, to_strings
+from duo_oracle.oracle.spaces import SearchSpace, parse_branches
 from tests.small_models import all_patterns
 
 budgets = st.one_of(st.just(ANY), st.builds(Budget, st.sampled_from([BudgetKind.EXACT, BudgetKind.ATMOST]), st.integers(0, 5)))

@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oracle.budgets import ANY, Budget, BudgetKind
-from oracle.patterns import Branch, to_strings
-from oracle.spaces import SearchSpace
-from oracle.trie import FullTree, necessary_operations, root_of_states, trie_of
+from duo_oracle.oracle.budgets import ANY, Budget, BudgetKind
+from duo_oracle.oracle.engine.trie import FullTree, necessary_operations, root_of_states, trie_of
+from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.oracle.spaces import SearchSpace
 
 SMALL_BIG = (Branch.SMALL, Branch.BIG)
 

@@ -19,7 +19,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from results.run import Run
+from duo_oracle.results import Run
 
 FLAGS = (
     "--headless=new",

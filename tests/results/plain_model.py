@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from oracle.contexts import Context, ContextKind, SkipReading
-from oracle.patterns import Branch, branch_counts, tie_order
-from oracle.records import OraclePaths
+from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
+from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order
+from duo_oracle.oracle.records import OraclePaths
 from tests.results.synthetic import Synthetic
 
 

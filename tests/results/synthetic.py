@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from oracle.budgets import Budget, parse_budgets
-from oracle.patterns import Branch, branch_counts, tie_order
-from oracle.records import OraclePaths, PatternLosses, Trials
-from results.parts import UnitWriter
-from results.run import Run, load
-from results.store import RunWriter
+from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order
+from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.results import Run, load
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.writer import RunWriter
 
 WORDS = [" the", " $5", "\n", " tree", "a_b", " ^x", "\t", " end", ".", " \u201cyes\u201d", " {no}", "s"]
 

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from results.average import average_oracle
+from duo_oracle.results.statistics.average import average_oracle
 
 
 def hull_of_all_assignments(loss_KN: np.ndarray, total: float) -> float:

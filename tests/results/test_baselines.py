@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.budgets import Budget, BudgetKind, parse_budgets
-from oracle.patterns import Branch, branch_counts, to_strings
-from results.baselines import DocumentSums, document_sums, fixed_patterns, fixed_patterns_of_run
-from results.parts import UnitWriter
-from results.run import load
-from results.store import RunWriter
+from duo_oracle.oracle.budgets import Budget, BudgetKind, parse_budgets
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.results import load
+from duo_oracle.results.statistics.baselines import DocumentSums, document_sums, fixed_patterns, fixed_patterns_of_run
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.synthetic import Synthetic
 
 WORK = Synthetic(documents=5, windows=2, length=9)

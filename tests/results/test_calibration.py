@@ -7,7 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from results.calibration import GRID, AllBigTokens, best_temperature, calibration, calibration_error, fit_on_others
+from duo_oracle.results.statistics.calibration import (
+    GRID,
+    AllBigTokens,
+    best_temperature,
+    calibration,
+    calibration_error,
+    fit_on_others,
+)
 
 
 def drawn_tokens(truth: float, n: int = 4000, n_documents: int = 8, seed: int = 0) -> AllBigTokens:

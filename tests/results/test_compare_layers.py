@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from oracle.patterns import Branch
-from results.compare import Oracle, Plane, Routed, reference_lines, router_line
-from results.compare_files import layers_table, write_files
-from results.compare_plot import plot_plane
-from results.compare_table import as_text
-from results.training_usage import plot_training_usage, usage_table
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.compare.files import layers_table, write_files
+from duo_oracle.results.compare.plane import Oracle, Plane, Routed, reference_lines, router_line
+from duo_oracle.results.compare.plot import plot_plane
+from duo_oracle.results.compare.table import as_text
+from duo_oracle.results.compare.training import plot_training_usage, usage_table
 
 N_TOKENS, LAYERS = 12, (3, 8, 9)
 

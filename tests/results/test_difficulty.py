@@ -8,13 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from oracle.patterns import Branch, branch_counts
-from results.difficulty import hardest
-from results.difficulty_groups import groups_table, token_groups
-from results.intervals import bootstrap
-from results.measures import MEASURES, NEAR
-from results.run import Run
-from search.cli import main
+from duo_oracle.oracle.patterns import Branch, branch_counts
+from duo_oracle.results import Run
+from duo_oracle.results.answers.difficulty import hardest
+from duo_oracle.results.answers.difficulty_groups import groups_table, token_groups
+from duo_oracle.results.measures import MEASURES, NEAR
+from duo_oracle.results.statistics.intervals import bootstrap
+from duo_oracle.search.cli import main
 from tests.results.synthetic import Synthetic
 
 WORK = Synthetic(length=40)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from results.effects import Effect, Verdict, effect, estimate, mean_over, ratio, weakest
-from results.intervals import Estimate, bootstrap
+from duo_oracle.results.statistics.effects import Effect, Verdict, effect, estimate, mean_over, ratio, weakest
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 
 
 def between(low: float, high: float) -> Estimate:

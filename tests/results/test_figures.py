@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from oracle.patterns import Branch
-from results.effects import Verdict, estimate, ratio
-from results.figure import by_layer, figure_names, load_figure, thirds
-from results.figures.fig2d import preferred_elsewhere
-from results.figures.fig3 import over_positions, router_pairs
-from results.figures.fig4b import gain_effect
-from results.figures.fig4c import scheduled, schedules
-from results.figures.fig6 import GROUPS, groups
-from results.intervals import Estimate
-from results.material import KINDS, Material, Routes, random_budgets
-from results.positions import Positions
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.paper.figure import by_layer, figure_names, load_figure, thirds
+from duo_oracle.results.paper.figures.fig2d import preferred_elsewhere
+from duo_oracle.results.paper.figures.fig3 import over_positions, router_pairs
+from duo_oracle.results.paper.figures.fig4b import gain_effect
+from duo_oracle.results.paper.figures.fig4c import scheduled, schedules
+from duo_oracle.results.paper.figures.fig6 import GROUPS, groups
+from duo_oracle.results.paper.material import KINDS, Material, Routes, random_budgets
+from duo_oracle.results.statistics.effects import Verdict, estimate, ratio
+from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.store.positions import Positions
 
 N_LAYERS, N_DOCUMENTS, N_POSITIONS = 6, 12, 40
 
@@ -229,7 +229,7 @@ def test_names_that_compute_helps_more_than_line_starts_are_found() -> None:
     saves_N = np.array([0.2 if text == " alpha" else 0.05 for text in texts])
     real = positions_of(-rng.gamma(2, 0.2, (len(texts), N_LAYERS)) * saves_N[:, None], texts=texts)
     flat = positions_of(-rng.gamma(2, 0.2, (len(texts), N_LAYERS)) * 0.1, texts=texts)
-    from results.figures.fig6 import share_saved
+    from duo_oracle.results.paper.figures.fig6 import share_saved
 
     def difference(positions: Positions) -> Estimate:
         group_N = groups(positions)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from results.intervals import (
+from duo_oracle.results.statistics.intervals import (
     _resampled,
     bootstrap,
     bootstrap_sums,
@@ -128,8 +128,8 @@ def test_unequal_documents_count_for_fewer() -> None:
 def test_many_documents_are_drawn_in_blocks_with_the_same_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     values_N, document_N = documents(np.random.default_rng(7), 30)
     (kept,) = bootstrap(values_N[:, None], document_N)
-    monkeypatch.setattr("results.intervals._KEPT", 0)
-    monkeypatch.setattr("results.intervals._BLOCK", 3000)
+    monkeypatch.setattr("duo_oracle.results.statistics.intervals._KEPT", 0)
+    monkeypatch.setattr("duo_oracle.results.statistics.intervals._BLOCK", 3000)
     assert bootstrap(values_N[:, None], document_N) == [kept]
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.patterns import Branch
-from results.landscape import landscape, spectrum
-from results.sql import query
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.sql import query
+from duo_oracle.results.statistics.landscape import landscape, spectrum
 from tests.results.synthetic import Synthetic
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.patterns import Branch, branch_counts, to_strings
-from results.controls import as_json, sections_of_run
-from results.luck import best_of_n_of_run, layers_of_run, weights_of_least
-from results.replicas import replication
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.results.answers.controls import as_json, sections_of_run
+from duo_oracle.results.answers.replicas import replication
+from duo_oracle.results.statistics.luck import best_of_n_of_run, layers_of_run, weights_of_least
 from tests.results.synthetic import Synthetic
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from results.picture import COLUMNS, as_text, coloured_tokens, draw
-from results.run import Run
+from duo_oracle.results import Run
+from duo_oracle.results.answers.picture import COLUMNS, as_text, coloured_tokens, draw
 from tests.results.synthetic import WORDS, Synthetic
 
 WORK = Synthetic(length=90, documents=1)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.patterns import to_strings
-from results.positions import read_losses, read_positions
+from duo_oracle.oracle.patterns import to_strings
+from duo_oracle.results.store.positions import read_losses, read_positions
 from tests.results.synthetic import Synthetic
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.luck import best_of_n
-from results.regret import Outcomes, as_table, as_text, regret_curve, regret_line
+from duo_oracle.results.statistics.luck import best_of_n
+from duo_oracle.results.statistics.regret import Outcomes, as_table, as_text, regret_curve, regret_line
 
 
 def outcomes(**values: object) -> Outcomes:
@@ -102,7 +102,7 @@ def test_the_table_and_the_text_hold_every_line() -> None:
 
 
 def test_a_plot_is_the_same_bytes_each_time(tmp_path: Path) -> None:
-    from results.regret_plot import plot_regret
+    from duo_oracle.results.answers.regret_plot import plot_regret
 
     found = [outcomes(), outcomes(strategy="beam"), outcomes(budget="any")]
     for name in ("one.svg", "two.svg"):

@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results.report import write_report
-from results.report.kept_losses import ALTERNATIVES, read_kept
-from results.report.packing import Blocks, as_script_json
-from results.report.positions import read_run
-from results.report.run_data import STEP
-from results.report.strategies import read_strategies
-from results.run import Run
-from results.store import RunWriter
-from search.cli import main
+from duo_oracle.results import Run
+from duo_oracle.results.report import write_report
+from duo_oracle.results.report.kept_losses import ALTERNATIVES, read_kept
+from duo_oracle.results.report.packing import Blocks, as_script_json
+from duo_oracle.results.report.positions import read_run
+from duo_oracle.results.report.run_data import STEP
+from duo_oracle.results.report.strategies import read_strategies
+from duo_oracle.results.store.writer import RunWriter
+from duo_oracle.search.cli import main
 from tests.results.synthetic import Synthetic
 
 DTYPES = {"f4": "<f4", "u1": "<u1", "u2": "<u2", "u4": "<u4", "i4": "<i4"}

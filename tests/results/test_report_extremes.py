@@ -13,8 +13,8 @@ from selenium.webdriver import ActionChains, Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from results.parts import UnitWriter
-from results.report import write_report
+from duo_oracle.results.report import write_report
+from duo_oracle.results.store.parts import UnitWriter
 from tests.results.browser import (
     choose_budget,
     choose_measure,

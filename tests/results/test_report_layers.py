@@ -11,8 +11,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from oracle.patterns import Branch
-from results.report import write_report
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.report import write_report
 from tests.results.browser import choose_budget, choose_measure, console, opened, show
 from tests.results.synthetic import Synthetic
 

@@ -12,8 +12,8 @@ from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select
 
-from results.report import write_report
-from results.run import Run
+from duo_oracle.results import Run
+from duo_oracle.results.report import write_report
 from tests.results.browser import (
     choose_budget,
     choose_measure,

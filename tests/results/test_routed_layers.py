@@ -13,26 +13,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.contexts import parse_context
-from oracle.patterns import Branch
-from results.controls import sections_of_run
-from results.curve import markdown, plot
-from results.difficulty import table
-from results.difficulty_groups import groups_table
-from results.landscape import landscape
-from results.luck import layers_of_run
-from results.measures import MEASURES
-from results.parts import UnitWriter
-from results.picture import as_text, draw
-from results.replicas import replication
-from results.report.positions import read_run
-from results.report.words import searched
-from results.routes import read_routes, write_routes
-from results.run import Run, load
-from results.sql import query
-from results.store import RunWriter
-from results.summary import summarise
-from results.verify import verify
+from duo_oracle.oracle.contexts import parse_context
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results import Run, load
+from duo_oracle.results.answers.controls import sections_of_run
+from duo_oracle.results.answers.curve import markdown, plot
+from duo_oracle.results.answers.difficulty import table
+from duo_oracle.results.answers.difficulty_groups import groups_table
+from duo_oracle.results.answers.picture import as_text, draw
+from duo_oracle.results.answers.replicas import replication
+from duo_oracle.results.answers.summary import summarise
+from duo_oracle.results.answers.verify import verify
+from duo_oracle.results.measures import MEASURES
+from duo_oracle.results.report.positions import read_run
+from duo_oracle.results.report.words import searched
+from duo_oracle.results.sql import query
+from duo_oracle.results.statistics.landscape import landscape
+from duo_oracle.results.statistics.luck import layers_of_run
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.route_files import read_routes, write_routes
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.plain_model import BruteForce, PlainModel
 from tests.results.synthetic import Synthetic
 

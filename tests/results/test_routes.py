@@ -10,10 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oracle.patterns import to_strings
-from results.routes import named_file, read_routes, write_routes
-from results.run import Run
-from results.sql import query
+from duo_oracle.oracle.patterns import to_strings
+from duo_oracle.results import Run
+from duo_oracle.results.sql import query
+from duo_oracle.results.store.route_files import named_file, read_routes, write_routes
 from tests.results.synthetic import Synthetic
 
 WORK = Synthetic(documents=3)

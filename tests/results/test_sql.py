@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from results.formats import TABLE_ROWS, as_text, write
-from results.run import Run
-from results.sql import query, questions
+from duo_oracle.results import Run
+from duo_oracle.results.formats import TABLE_ROWS, as_text, write
+from duo_oracle.results.sql import query, questions
 from tests.results.synthetic import Synthetic
 
 
@@ -159,12 +159,12 @@ def test_a_query_needs_a_run() -> None:
 
 
 def test_every_file_of_the_folder_is_a_question() -> None:
-    names = {entry.name.removesuffix(".sql") for entry in (files("results") / "queries").iterdir()}
+    names = {entry.name.removesuffix(".sql") for entry in (files("duo_oracle.results") / "queries").iterdir()}
     assert set(questions()) == names
     for name, what in questions().items():
         assert name.isidentifier()
         assert 10 < len(what) < 140
-        assert (files("results") / "queries" / f"{name}.sql").read_text().startswith("-- ")
+        assert (files("duo_oracle.results") / "queries" / f"{name}.sql").read_text().startswith("-- ")
 
 
 @pytest.fixture(scope="module")

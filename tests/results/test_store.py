@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from results.manifest import PartRecord, UnitRecord, file_sha256, read_manifest, run_id_of
-from results.parts import UnitWriter
-from results.run import load
-from results.store import RunWriter
+from duo_oracle.results import load
+from duo_oracle.results.store.manifest import PartRecord, UnitRecord, file_sha256, read_manifest, run_id_of
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.synthetic import Synthetic
 
 
@@ -97,7 +97,7 @@ def test_parts_that_the_manifest_does_not_name_are_removed_and_other_files_are_n
     with RunWriter.open(tmp_path / "x", work.identity) as run:
         run.add_unit(work.write_unit(tmp_path / "x", run.run_id, 0))
         work.write_unit(tmp_path / "x", run.run_id, 1)  # killed before it was named
-    torn = tmp_path / "x" / "paths" / ".part-00002.77.tmp"
+    torn = tmp_path / "x" / "paths" / ".part-00002.77.tmp.parquet"
     torn.write_bytes(b"half")
     note = tmp_path / "x" / "paths" / "note.txt"
     note.write_text("mine")
@@ -174,7 +174,7 @@ def test_one_driver_at_a_time(tmp_path: Path) -> None:
 HOLD = """
 import sys, time
 from tests.results.synthetic import Synthetic
-from results.store import RunWriter
+from duo_oracle.results.store.writer import RunWriter
 from pathlib import Path
 work, directory = Synthetic(), Path(sys.argv[1])
 with RunWriter.open(directory, work.identity) as run:

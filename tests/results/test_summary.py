@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from results.baselines import fixed_patterns_of_run
-from results.curve import budget_lines, markdown, plot
-from results.difficulty import hardest, table
-from results.run import load
-from results.store import RunWriter
-from results.summary import summarise
+from duo_oracle.results import load
+from duo_oracle.results.answers.curve import budget_lines, markdown, plot
+from duo_oracle.results.answers.difficulty import hardest, table
+from duo_oracle.results.answers.summary import summarise
+from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.synthetic import WORDS, Synthetic
 
 

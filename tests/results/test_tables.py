@@ -10,10 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from oracle.patterns import to_strings
-from results import load, schemas
-from results.parts import UnitWriter
-from results.store import RunWriter
+from duo_oracle.oracle.patterns import to_strings
+from duo_oracle.results import load
+from duo_oracle.results.store import schemas
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.synthetic import WORDS, Synthetic
 
 DESIGN = {
@@ -110,7 +111,7 @@ def test_losses_round_trip(tmp_path: Path, context: str) -> None:
 def test_long_blocks_of_losses_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     work = Synthetic()
     whole = work.write(tmp_path / "whole").losses()
-    monkeypatch.setattr("results.parts.ROW_GROUP", 40)
+    monkeypatch.setattr("duo_oracle.results.store.parts.ROW_GROUP", 40)
     pieces = work.write(tmp_path / "pieces")
     assert pq.ParquetFile(pieces.path / "losses" / "part-00000.parquet").num_row_groups > 3
     assert pieces.losses().astype({"pattern": str}).equals(whole.astype({"pattern": str}))

@@ -7,7 +7,7 @@ import json
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from results.texts import one_line, vocabulary_texts
+from duo_oracle.results.store.texts import one_line, vocabulary_texts
 
 
 @pytest.fixture(scope="module")

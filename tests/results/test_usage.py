@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from oracle.patterns import Branch, RoutingPattern, to_array
-from oracle.spaces import parse_branches
-from results.usage import agreement, collapse, jaccard
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.results.statistics.usage import agreement, collapse, jaccard
 
 
 def rows(*texts: str) -> np.ndarray:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.contexts import parse_context
-from results.parts import UnitWriter
-from results.run import Run, load
-from results.store import RunWriter
-from results.verify import verify
+from duo_oracle.oracle.contexts import parse_context
+from duo_oracle.results import Run, load
+from duo_oracle.results.answers.verify import verify
+from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.writer import RunWriter
 from tests.results.plain_model import BruteForce, PlainModel
 
 CONTEXTS = ["committed", "same", "big", "small", "sBsB"]
@@ -94,7 +94,7 @@ def test_the_sample_is_spread_over_the_run_and_drawn_by_the_seed(tmp_path: Path)
 def test_small_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = searched(tmp_path / "x", "big")
     whole = verify(run, BruteForce.model, "m0", sample=None)
-    monkeypatch.setattr("results.verify._LOGITS", 1)
+    monkeypatch.setattr("duo_oracle.results.answers.verify._LOGITS", 1)
     assert [check.checked for check in verify(run, BruteForce.model, "m0", sample=None).checks] == [
         check.checked for check in whole.checks
     ]

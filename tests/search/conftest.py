@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 import torch
 
-import results
-from models.checkpoint import write_checkpoint
-from models.families import duo_llama
-from models.families.toy import write_toy
-from search.config import SearchConfig
+from duo_oracle import results
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.models.families import duo_llama
+from duo_oracle.models.families.toy import write_toy
+from duo_oracle.search.job.config import SearchConfig
 
 N_DOCUMENTS, N_SEQUENCES = 5, 10
 

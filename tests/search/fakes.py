@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from models.data import Sequence
-from oracle.model import RoutedModel
-from oracle.records import OraclePaths
-from search.problem import Problem
-from search.worker import UnitSink
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.records import OraclePaths
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.worker import UnitSink
 
 MARK = "DUO_ORACLE_TEST_MARK"
 
@@ -77,10 +77,7 @@ def is_interrupted(model: RoutedModel, sequences: list[Sequence], problem: Probl
 
 def has_every_trouble(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
     """Raises on sequence 2, kills its worker on sequence 4 each time, and writes down which files its worker imports."""
-    import models
-    import oracle
-    import results
-    import search
+    from duo_oracle import models, oracle, results, search
 
     Path(os.environ[MARK]).write_text("\n".join(str(package.__file__) for package in (oracle, models, results, search)))
     if any(sequence.index == 4 for sequence in sequences):

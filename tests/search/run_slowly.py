@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 from tests.search import fakes
 
 if __name__ == "__main__":

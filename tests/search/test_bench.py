@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from oracle.contexts import SkipReading
-from oracle.patterns import RoutingPattern
-from oracle.scorer import FixedScorer
-from search.bench import run_bench
-from search.bench_config import BenchConfig
-from search.naive import PlainDecoder
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.scorer import FixedScorer
+from duo_oracle.oracle.patterns import RoutingPattern
+from duo_oracle.search.bench.config import BenchConfig
+from duo_oracle.search.bench.engine import run_bench
+from duo_oracle.search.bench.naive import PlainDecoder
 from tests.small_models import random_tokens, small_duo
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import results
-from results.regret import regret_line
-from search.cli import main
-from search.comparison import compare, parse_candidate
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.results.statistics.regret import regret_line
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.strategies import compare, parse_candidate
 from tests.search.conftest import N_DOCUMENTS
 
 Asks = Callable[..., SearchConfig]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from oracle.budgets import Budget, BudgetKind
-from oracle.contexts import ContextKind
-from search.config import SearchConfig, parse_bytes
-from search.problem import Keep
+from duo_oracle.oracle.budgets import Budget, BudgetKind
+from duo_oracle.oracle.contexts import ContextKind
+from duo_oracle.search.job.config import SearchConfig, parse_bytes
+from duo_oracle.search.job.problem import Keep
 
 
 def config(**values: Any) -> SearchConfig:
@@ -19,7 +19,7 @@ def config(**values: Any) -> SearchConfig:
 
 
 def test_every_option_has_its_line_of_help() -> None:
-    from search.cli.options import _argument_docs
+    from duo_oracle.search.cli.options import _argument_docs
 
     assert set(_argument_docs(SearchConfig)) == {field.name for field in fields(SearchConfig)}
 

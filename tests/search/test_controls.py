@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 import torch
 
-import results
-from models.data import Sequence
-from models.families.toy import random_toy
-from oracle.budgets import parse_budgets
-from oracle.contexts import SkipReading
-from oracle.model import RoutedModel
-from oracle.patterns import Branch, RoutingPattern
-from results.controls import Section
-from search.cli import main
-from search.config import SearchConfig
-from search.controls import log_z_of_run, model_of
-from search.driver import run_search
-from search.log_z import Space, log_z
+from duo_oracle import results
+from duo_oracle.models.families.toy import random_toy
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.results.answers.controls import Section
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.controls import log_z_of_run, model_of
+from duo_oracle.search.rerun.log_z import Space, log_z
 from tests.small_models import all_patterns, random_tokens, small_duo
 
 

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 import torch
 
-import results
-from models.checkpoint import write_checkpoint
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig
-from results.regret import regret_line
-from search.comparison import DEFAULT_STRATEGIES, compare, parse_candidate
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.results.statistics.regret import regret_line
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.strategies import DEFAULT_STRATEGIES, compare, parse_candidate
 from tests.search.conftest import assert_same_tables, tables_of
 from tests.search.test_kill import ROOT, wait_for_units
 
@@ -79,7 +79,7 @@ def test_a_deep_search_is_bounded_and_not_certified(deep: Path, sequences: Path,
         str(tmp_path / "run"),
     ]
     # VmHWM, not ru_maxrss: the latter starts at the size of the process that forked, here a whole pytest
-    code = "import re, sys, pathlib; from search.cli import main; status = main(sys.argv[1:])\n"
+    code = "import re, sys, pathlib; from duo_oracle.search.cli import main; status = main(sys.argv[1:])\n"
     code += "print(re.search(r'VmHWM:\\s+(\\d+)', pathlib.Path('/proc/self/status').read_text()).group(1)); sys.exit(status)"
     command = [sys.executable, "-c", code, "search", str(deep), str(sequences), *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
@@ -94,7 +94,7 @@ def test_a_deep_beam_killed_on_ray_ends_like_one_that_was_not(deep: Path, sequen
     options = {"strategy": "beam", "budget": "6", "unit_sequences": 1}
     out = tmp_path / "killed"
     words = ["--strategy", "beam", "--budget", "6", "--unit-sequences", "1", "--workers", "2", "--out", str(out)]
-    command = [sys.executable, "-m", "search", "search", str(deep), str(sequences), *words]
+    command = [sys.executable, "-m", "duo_oracle", "search", str(deep), str(sequences), *words]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
     try:
         wait_for_units(process, out, 1)

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import results
-from models.data import Sequence
-from models.families.toy import best_pattern, random_toy, write_toy
-from oracle.budgets import parse_budgets
-from results.store import RunWriter
-from search.config import SearchConfig
-from search.driver import run_search
-from search.pool import plan_units
+from duo_oracle import results
+from duo_oracle.models.families.toy import best_pattern, random_toy, write_toy
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.results.store.writer import RunWriter
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.pool import plan_units
 from tests.search import fakes
 from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
 
@@ -109,7 +109,7 @@ def test_a_failing_unit_is_named_and_all_else_is_kept(asks: Asks, tmp_path: Path
     assert run.manifest.state == "running"
     assert run.manifest.failed == {2: failure.message}
     assert set(run.paths()["sequence"]) == set(range(N_SEQUENCES)) - {2}
-    assert not list(Path(asks().out).rglob("*.tmp"))
+    assert not list(Path(asks().out).rglob("*.tmp*"))
     # the same command tries it again
     again = run_search(asks(), solve=fakes.solves)
     assert (again.solved, again.failures) == (1, ())

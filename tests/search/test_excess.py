@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-import results
-from models.checkpoint import write_checkpoint
-from models.data import Sequence
-from models.fake_big import with_fake_big
-from models.families import duo_llama
-from models.families.toy import MODEL_TYPE, ToyModel, random_tensors, random_toy
-from oracle.budgets import parse_budgets
-from oracle.contexts import SkipReading, parse_context
-from oracle.model import RoutedModel
-from oracle.patterns import Branch
-from results.intervals import Estimate, bootstrap
-from search.config import SearchConfig
-from search.driver import run_search
-from search.problem import Problem
-from search.unit import solve_sequences
+from duo_oracle import results
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.models.duo_llm.placebo import with_fake_big
+from duo_oracle.models.families import duo_llama
+from duo_oracle.models.families.toy import MODEL_TYPE, ToyModel, random_tensors, random_toy
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading, parse_context
+from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.unit import solve_sequences
 from tests.search.test_luck import PathsSink, text_of_all_big
 from tests.small_models import all_patterns, small_duo
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-import results
-from results.baselines import document_sums, fixed_patterns_of_run
-from results.pareto import fixed_patterns, plot_front
-from search.cli import main
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.results.answers.pareto import fixed_patterns, plot_front
+from duo_oracle.results.statistics.baselines import document_sums, fixed_patterns_of_run
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 from tests.search.conftest import N_SEQUENCES
 
 Asks = Callable[..., SearchConfig]

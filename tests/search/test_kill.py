@@ -13,9 +13,9 @@ import numpy as np
 import psutil
 import pytest
 
-import results
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 from tests.search import fakes
 from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
 
@@ -68,7 +68,7 @@ def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens
     assert process.returncode == 0, said
     run_search(SearchConfig(str(toy), str(tokens), str(whole), unit_sequences=1, local=True), solve=fakes.solves)
     assert_same_tables(tables_of(out), tables_of(whole))
-    assert not [path for path in out.rglob("*") if path.name.endswith(".tmp")]
+    assert not [path for path in out.rglob("*") if ".tmp" in path.name]
 
 
 @pytest.mark.slow
@@ -78,7 +78,7 @@ def test_ctrl_c_on_the_command_says_how_to_go_on_and_leaves_nothing_behind(toy: 
     command = [
         sys.executable,
         "-m",
-        "search",
+        "duo_oracle",
         "search",
         str(toy),
         str(text),

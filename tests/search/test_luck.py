@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from models.data import Sequence
-from oracle.budgets import parse_budgets
-from oracle.contexts import SkipReading, parse_context
-from oracle.patterns import Branch
-from results.intervals import bootstrap
-from search.problem import Problem
-from search.unit import solve_sequences
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading, parse_context
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.statistics.intervals import bootstrap
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.unit import solve_sequences
 from tests.small_models import small_duo
 
 N_LAYERS, N_SEQUENCES, N_TOKENS = 4, 80, 16

@@ -14,13 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-import models
-import oracle
-import results
-import search
-from search import ray_pool
-from search.config import SearchConfig
-from search.driver import Outcome, run_search
+from duo_oracle import models, oracle, results, search
+from duo_oracle.search.job import ray_pool
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import Outcome, run_search
 from tests.search import fakes
 from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
 

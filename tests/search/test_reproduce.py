@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import read_checkpoint, write_checkpoint
-from models.data import Sequence
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig
-from oracle.contexts import SkipReading
-from oracle.head import Head
-from oracle.labels import NullLabels
-from oracle.patterns import Branch
-from results.figure import figure_names
-from search.cli import main
-from search.reproduce import Reproduction, reproduce
-from search.reproduce_config import ReproduceConfig
-from search.sampled_text import sample_like
+from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.paper.figure import figure_names
+from duo_oracle.search.cli import main
+from duo_oracle.search.studies.paper import Reproduction, reproduce
+from duo_oracle.search.studies.paper_config import ReproduceConfig
+from duo_oracle.search.studies.sampled_text import sample_like
 from tests.small_models import random_tokens, small_duo
 
 

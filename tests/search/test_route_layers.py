@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import results
-from models.checkpoint import write_checkpoint
-from models.families import duo_llama, llama
-from search.cli import main
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.models.families import duo_llama, llama
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 
 Asks = Callable[..., SearchConfig]
 

@@ -13,20 +13,20 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import results
-from models.checkpoint import read_checkpoint
-from models.data import read_sequences
-from models.family import load_model, load_module
-from models.router import read_router
-from models.routing import route
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch, RoutingPattern
-from results.compare import Line, reference_lines, router_line
-from results.intervals import Estimate
-from search.cli import main
-from search.config import SearchConfig
-from search.driver import run_search
-from search.router_comparison import Compared, compare_routers
+from duo_oracle import results
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.family import load_model, load_module
+from duo_oracle.models.router import read_router
+from duo_oracle.models.routing import route
+from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.results.compare.plane import Line, reference_lines, router_line
+from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.routers import Compared, compare_routers
 from tests.small_models import plain_losses
 
 Asks = Callable[..., SearchConfig]

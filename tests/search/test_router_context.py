@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import torch
 
-import results
-from models.checkpoint import read_checkpoint
-from models.data import Sequence
-from models.family import load_model, load_module
-from models.router import read_router
-from oracle.contexts import ContextKind, SkipReading, parse_context
-from oracle.patterns import to_strings
-from oracle.spaces import parse_branches
-from search.cli import main
-from search.config import SearchConfig
-from search.driver import run_search
-from search.routed import routed
+from duo_oracle import results
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.family import load_model, load_module
+from duo_oracle.models.router import read_router
+from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.patterns import to_strings
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.routed import routed
 from tests.small_models import all_patterns, plain_losses
 
 Asks = Callable[..., SearchConfig]
@@ -73,7 +73,7 @@ def test_verify_and_strategies_work_without_the_router(
 ) -> None:
     config = asks_duo(context="router:random:1.5", keep="losses")
     run_search(config)
-    monkeypatch.setattr("models.routing.route_with_logits", None)
+    monkeypatch.setattr("duo_oracle.models.routing.route_with_logits", None)
     assert main(["verify", config.out, "--all"]) == 0
     assert "NOT" not in capsys.readouterr().out
     assert main(["strategies", config.out, "--strategy", "beam:width=99", "--format", "json"]) == 0
@@ -85,7 +85,7 @@ def test_verify_finds_a_context_that_was_another(asks_duo: Asks, capsys: pytest.
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from results.manifest import file_sha256, part_path
+    from duo_oracle.results.store.manifest import file_sha256, part_path
 
     config = asks_duo(context="router:random:1.5")
     run_search(config)

@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.families.toy import best_pattern, random_toy
-from oracle.budgets import parse_budgets
-from oracle.choices import names_in
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch, RoutingPattern, to_strings
-from oracle.scorer import FixedScorer
-from oracle.spaces import SearchSpace, parse_branches
-from search.loop import Best, run_strategy
-from search.strategy import Proposals, Strategy, Trials, build_strategy, load_strategy, parse_settings
+from duo_oracle.models.families.toy import best_pattern, random_toy
+from duo_oracle.oracle.base.choices import names_in
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.scorer import FixedScorer
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
+from duo_oracle.oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.search.asking.loop import Best, run_strategy
+from duo_oracle.search.strategy import Proposals, Strategy, Trials, build_strategy, load_strategy, parse_settings
 from tests.search.fake_scorers import TableScorer
 
-STRATEGIES = names_in("search.strategies")
+STRATEGIES = names_in("duo_oracle.search.strategies")
 BUDGETS = ("any", "2", "atmost:2", "0", "4")
 BRANCHES = ("sB", ".sB", ".B", "B", ".s")
 SMALL_TRIALS = {"optuna": {"trials": "12"}, "mcts": {"simulations": "12"}, "random_search": {"n": "12"}}

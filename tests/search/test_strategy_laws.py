@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from oracle.budgets import parse_budgets
-from oracle.patterns import Branch, RoutingPattern, to_strings
-from oracle.spaces import SearchSpace, parse_branches
-from search.loop import Best, run_strategy
-from search.strategy import Strategy, build_strategy
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
+from duo_oracle.oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.search.asking.loop import Best, run_strategy
+from duo_oracle.search.strategy import Strategy, build_strategy
 from tests.search.fake_scorers import TableScorer
 
 N = 20
@@ -168,7 +168,7 @@ def test_samplers_that_need_more_packages_suggest_in_the_budget(sampler: str, ne
 
 
 def test_a_sampler_whose_package_is_missing_is_refused_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    from search.strategies import optuna
+    from duo_oracle.search.strategies import optuna
 
     def missing(seed: int) -> None:
         raise ModuleNotFoundError("No module named 'cmaes'", name="cmaes")

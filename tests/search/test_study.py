@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.checkpoint import write_checkpoint
-from search.cli import main
+from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.search.cli import main
 from tests.models.router_fixtures import write_model, write_text
 
 
@@ -59,7 +59,7 @@ def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str]
 
 
 def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], Path]) -> None:
-    import results
+    from duo_oracle import results
 
     _, out = study
     verdicts = json.loads((out / "verdicts.json").read_text())
@@ -94,7 +94,7 @@ def test_another_study_in_the_same_directory_is_refused(study: tuple[list[str], 
 def test_a_bare_model_is_studied_by_skips_alone(tmp_path: Path) -> None:
     import torch
 
-    from models.families import llama
+    from duo_oracle.models.families import llama
     from tests.models.router_fixtures import N_VOCABULARY
 
     config, _ = llama.random_checkpoint(0)

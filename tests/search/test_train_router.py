@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.router import read_router
-from oracle.patterns import Branch, to_strings
-from results import load
-from search.cli import main
-from search.router_labels import read_labels
+from duo_oracle.models.router import read_router
+from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.results import load
+from duo_oracle.search.cli import main
+from duo_oracle.search.rerun.labels import read_labels
 from tests.models.router_fixtures import N_LAYERS, write_model, write_text
 
 

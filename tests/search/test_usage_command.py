@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-import results
-from models.checkpoint import read_checkpoint
-from models.linear_router import LinearMaps, LinearRouter, write_linear
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
-from search.cli import main
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle import results
+from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.search.cli import main
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 
 N_STEPS, N_LAYERS = 8, 3
 

@@ -21,14 +21,21 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from models.checkpoint import write_text_whole
-from models.pretrained import PretrainedModule
-from models.progress import LossPoint, history_csv, read_progress, restore_moments, restore_weights, save_progress
-from models.schedule import cosine_rate, random_mask
-from models.small_ffn import linears, matrix_OI
-from models.small_method import SmallTask
-from models.small_methods import neurons
-from oracle.patterns import Branch
+from duo_oracle.models.hf.pretrained import PretrainedModule
+from duo_oracle.models.hf.small_ffn import linears, matrix_OI
+from duo_oracle.models.small_ffns.method import SmallTask
+from duo_oracle.models.small_ffns.methods import neurons
+from duo_oracle.models.training.progress import (
+    LossPoint,
+    history_csv,
+    read_progress,
+    restore_moments,
+    restore_weights,
+    save_progress,
+)
+from duo_oracle.models.training.schedule import cosine_rate, random_mask
+from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.patterns import Branch
 
 TOKENS = 60_000
 FITTED_TOKENS = 8192

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.pretrained import PretrainedModule
-from models.small_ffn import linears, matrix_OI
-from models.small_method import SmallTask, hear_inputs, n_inner
+from duo_oracle.models.hf.pretrained import PretrainedModule
+from duo_oracle.models.hf.small_ffn import linears, matrix_OI
+from duo_oracle.models.small_ffns.method import SmallTask, hear_inputs, n_inner
 
 TOKENS = 4096
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from results.effects import Effect, effect, estimate, ratio
-from results.figure import Answer, PaperFigure, Table, by_layer, number, thirds
-from results.figure_marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
-from results.material import Material
-from results.positions import Positions
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, by_layer, number, thirds
+from duo_oracle.results.paper.marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
+from duo_oracle.results.store.positions import Positions
 
 
 def _answer(material: Material) -> Answer:

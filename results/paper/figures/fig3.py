@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch
-from results.effects import Effect, Ratio, effect, ratio
-from results.figure import Answer, PaperFigure, Table, by_layer, number
-from results.figure_marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
-from results.material import Material, Routes
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, by_layer, number
+from duo_oracle.results.paper.marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
+from duo_oracle.results.paper.material import Material, Routes
+from duo_oracle.results.statistics.effects import Effect, Ratio, effect, ratio
 
 
 def router_pairs(material: Material, holdout: str) -> list[tuple[Routes, Routes]]:

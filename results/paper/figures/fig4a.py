@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from results.average import average_oracle
-from results.baselines import fixed_patterns_of_run
-from results.effects import Effect, effect, estimate, ratio
-from results.figure import Answer, PaperFigure, Table, number, thirds
-from results.figure_marks import CONTROL, FIXED, PLAIN, REAL
-from results.intervals import Estimate
-from results.luck import best_of_n
-from results.material import Material
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number, thirds
+from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.average import average_oracle
+from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
+from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
+from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.statistics.luck import best_of_n
 
 RANDOM_PATTERNS = 100
 

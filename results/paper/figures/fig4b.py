@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from results.baselines import fixed_patterns_of_run
-from results.effects import Effect, effect, estimate, ratio
-from results.figure import Answer, PaperFigure, Table, thirds
-from results.figure_marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
-from results.material import Material
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, thirds
+from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
+from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
 
 
 def random_excess(material: Material, holdout: str, k: int) -> np.ndarray | None:

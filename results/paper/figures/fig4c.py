@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from results.effects import effect, estimate, ratio
-from results.figure import Answer, PaperFigure, Table, number
-from results.figure_marks import CONTROL, FIXED, PLAIN, REAL, legend_below, position_bins
-from results.material import Material
-from results.positions import Positions
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
+from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, legend_below, position_bins
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.effects import effect, estimate, ratio
+from duo_oracle.results.store.positions import Positions
 
 
 def schedules(n_layers: int) -> dict[str, list[int]]:

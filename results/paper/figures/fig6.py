@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from results.effects import Ratio, effect, estimate, mean_over, ratio
-from results.figure import Answer, PaperFigure, Table
-from results.material import Material
-from results.picture import COLUMNS, ColouredToken, coloured_tokens
-from results.positions import Positions
+from duo_oracle.results.answers.picture import COLUMNS, ColouredToken, coloured_tokens
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.effects import Ratio, effect, estimate, mean_over, ratio
+from duo_oracle.results.store.positions import Positions
 
 SHOWN = 120  # tokens in the picture
 GROUPS = ("first of a line", "determined by the context", "other code", "comment or docstring")

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from oracle.patterns import Branch
-from results.effects import Effect, effect
-from results.figure import Answer, PaperFigure, Table, number
-from results.figures.fig3 import over_positions, router_pairs
-from results.material import Material, Routes
+from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
+from duo_oracle.results.paper.figures.fig3 import over_positions, router_pairs
+from duo_oracle.results.paper.material import Material, Routes
+from duo_oracle.results.statistics.effects import Effect, effect
 
 
 def _answer(material: Material) -> Answer:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from results.effects import Ratio, effect, estimate
-from results.figure import Answer, PaperFigure, Table, number
-from results.figure_marks import FIXED, REAL, band, legend_below
-from results.material import Material, Trained
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
+from duo_oracle.results.paper.marks import FIXED, REAL, band, legend_below
+from duo_oracle.results.paper.material import Material, Trained
+from duo_oracle.results.statistics.effects import Ratio, effect, estimate
 
 
 def pairs(material: Material) -> list[tuple[Trained, Trained]]:

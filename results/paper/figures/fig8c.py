@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from results.effects import effect, estimate
-from results.figure import Answer, PaperFigure, Table
-from results.figure_marks import CONTROL, FIXED, REAL
-from results.figures.fig8ab import greatest_seed_gap
-from results.material import Material
+from duo_oracle.results.paper.figure import Answer, PaperFigure, Table
+from duo_oracle.results.paper.figures.fig8ab import greatest_seed_gap
+from duo_oracle.results.paper.marks import CONTROL, FIXED, REAL
+from duo_oracle.results.paper.material import Material
+from duo_oracle.results.statistics.effects import effect, estimate
 
 WAYS = {"own": "random routing, P = 0.5", "small": "all-small", "big": "all-big"}
 _NAMES = {"duo-0.5": "joint", "duo-0.5-again": "joint, another seed", "big-then-small": "big, then small"}

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from search.bench_config import BenchConfig, BenchFormat
-from search.cli.command import Command
+from duo_oracle.search.bench.config import BenchConfig, BenchFormat
+from duo_oracle.search.cli.command import Command
 
 
 def _run(config: BenchConfig) -> int:
-    from search.bench import run_bench
+    from duo_oracle.search.bench.engine import run_bench
 
     result = run_bench(config)
     print(result.to_json() if config.format is BenchFormat.JSON else result)

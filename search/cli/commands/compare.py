@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Format(StrEnum):
@@ -53,13 +53,13 @@ class CompareConfig:
 
 
 def _run(config: CompareConfig) -> int:
-    from results import load
-    from results.compare import reference_lines, router_line
-    from results.compare_table import as_table, as_text
-    from results.formats import write
-    from results.routes import named_file
-    from search.router_comparison import compare_routers
-    from search.worker import prepare_worker
+    from duo_oracle.results import load
+    from duo_oracle.results.compare.plane import reference_lines, router_line
+    from duo_oracle.results.compare.table import as_table, as_text
+    from duo_oracle.results.formats import write
+    from duo_oracle.results.store.route_files import named_file
+    from duo_oracle.search.job.worker import prepare_worker
+    from duo_oracle.search.rerun.routers import compare_routers
 
     run = load(config.run)
     prepare_worker(config.threads)
@@ -70,11 +70,11 @@ def _run(config: CompareConfig) -> int:
     routers = [router_line(plane, routed) for routed in found.routers]
     lines = [*reference_lines(plane, [line.budget for line in routers]), *routers]
     if config.plot is not None:
-        from results.compare_plot import plot_plane
+        from duo_oracle.results.compare.plot import plot_plane
 
         plot_plane(plane, lines, config.plot)
     if config.out is not None:
-        from results.compare_files import write_files
+        from duo_oracle.results.compare.files import write_files
 
         write_files(config.out, plane, found.routers, lines)
     if config.format is not Format.TABLE:

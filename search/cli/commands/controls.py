@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Format(StrEnum):
@@ -44,16 +44,16 @@ class ControlsConfig:
 
 
 def _run(config: ControlsConfig) -> int:
-    from results import load
-    from results.controls import as_json, sections_of_run
-    from results.replicas import replication
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.controls import as_json, sections_of_run
+    from duo_oracle.results.answers.replicas import replication
 
     run = load(config.run)
     sections = sections_of_run(run, config.best_of)
     if config.replica:
         sections.append(replication(run, [load(path) for path in config.replica]))
     if config.calibration or config.log_z:
-        from search.controls import calibration_of_run, log_z_of_run, model_of
+        from duo_oracle.search.rerun.controls import calibration_of_run, log_z_of_run, model_of
 
         model = model_of(run, config.model)
         if config.calibration:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class CurveConfig:
 
 
 def _run(config: CurveConfig) -> int:
-    from results import load
-    from results.curve import markdown, plot
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.curve import markdown, plot
 
     runs = [load(path) for path in config.runs]
     print(markdown(runs), end="")

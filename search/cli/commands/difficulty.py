@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Group(StrEnum):
@@ -47,18 +47,18 @@ class DifficultyConfig:
 
 
 def _run(config: DifficultyConfig) -> int:
-    from results import load
-    from results.difficulty import table
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.difficulty import table
 
     run = load(config.run)
     if config.group is not None or config.within_surprise:
-        from results.difficulty_groups import groups_table
+        from duo_oracle.results.answers.difficulty_groups import groups_table
 
         named = (["surprise"] if config.within_surprise else []) + ([config.group.value] if config.group is not None else [])
         print(*(groups_table(run, name, config.by, config.budget) for name in named), sep="\n\n")
         return 0
     if config.picture is not None:
-        from results.picture import draw
+        from duo_oracle.results.answers.picture import draw
 
         draw(run, config.picture, config.sequence, config.budget, config.by)
         return 0

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models.duo_config import DuoConfig
-from search.cli.command import Command
+from duo_oracle.models.small_ffns.config import DuoConfig
+from duo_oracle.search.cli.command import Command
 
 if TYPE_CHECKING:
-    from models.small_making import SmallMade
+    from duo_oracle.models.small_ffns.making import SmallMade
 
 
 def _run(config: DuoConfig) -> int:
-    from models.small_making import make_small
+    from duo_oracle.models.small_ffns.making import make_small
 
     made = make_small(config)
     print(f"{config.out}: {made.form}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class FakeBigConfig:
 def _run(config: FakeBigConfig) -> int:
     from pathlib import Path
 
-    from models.checkpoint import read_checkpoint, write_checkpoint
-    from models.fake_big import with_fake_big
+    from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
+    from duo_oracle.models.duo_llm.placebo import with_fake_big
 
     out = Path(config.out)
     if out.exists():

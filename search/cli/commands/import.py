@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class StoredDtype(StrEnum):
@@ -36,7 +36,7 @@ def _run(config: ImportConfig) -> int:
 
     import torch
 
-    from models.gguf_import import import_gguf
+    from duo_oracle.models.gguf.conversion import import_gguf
 
     done = import_gguf(Path(config.file), Path(config.out), getattr(torch, config.dtype), config.overwrite)
     size = f"{done.n_layers} layers, hidden {done.n_hidden}, vocabulary {done.n_vocabulary:,}, {done.n_parameters:,} parameters"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class LandscapeConfig:
 
 
 def _run(config: LandscapeConfig) -> int:
-    from results import load
-    from results.landscape import landscape
+    from duo_oracle.results import load
+    from duo_oracle.results.statistics.landscape import landscape
 
     print(landscape(load(config.run), config.budget))
     return 0

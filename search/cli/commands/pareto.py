@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class ParetoConfig:
 
 
 def _run(config: ParetoConfig) -> int:
-    from results import load
-    from results.pareto import as_text, fixed_patterns, plot_front
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.pareto import as_text, fixed_patterns, plot_front
 
     run = load(config.run)
     patterns = fixed_patterns(run)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Format(StrEnum):
@@ -34,8 +34,8 @@ class QueryConfig:
 
 
 def _run(config: QueryConfig) -> int:
-    from results.formats import write
-    from results.sql import VIEWS, query, questions
+    from duo_oracle.results.formats import write
+    from duo_oracle.results.sql import VIEWS, query, questions
 
     if config.list:
         named = questions()

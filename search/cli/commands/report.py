@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ReportConfig:
 
 
 def _run(config: ReportConfig) -> int:
-    from results import load
-    from results.report import write_report
+    from duo_oracle.results import load
+    from duo_oracle.results.report import write_report
 
     runs = [load(path) for path in config.runs]
     size = write_report(runs, config.out, config.routes, config.strategies, config.title)

@@ -5,12 +5,12 @@ Killed or interrupted, the same command goes on from there.
 
 from __future__ import annotations
 
-from search.cli.command import Command
-from search.reproduce_config import ReproduceConfig
+from duo_oracle.search.cli.command import Command
+from duo_oracle.search.studies.paper_config import ReproduceConfig
 
 
 def _run(config: ReproduceConfig) -> int:
-    from search.reproduce import reproduce
+    from duo_oracle.search.studies.paper import reproduce
 
     for name, answer in reproduce(config).items():
         print(f"{name:<6} {answer.deciding.verdict}: {answer.deciding}")

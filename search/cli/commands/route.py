@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from oracle.contexts import SkipReading
-from search.cli.command import Command
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class RouteConfig:
 
 
 def _run(config: RouteConfig) -> int:
-    from models.checkpoint import read_checkpoint
-    from models.data import read_sequences
-    from models.family import load_module
-    from models.router import read_router
-    from models.tokenizer import load_tokenizer
-    from search.routed import write_route_file
-    from search.worker import prepare_worker
+    from duo_oracle.models.checkpoint import read_checkpoint
+    from duo_oracle.models.family import load_module
+    from duo_oracle.models.router import read_router
+    from duo_oracle.models.text.tokenizer import load_tokenizer
+    from duo_oracle.models.text.windows import read_sequences
+    from duo_oracle.search.job.routed import write_route_file
+    from duo_oracle.search.job.worker import prepare_worker
 
     prepare_worker(config.threads)
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)

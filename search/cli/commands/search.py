@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import sys
 
-from search.cli.command import Command
-from search.config import SearchConfig
+from duo_oracle.search.cli.command import Command
+from duo_oracle.search.job.config import SearchConfig
 
 
 def _run(config: SearchConfig) -> int:
-    from results import load
-    from results.summary import summarise
-    from search.driver import run_search
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.summary import summarise
+    from duo_oracle.search.job.driver import run_search
 
     outcome = run_search(config)
     if outcome.failures:

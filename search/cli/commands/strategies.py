@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Format(StrEnum):
@@ -51,11 +51,11 @@ class StrategiesConfig:
 
 
 def _run(config: StrategiesConfig) -> int:
-    from results import load
-    from results.formats import write
-    from results.regret import as_table, as_text, regret_line
-    from search.comparison import DEFAULT_STRATEGIES, compare, parse_candidate
-    from search.worker import prepare_worker
+    from duo_oracle.results import load
+    from duo_oracle.results.formats import write
+    from duo_oracle.results.statistics.regret import as_table, as_text, regret_line
+    from duo_oracle.search.job.worker import prepare_worker
+    from duo_oracle.search.rerun.strategies import DEFAULT_STRATEGIES, compare, parse_candidate
 
     run = load(config.run)
     candidates = [parse_candidate(text) for text in config.strategy or DEFAULT_STRATEGIES]
@@ -63,7 +63,7 @@ def _run(config: StrategiesConfig) -> int:
     found = compare(run, candidates, config.budget or run.budgets, config.max_sequences, config.seed, config.model)
     lines = [regret_line(outcomes) for outcomes in found.outcomes]
     if config.plot is not None:
-        from results.regret_plot import plot_regret
+        from duo_oracle.results.answers.regret_plot import plot_regret
 
         title = f"{found.n_tokens:,} tokens of {found.n_documents} documents, context {run.context}"
         plot_regret(found.outcomes, config.plot, title, found.exact_tokens_per_second)

@@ -5,12 +5,12 @@ Killed or interrupted, the same command goes on from there.
 
 from __future__ import annotations
 
-from search.cli.command import Command
-from search.study_config import StudyConfig
+from duo_oracle.search.cli.command import Command
+from duo_oracle.search.studies.pretrained_config import StudyConfig
 
 
 def _run(config: StudyConfig) -> int:
-    from search.study import run_study
+    from duo_oracle.search.studies.pretrained import run_study
 
     for item in run_study(config):
         print(f"{item.name:<16} {item.answer.deciding.verdict}: {item.answer.deciding}")

@@ -5,12 +5,12 @@ Killed or interrupted, the same command goes on from its last checkpoint.
 
 from __future__ import annotations
 
-from models.train_config import TrainConfig
-from search.cli.command import Command
+from duo_oracle.models.training.config import TrainConfig
+from duo_oracle.search.cli.command import Command
 
 
 def _run(config: TrainConfig) -> int:
-    from models.training import train
+    from duo_oracle.models.training.stage1 import train
 
     train(config)
     return 0

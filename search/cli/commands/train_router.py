@@ -5,16 +5,16 @@ Killed or interrupted, the same command goes on from its last checkpoint.
 
 from __future__ import annotations
 
-from models.router_config import RouterConfig
-from search.cli.command import Command
+from duo_oracle.models.router_training.config import RouterConfig
+from duo_oracle.search.cli.command import Command
 
 
 def _run(config: RouterConfig) -> int:
-    from models.router_training import train_router
+    from duo_oracle.models.router_training.stage3 import train_router
 
     labels = None
     if config.run:
-        from search.router_labels import read_labels
+        from duo_oracle.search.rerun.labels import read_labels
 
         labels = read_labels(config.run, config.model)
     train_router(config, labels)

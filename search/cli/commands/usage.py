@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 class Format(StrEnum):
@@ -32,9 +32,9 @@ class UsageConfig:
 
 
 def _run(config: UsageConfig) -> int:
-    from models.router_record import read_record
-    from results.formats import write
-    from results.training_usage import plot_training_usage, usage_table
+    from duo_oracle.models.router_training.record import read_record
+    from duo_oracle.results.compare.training import plot_training_usage, usage_table
+    from duo_oracle.results.formats import write
 
     records = [read_record(router) for router in config.routers]
     if config.plot is not None:

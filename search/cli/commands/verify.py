@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from search.cli.command import Command
+from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,10 @@ class VerifyConfig:
 
 
 def _run(config: VerifyConfig) -> int:
-    from models.checkpoint import read_checkpoint
-    from models.family import load_model
-    from results import load
-    from results.verify import verify
+    from duo_oracle.models.checkpoint import read_checkpoint
+    from duo_oracle.models.family import load_model
+    from duo_oracle.results import load
+    from duo_oracle.results.answers.verify import verify
 
     run = load(config.run)
     checkpoint = read_checkpoint(config.model or run.manifest.facts["model"])

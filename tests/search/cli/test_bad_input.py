@@ -19,9 +19,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models.families.duo_llama import DuoLlama, DuoLlamaConfig
-from models.families.toy import byte_tokenizer, write_toy
-from search.cli import main
+from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.families.toy import byte_tokenizer, write_toy
+from duo_oracle.search.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -314,5 +314,5 @@ def test_a_bad_command(place: Place, capsys: pytest.CaptureFixture[str], line: s
 
 @pytest.mark.parametrize("argv", [["search", "nowhere", "data.txt", "--out", "x"], ["query", "nowhere", "SELECT 1"]])
 def test_a_process_of_its_own_says_the_same(argv: list[str], tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "search", *argv], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-m", "duo_oracle", *argv], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)

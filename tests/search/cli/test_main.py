@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-import search.driver
-from search.cli import _module, _names, main
-from search.cli.options import read_options
-from search.config import SearchConfig
-from search.driver import run_search
+from duo_oracle.search.cli import _module, _names, main
+from duo_oracle.search.cli.options import read_options
+from duo_oracle.search.job import driver
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 from tests.search import fakes
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,7 +51,7 @@ def test_every_example_is_a_command_line_that_is_understood() -> None:
 
 def test_help_comes_without_the_heavy_libraries() -> None:
     code = (
-        "import sys; from search.cli import main; main(['--help']); main(['search', '--help']);"
+        "import sys; from duo_oracle.search.cli import main; main(['--help']); main(['search', '--help']);"
         "print([name for name in 'torch ray pandas pyarrow duckdb optuna'.split() if name in sys.modules], file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -89,7 +89,7 @@ def test_the_same_command_again_says_the_same(argv: list[str], capsys: pytest.Ca
 def test_a_failed_unit_gives_1_and_is_named(
     argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "run_search", partial(run_search, solve=fakes.fails_on_sequence_2))
+    monkeypatch.setattr(driver, "run_search", partial(run_search, solve=fakes.fails_on_sequence_2))
     assert main(argv) == 1
     out, err = capsys.readouterr()
     assert "unit 2 (sequence 2, of book 1): ArithmeticError: sequence 2 is one too many" in err
@@ -100,7 +100,7 @@ def test_a_failed_unit_gives_1_and_is_named(
 def test_an_interrupt_gives_130_and_says_how_to_go_on(
     argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "run_search", partial(run_search, solve=fakes.is_interrupted))
+    monkeypatch.setattr(driver, "run_search", partial(run_search, solve=fakes.is_interrupted))
     assert main(argv) == 130
     assert capsys.readouterr().err == "duo-oracle: interrupted; the same command goes on from here\n"
 
@@ -112,7 +112,7 @@ def test_a_fault_of_ours_gives_1_with_its_traceback(
     def faulty(config: SearchConfig) -> None:
         raise error
 
-    monkeypatch.setattr(search.driver, "run_search", faulty)
+    monkeypatch.setattr(driver, "run_search", faulty)
     assert main(argv) == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -120,7 +120,7 @@ def test_a_fault_of_ours_gives_1_with_its_traceback(
 def test_a_library_s_valueerror_is_a_fault_of_ours(
     argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.driver, "run_search", lambda config: json.loads("{"))
+    monkeypatch.setattr(driver, "run_search", lambda config: json.loads("{"))
     assert main(argv) == 1
     assert "Traceback" in capsys.readouterr().err
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from search.cli.command import Command
-from search.cli.options import read_options
+from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.options import read_options
 
 
 class Colour(StrEnum):

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from models.families.duo_llama import MODEL_TYPE, DuoLlamaConfig
-from oracle.contexts import SkipReading
-from oracle.patterns import Branch
+from duo_oracle.models.duo_llm.module import MODEL_TYPE, DuoLlamaConfig
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)

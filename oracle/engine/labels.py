@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from oracle.head import Head
-from oracle.trie import chunks
+from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.engine.head import Head
 
 SAME_GAIN = 1e-5
 """Gains so near, in nats, are equal: a drawn label that is the real one gains as much, whatever the rounding."""

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.families import duo_llama
+from duo_oracle.models.duo_llm.module import MODEL_TYPE
 
 _STATES = 512  # drawn to measure sizes
 _NAMES = ("gate_proj", "up_proj", "down_proj")
@@ -27,8 +27,8 @@ def with_fake_big(config: Mapping[str, Any], tensors: Mapping[str, Tensor], seed
 
     Raises ValueError for a model of another family, a big FFN no wider than the small one, and a negative scale.
     """
-    if config.get("model_type") != duo_llama.MODEL_TYPE:
-        raise ValueError(f"a fake big FFN is made for models of type {duo_llama.MODEL_TYPE}; got {config.get('model_type')!r}")
+    if config.get("model_type") != MODEL_TYPE:
+        raise ValueError(f"a fake big FFN is made for models of type {MODEL_TYPE}; got {config.get('model_type')!r}")
     if not 0 <= scale < float("inf"):
         raise ValueError(f"the noise is scaled by 0 or more; got {scale}")
     small, big = int(config["small_intermediate_size"]), int(config["intermediate_size"])

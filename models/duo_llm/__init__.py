@@ -1,0 +1,1 @@
+"""The module of a Duo-LLM trained here, plain and frozen for scoring."""

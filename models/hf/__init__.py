@@ -1,0 +1,1 @@
+"""Pretrained language models over the modules of transformers."""

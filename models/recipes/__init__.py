@@ -1,0 +1,1 @@
+"""How the shipped models and texts were made; nothing else depends on it."""

@@ -1,0 +1,1 @@
+"""Stage 3, the training of a router upon a frozen model."""

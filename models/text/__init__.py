@@ -1,0 +1,1 @@
+"""From files to tokens: documents, their tokenizer, and the windows that are searched and trained on."""

@@ -1,0 +1,54 @@
+"""Files that are whole or not there: written under another name in the same folder, then renamed.
+
+The one place that does so; run parts, manifests, models, tables and pages all go through it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def aside_of(path: Path) -> Path:
+    """The name to write `path` under until it is whole. It keeps the suffix, by which some writers choose a format."""
+    return path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+
+
+def asides(folder: Path) -> list[Path]:
+    """Files in `folder` that were being written: of this process, of another, or left by a kill."""
+    return sorted(folder.glob(".*.tmp*"))
+
+
+@contextmanager
+def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
+    """The name to write under; after the block the file has its own name, and after an exception in it there is none.
+
+    `durable`: the bytes are on the disk before the rename.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with written_whole(Path(folder, "table.csv")) as aside:
+    ...         _ = aside.write_text("a,b")
+    ...     [file.name for file in Path(folder).iterdir()]
+    ['table.csv']
+    """
+    aside = aside_of(path)
+    try:
+        yield aside
+        if durable:
+            with aside.open("rb+") as file:
+                os.fsync(file.fileno())
+        os.replace(aside, path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_bytes_whole(path: Path, content: bytes, durable: bool = False) -> None:
+    with written_whole(path, durable) as aside:
+        aside.write_bytes(content)
+
+
+def write_text_whole(path: Path, text: str, durable: bool = False) -> None:
+    write_bytes_whole(path, text.encode("utf-8"), durable)

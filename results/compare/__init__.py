@@ -1,0 +1,1 @@
+"""Oracle, fixed patterns, random routing and routers on one plane of budget and loss."""

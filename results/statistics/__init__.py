@@ -1,0 +1,1 @@
+"""Estimates over tokens and documents: intervals, effects, baselines, calibration, selection bias, landscape."""

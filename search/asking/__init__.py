@@ -1,0 +1,1 @@
+"""The ask, score and tell loop: many positions in step, their moves and starts."""

@@ -1,0 +1,1 @@
+"""Whole studies: searches, routers and pages in one resumable command."""
