@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
@@ -37,19 +38,19 @@ class Checkpoint:
 
 def model_directory(model: str) -> Path:
     """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME; fetched once, then kept by
-    huggingface_hub). Raises ValueError where there is none."""
+    huggingface_hub). Raises InputError where there is none."""
     path = SHIPPED.get(model, Path(model))
     if path.is_dir():
         return path
     none = f"a model is a directory, a shipped name ({', '.join(sorted(SHIPPED))}) or OWNER/NAME of the hub; there is no {model!r}"
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or path.parent.is_dir():
-        raise ValueError(none)
+        raise InputError(none)
     from huggingface_hub import snapshot_download  # comes with tokenizers; slow to import, and rarely wanted
 
     try:
         return Path(snapshot_download(model, allow_patterns=[CONFIG, TOKENIZER, "*.safetensors", INDEX]))
     except Exception as fault:  # of the network, the hub, or its client: all mean that the model is not to be had
-        raise ValueError(f"{none} (the hub: {type(fault).__name__})") from None
+        raise InputError(f"{none} (the hub: {type(fault).__name__})") from None
 
 
 def base_directory(model: str) -> Path | None:
@@ -68,7 +69,7 @@ def read_checkpoint(model: str) -> Checkpoint:
     A directory whose config.json names a `base_model` holds small FFNs alone: the rest is read from that model (a path that is
     not absolute is looked for from the directory first), which must have the `base_fingerprint` and name no base itself.
 
-    Raises ValueError, one line, for a directory that is none, lacks a file, holds only pickled weights, or whose files are
+    Raises InputError, one line, for a directory that is none, lacks a file, holds only pickled weights, or whose files are
     truncated, not what they say, or not finite numbers; and for a base model that is missing or another one.
     """
     directory = model_directory(model)
@@ -91,20 +92,20 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
     """The base model with the small FFNs of `directory` added."""
     named, wanted = config[BASE], config.get(BASE_FINGERPRINT)
     if not isinstance(named, str) or not isinstance(wanted, str):
-        raise ValueError(f"{directory / CONFIG}: {BASE} and {BASE_FINGERPRINT} must be texts; got {named!r:.80} and {wanted!r:.80}")
+        raise InputError(f"{directory / CONFIG}: {BASE} and {BASE_FINGERPRINT} must be texts; got {named!r:.80} and {wanted!r:.80}")
     beside = directory / named
     try:
         place = model_directory(str(beside) if beside.is_dir() else named)
         base_config = _read_json(place / CONFIG)
         if BASE in base_config:  # a chain could lead back to where it began
-            raise ValueError(f"a base model needs no other; config.json of {place} names one too")
+            raise InputError(f"a base model needs no other; config.json of {place} names one too")
         base = _whole(place, base_config)
     except ValueError as fault:
-        raise ValueError(
+        raise InputError(
             f"{directory}: its small FFNs stand beside the base model {named!r}, which cannot be read: {fault}"
         ) from None
     if base.fingerprint != wanted:
-        raise ValueError(
+        raise InputError(
             f"{directory}: its small FFNs were made for a base model of fingerprint {wanted[:12]}; {named!r} "
             f"has {base.fingerprint[:12]}"
         )
@@ -112,7 +113,7 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
     own = _read_tensors(directory)
     for name in own:
         if name in base.tensors:
-            raise ValueError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
+            raise InputError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
     tensors = {**base.tensors, **own}
     return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint_of(whole, tensors, base.tokenizer_json))
 
@@ -123,7 +124,7 @@ def _read_tensors(directory: Path) -> dict[str, Tensor]:
         tensors.update(_read_safetensors(file, names))
     for name, tensor in tensors.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-            raise ValueError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
+            raise InputError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
     return tensors
 
 
@@ -159,18 +160,18 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError:
-        raise ValueError(f"{path}: must be UTF-8 text") from None
+        raise InputError(f"{path}: must be UTF-8 text") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise ValueError(f"{path.parent}: a model directory must hold {path.name}; it does not")
+        raise InputError(f"{path.parent}: a model directory must hold {path.name}; it does not")
     try:
         content = json.loads(_read_text(path))
     except json.JSONDecodeError as fault:
-        raise ValueError(f"{path}: must be JSON; {fault.msg} at line {fault.lineno}") from None
+        raise InputError(f"{path}: must be JSON; {fault.msg} at line {fault.lineno}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: must be a JSON object; got {content!r:.80}")
+        raise InputError(f"{path}: must be a JSON object; got {content!r:.80}")
     return content
 
 
@@ -181,22 +182,22 @@ def _weight_files(directory: Path) -> list[tuple[Path, list[str] | None]]:
     if (directory / INDEX).is_file():
         weight_map = _read_json(directory / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise ValueError(f"{directory / INDEX}: must have a weight_map from tensor to file; got {weight_map!r:.80}")
+            raise InputError(f"{directory / INDEX}: must have a weight_map from tensor to file; got {weight_map!r:.80}")
         files: dict[str, list[str]] = {}
         for name, file in weight_map.items():
             if not isinstance(file, str) or Path(file).name != file:
-                raise ValueError(f"{directory / INDEX}: a shard is a file of the same directory; tensor {name} is in {file!r}")
+                raise InputError(f"{directory / INDEX}: a shard is a file of the same directory; tensor {name} is in {file!r}")
             files.setdefault(file, []).append(name)
         for file in files:
             if not (directory / file).is_file():
-                raise ValueError(f"{directory}: {INDEX} names the shard {file}, which is missing")
+                raise InputError(f"{directory}: {INDEX} names the shard {file}, which is missing")
         return [(directory / file, names) for file, names in files.items()]
     pickled = sorted(path.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for path in directory.glob(pattern))
     if pickled:
-        raise ValueError(
+        raise InputError(
             f"{directory}: weights are read from safetensors only, because a pickle can run code; convert {pickled[0]} to {WEIGHTS}"
         )
-    raise ValueError(f"{directory}: a model directory must hold {WEIGHTS} or {INDEX}; it holds neither")
+    raise InputError(f"{directory}: a model directory must hold {WEIGHTS} or {INDEX}; it holds neither")
 
 
 def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
@@ -205,10 +206,10 @@ def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
             present = set(opened.keys())
             for name in names or ():
                 if name not in present:
-                    raise ValueError(f"{file}: the index says that it holds tensor {name}; it does not")
+                    raise InputError(f"{file}: the index says that it holds tensor {name}; it does not")
             return {name: opened.get_tensor(name) for name in sorted(present if names is None else names)}
     except SafetensorError as fault:
-        raise ValueError(f"{file}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
+        raise InputError(f"{file}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
 
 
 def _check_tokenizer(path: Path, tokenizer_json: str | None, config: Mapping[str, Any]) -> None:
@@ -219,7 +220,7 @@ def _check_tokenizer(path: Path, tokenizer_json: str | None, config: Mapping[str
     try:
         n_tokens = load_tokenizer(tokenizer_json).get_vocab_size()
     except ValueError as fault:
-        raise ValueError(f"{path.parent}: {fault}") from None
+        raise InputError(f"{path.parent}: {fault}") from None
     n_vocabulary = config.get("vocab_size")
     if isinstance(n_vocabulary, int) and n_tokens > n_vocabulary:
-        raise ValueError(f"{path}: the tokenizer's tokens must fit the model's vocabulary of {n_vocabulary}; it has {n_tokens}")
+        raise InputError(f"{path}: the tokenizer's tokens must fit the model's vocabulary of {n_vocabulary}; it has {n_tokens}")

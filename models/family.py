@@ -16,6 +16,7 @@ from torch import Tensor
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.routable import RoutableModule, SomeLayers
 from duo_oracle.models.route_layers import SomeLayersRouted
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.layers import parse_layers
 from duo_oracle.oracle.model import RoutedModel
 
@@ -32,10 +33,10 @@ class Family(Protocol):
     def build(
         self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
     ) -> RoutedModel:
-        """The frozen model of a checkpoint. Raises ValueError for a config or tensors that are not the family's."""
+        """The frozen model of a checkpoint. Raises InputError for a config or tensors that are not the family's."""
 
     def build_module(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RoutableModule:
-        """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises ValueError as `build`.
+        """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises InputError as `build`.
 
         A family without one has models that can be searched, and that no router can be trained on.
         """
@@ -50,20 +51,20 @@ def family_names() -> list[str]:
 
 
 def load_family(model_type: object) -> Family:
-    """The family of a `model_type`. Raises ValueError, listing the families, for an unknown one."""
+    """The family of a `model_type`. Raises InputError, listing the families, for an unknown one."""
     if model_type not in family_names():
-        raise ValueError(f"config.json: unknown model_type {model_type!r}; available: {', '.join(family_names())}")
+        raise InputError(f"config.json: unknown model_type {model_type!r}; available: {', '.join(family_names())}")
     return cast(Family, importlib.import_module(f"duo_oracle.models.families.{model_type}"))
 
 
 def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> RoutedModel:
     """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed.
 
-    Raises ValueError for an unknown family, dtype or device, layers that the model does not have, and for a config or tensors
+    Raises InputError for an unknown family, dtype or device, layers that the model does not have, and for a config or tensors
     that are not the family's.
     """
     if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}; available: {', '.join(DTYPES)}")
+        raise InputError(f"unknown dtype {dtype!r}; available: {', '.join(DTYPES)}")
     family = load_family(checkpoint.config.get("model_type"))
     tensors = {name: _aligned(tensor) for name, tensor in checkpoint.tensors.items()}
     model = family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
@@ -71,11 +72,11 @@ def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cp
 
 
 def load_module(checkpoint: Checkpoint, route_layers: str | None = None) -> RoutableModule:
-    """The plain module of a checkpoint, which routers are trained on and run on. Raises ValueError as `load_model`."""
+    """The plain module of a checkpoint, which routers are trained on and run on. Raises InputError as `load_model`."""
     model_type = checkpoint.config.get("model_type")
     family = load_family(model_type)
     if not hasattr(family, "build_module"):
-        raise ValueError(f"models of type {model_type!r} can be searched, but no router runs on them")
+        raise InputError(f"models of type {model_type!r} can be searched, but no router runs on them")
     module = family.build_module(checkpoint.config, checkpoint.tensors)
     return module if route_layers is None else SomeLayers(module, parse_layers(route_layers, module.depth))
 
@@ -87,13 +88,13 @@ def _aligned(tensor: Tensor) -> Tensor:
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name. Raises ValueError for one that torch does not know, or that this machine does not have."""
+    """The device of that name. Raises InputError for one that torch does not know, or that this machine does not have."""
     try:
         device = torch.device(name)
     except RuntimeError:
-        raise ValueError(f"unknown device {name!r}; available: cpu, cuda, cuda:N") from None
+        raise InputError(f"unknown device {name!r}; available: cpu, cuda, cuda:N") from None
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not on this machine; it has {torch.cuda.device_count()} CUDA devices")
+        raise InputError(f"device {name!r} is not on this machine; it has {torch.cuda.device_count()} CUDA devices")
     if device.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"unknown device {name!r}; available: cpu, cuda, cuda:N")
+        raise InputError(f"unknown device {name!r}; available: cpu, cuda, cuda:N")
     return device

@@ -22,6 +22,7 @@ from torch import Tensor
 from duo_oracle.models.checkpoint import save_file_whole
 from duo_oracle.models.router import FORMAT, RECORD, WEIGHTS, Choose, Router, TokenBatch, record_field
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import LETTERS, Branch
@@ -42,15 +43,15 @@ class LinearMaps:
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], prefix: str = "") -> LinearMaps:
-        """Those under a prefix, which may have cutoffs alone. Raises ValueError for tensors that are missing or do not fit."""
+        """Those under a prefix, which may have cutoffs alone. Raises InputError for tensors that are missing or do not fit."""
         tensors = {**tensors, **{prefix + n: tensors[n] for n in ("weight", "bias") if prefix + n not in tensors and n in tensors}}
         missing = [name for name in ("weight", "bias", "cutoff") if prefix + name not in tensors]
         if missing:
-            raise ValueError(f"{WEIGHTS}: tensor {prefix}{missing[0]} is missing")
+            raise InputError(f"{WEIGHTS}: tensor {prefix}{missing[0]} is missing")
         weight_LKD, bias_LK, cutoff_L = (tensors[prefix + name] for name in ("weight", "bias", "cutoff"))
         if weight_LKD.dim() != 3 or bias_LK.shape != weight_LKD.shape[:2] or cutoff_L.shape != weight_LKD.shape[:1]:
             shapes = [list(tensor.shape) for tensor in (weight_LKD, bias_LK, cutoff_L)]
-            raise ValueError(f"{WEIGHTS}: weight, bias and cutoff must have shapes L K D, L K and L; got {shapes}")
+            raise InputError(f"{WEIGHTS}: weight, bias and cutoff must have shapes L K D, L K and L; got {shapes}")
         return cls(weight_LKD, bias_LK, cutoff_L)
 
     def shifted(self, shift: float) -> LinearMaps:
@@ -109,13 +110,13 @@ def read_linear(
     """The router that `router.json` and its tensors describe; or a variant of it, named in the tensors:
     a step of its training, or uncalibrated.
 
-    Raises ValueError, one line, for fields and tensors that are missing or do not fit one another.
+    Raises InputError, one line, for fields and tensors that are missing or do not fit one another.
     """
     try:
         letters = record_field(record, "branches", str)
         branches = parse_branches(letters)
         if Branch.BIG not in branches or len(branches) < 2:
-            raise ValueError(f"{RECORD}: branches must be B and at least one other; got {letters!r}")
+            raise InputError(f"{RECORD}: branches must be B and at least one other; got {letters!r}")
         skip = SkipReading(check_choice("skip reading", record_field(record, "skip", str), SkipReading))
         if variant:
             variant = f"step-{variant}" if variant.isdigit() else variant
@@ -123,16 +124,16 @@ def read_linear(
         maps = LinearMaps.from_tensors(tensors, f"{variant}/" if variant else "")
         sizes = record_field(record, "n_layers", int), len(branches), record_field(record, "n_hidden", int)
         if tuple(maps.weight_LKD.shape) != sizes:
-            raise ValueError(f"{WEIGHTS}: weight must have shape {list(sizes)} by {RECORD}; got {list(maps.weight_LKD.shape)}")
+            raise InputError(f"{WEIGHTS}: weight must have shape {list(sizes)} by {RECORD}; got {list(maps.weight_LKD.shape)}")
         budget = float(record_field(record, "budget", (int, float)))
         layers = None
         if "layers" in record:
             layers = tuple(record_field(record, "layers", list))
             if len(layers) != sizes[0] or not all(type(layer) is int for layer in layers):
-                raise ValueError(f"{RECORD}: layers must be {sizes[0]} whole numbers; got {record['layers']!r:.80}")
+                raise InputError(f"{RECORD}: layers must be {sizes[0]} whole numbers; got {record['layers']!r:.80}")
         return kind(record["name"], maps, branches, record_field(record, "model", str), skip, budget, spec, record, layers)
     except ValueError as fault:
-        raise ValueError(f"{spec}: {fault}") from None
+        raise InputError(f"{spec}: {fault}") from None
 
 
 def write_linear(directory: Path, router: LinearRouter, facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from duo_oracle.models.checkpoint import SHIPPED
 from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -97,7 +98,7 @@ def shipped_routers() -> tuple[str, ...]:
 
 
 def router_module(name: str) -> Any:
-    """The module of a router's name. Raises ValueError with the choices for another name."""
+    """The module of a router's name. Raises InputError with the choices for another name."""
     check_choice("router", name, router_names())
     stem = name if name in names_in(_PACKAGE) else f"{name}{_SUFFIX}"
     return importlib.import_module(f"{_PACKAGE}.{stem}")
@@ -107,32 +108,32 @@ def read_router(router: str | Path) -> Router:
     """The router of a directory, a shipped name, or a written form. `NAME@STEP` is a trained router as it was at an earlier
     checkpoint of its training, `NAME@uncalibrated` before its calibration, and `expert_choice-4@batch` chooses among a whole batch.
 
-    Raises ValueError, one line, for what is none of them, and for files that are missing, cut short or not what they say.
+    Raises InputError, one line, for what is none of them, and for files that are missing, cut short or not what they say.
     """
     text = str(router)
     head, colon, argument = text.partition(":")
     if colon and head in router_names() and not Path(text).exists():
         module = router_module(head)
         if not hasattr(module, "parse"):
-            raise ValueError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
+            raise InputError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
         return cast(Router, module.parse(argument))
     directory, variant = router_directory(text)
     record = _read_record(directory)
     module = router_module(record["name"])
     if not hasattr(module, "read"):
-        raise ValueError(f"{directory / RECORD}: router {record['name']} is written like fixed:PATTERN, not read")
+        raise InputError(f"{directory / RECORD}: router {record['name']} is written like fixed:PATTERN, not read")
     path = directory / WEIGHTS
     if not path.is_file():
-        raise ValueError(f"{directory}: a router directory must hold {WEIGHTS}; it does not")
+        raise InputError(f"{directory}: a router directory must hold {WEIGHTS}; it does not")
     try:
         tensors = load_file(path)
     except SafetensorError as fault:
-        raise ValueError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
+        raise InputError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
     return cast(Router, module.read(text, record, tensors, variant))
 
 
 def router_fingerprint(router: str | Path) -> str:
-    """sha256 over what decides its choices: a directory's files, or a written form. Raises ValueError as `read_router`."""
+    """sha256 over what decides its choices: a directory's files, or a written form. Raises InputError as `read_router`."""
     text = str(router)
     head, colon, _ = text.partition(":")
     if colon and head in router_names() and not Path(text).exists():
@@ -153,7 +154,7 @@ def router_directory(text: str) -> tuple[Path, str]:
         model, _, name = place.partition("/")
         directory = SHIPPED.get(model, Path(place)) / "routers" / name
         if not name or not directory.is_dir():
-            raise ValueError(
+            raise InputError(
                 "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
                 f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
             )
@@ -163,21 +164,21 @@ def router_directory(text: str) -> tuple[Path, str]:
 def _read_record(directory: Path) -> dict[str, Any]:
     path = directory / RECORD
     if not path.is_file():
-        raise ValueError(f"{directory}: a router directory must hold {RECORD}; it does not")
+        raise InputError(f"{directory}: a router directory must hold {RECORD}; it does not")
     try:
         record = json.loads(path.read_text("utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise ValueError(f"{path}: must be JSON; {fault}") from None
+        raise InputError(f"{path}: must be JSON; {fault}") from None
     if not isinstance(record, dict) or not isinstance(record.get("name"), str):
-        raise ValueError(f"{path}: must be a JSON object with the name of a router; got {str(record)[:80]!r}")
+        raise InputError(f"{path}: must be a JSON object with the name of a router; got {str(record)[:80]!r}")
     if record.get("format") != FORMAT:
-        raise ValueError(f"{path}: routers of format {FORMAT} can be read; got {record.get('format')!r}")
+        raise InputError(f"{path}: routers of format {FORMAT} can be read; got {record.get('format')!r}")
     return record
 
 
 def record_field(record: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
-    """A field of `router.json`. Raises ValueError where it is missing or of another type."""
+    """A field of `router.json`. Raises InputError where it is missing or of another type."""
     value = record.get(key)
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise ValueError(f"{RECORD}: {key} is missing or of the wrong type; got {value!r:.80}")
+        raise InputError(f"{RECORD}: {key} is missing or of the wrong type; got {value!r:.80}")
     return value

@@ -18,6 +18,7 @@ from torch import Tensor
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, TokenBatch
 from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.model import RoutedModel, check_small
@@ -37,22 +38,22 @@ class Routes:
 
 
 def check_router(router: Router, model: RoutableModule | RoutedModel, skip: SkipReading, fingerprint: str) -> None:
-    """Raises ValueError, one line, where the router is not for this model, its routed layers, and this reading of skip."""
+    """Raises InputError, one line, where the router is not for this model, its routed layers, and this reading of skip."""
     needs = (("layers", router.n_layers, model.n_layers), ("hidden values", router.n_hidden, model.n_hidden))
     for what, needed, found in needs:
         if needed is not None and needed != found:
-            raise ValueError(f"router {router.spec} is for a model of {needed} {what}; this model has {found}")
+            raise InputError(f"router {router.spec} is for a model of {needed} {what}; this model has {found}")
     if router.layers is not None and router.layers != model.routed_layers:
-        raise ValueError(
+        raise InputError(
             f"router {router.spec} routes layers {format_layers(router.layers)}; got {format_layers(model.routed_layers)}"
         )
     check_small(router.branches, model.routed_layers, model.small_layers)
     if router.fingerprint is not None and router.fingerprint != fingerprint:
-        raise ValueError(
+        raise InputError(
             f"router {router.spec} was trained on the model of fingerprint {router.fingerprint[:12]}; this is {fingerprint[:12]}"
         )
     if router.skip is not None and router.skip is not skip:
-        raise ValueError(f"router {router.spec} was trained with --skip {router.skip}; got --skip {skip}")
+        raise InputError(f"router {router.spec} was trained with --skip {router.skip}; got --skip {skip}")
 
 
 def route(
@@ -60,7 +61,7 @@ def route(
 ) -> Iterator[np.ndarray]:
     """mask_TL (uint8) of every sequence in order, a row for each of its tokens: what the router chose.
 
-    `fingerprint` is the model's, as its checkpoint gives it. Raises ValueError for a router of another model or skip reading.
+    `fingerprint` is the model's, as its checkpoint gives it. Raises InputError for a router of another model or skip reading.
     """
     for routes in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
         yield routes.mask_TL

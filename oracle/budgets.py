@@ -12,6 +12,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 class BudgetKind(StrEnum):
     ANY = "any"
@@ -44,7 +46,7 @@ _FORM = re.compile(r"(?P<kind>atmost:)?(?P<low>\d+)(?:-(?P<high>\d+))?")
 def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
     """The budgets that `text` writes, in its order, each once.
 
-    Raises ValueError for another form, a budget above the number of layers, a falling range, and for `average:`, which
+    Raises InputError for another form, a budget above the number of layers, a falling range, and for `average:`, which
     is a question to results and not a search.
     """
     budgets: list[Budget] = []
@@ -54,18 +56,18 @@ def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
             budgets.append(ANY)
             continue
         if part.startswith("average"):
-            raise ValueError(
+            raise InputError(
                 "an average budget is answered from a run's per-budget results, not searched; search --budget 0-"
                 f"{n_layers} and then compare; got {part!r}"
             )
         form = _FORM.fullmatch(part)
         if form is None:
-            raise ValueError(f"a budget is any, K, LOW-HIGH or atmost:K, several with commas between; got {part!r}")
+            raise InputError(f"a budget is any, K, LOW-HIGH or atmost:K, several with commas between; got {part!r}")
         low, high = int(form["low"]), int(form["high"] or form["low"])
         if low > high:
-            raise ValueError(f"a budget's range rises; got {part!r}")
+            raise InputError(f"a budget's range rises; got {part!r}")
         if high > n_layers:
-            raise ValueError(f"a budget is at most the model's {n_layers} layers; got {part!r}")
+            raise InputError(f"a budget is at most the model's {n_layers} layers; got {part!r}")
         kind = BudgetKind.ATMOST if form["kind"] else BudgetKind.EXACT
         budgets.extend(Budget(kind, n_big) for n_big in range(low, high + 1))
     return tuple(dict.fromkeys(budgets))

@@ -1,6 +1,6 @@
 """Contexts: which routing the earlier tokens of a sequence had while one token's patterns are compared.
 
-Only the words; what each means for keys and values is in `oracle/scorer.py` and `oracle/walk.py`.
+Only the words; what each means for keys and values is in `oracle/engine/scorer.py` and `oracle/engine/walk.py`.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 
 
@@ -38,7 +39,7 @@ class Context:
 
 
 def parse_context(text: str, n_layers: int) -> Context:
-    """The context that `text` names: committed, same, big, small, a pattern, or router:ROUTER. Raises ValueError for another."""
+    """The context that `text` names: committed, same, big, small, a pattern, or router:ROUTER. Raises InputError for another."""
     if text in (ContextKind.COMMITTED, ContextKind.SAME):
         return Context(ContextKind(text))
     if text in ("big", "small"):
@@ -48,6 +49,6 @@ def parse_context(text: str, n_layers: int) -> Context:
         return Context(ContextKind.ROUTER, router=router)
     if text and set(text) <= set(LETTERS):
         return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_layers))
-    raise ValueError(
+    raise InputError(
         f"unknown context {text!r}; available: committed, same, big, small, a pattern of {n_layers} letters . s B, or router:ROUTER"
     )

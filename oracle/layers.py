@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from duo_oracle.oracle.base.errors import InputError
+
 _PART = re.compile(r"(?P<first>[0-9]{1,9})(?:-(?P<last>[0-9]{1,9}))?")
 
 
@@ -25,7 +27,7 @@ def format_layers(layers: Sequence[int]) -> str:
 def parse_layers(text: str, depth: int, what: str = "route-layers") -> tuple[int, ...]:
     """The layers that `text` names, of a model of `depth` layers: the inverse of `format_layers`. `what` names the option.
 
-    Raises ValueError for another form, for numbers that repeat or do not rise, and for a layer that the model lacks.
+    Raises InputError for another form, for numbers that repeat or do not rise, and for a layer that the model lacks.
     """
     layers: list[int] = []
     for part in text.split(","):
@@ -34,7 +36,7 @@ def parse_layers(text: str, depth: int, what: str = "route-layers") -> tuple[int
         last = int(form["last"] or first) if form else depth
         # Compared before the range is made, so that a mistyped 1-999999999 costs no memory.
         if not (layers[-1] if layers else -1) < first <= last < depth:
-            raise ValueError(
+            raise InputError(
                 f"{what} are numbers of the model's {depth} layers, 0 to {depth - 1} and rising, such as 18-27 or 3,5,8-11; "
                 f"got {text!r}"
             )

@@ -16,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
@@ -72,12 +73,12 @@ class RoutedModel(Protocol):
 
 
 def check_small(branches: Collection[Branch], routed_layers: Sequence[int], small_layers: Sequence[int]) -> None:
-    """Raises ValueError where `branches` hold small and a routed layer has no small FFN."""
+    """Raises InputError where `branches` hold small and a routed layer has no small FFN."""
     lacking = sorted(set(routed_layers) - set(small_layers))
     if Branch.SMALL not in branches or not lacking:
         return
     have = f"only layers {format_layers(small_layers)} have one" if small_layers else "no layer has one"
-    raise ValueError(
+    raise InputError(
         f"branch s needs a small FFN at every routed layer, and of this model {have}; use branches .B, route those layers "
         "(route-layers), or make small FFNs (duo-oracle duo)"
     )

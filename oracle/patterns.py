@@ -14,6 +14,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
+
 LETTERS = ".sB"
 
 
@@ -37,12 +39,12 @@ class RoutingPattern:
 
     @classmethod
     def parse(cls, text: str, n_layers: int | None = None) -> RoutingPattern:
-        """The pattern that `text` writes. Raises ValueError for another letter, no letter, or a length other than `n_layers`."""
+        """The pattern that `text` writes. Raises InputError for another letter, no letter, or a length other than `n_layers`."""
         wrong = sorted(set(text) - set(LETTERS))
         if wrong or not text:
-            raise ValueError(f"a routing pattern is written with the letters . s B, one per layer; got {text!r}")
+            raise InputError(f"a routing pattern is written with the letters . s B, one per layer; got {text!r}")
         if n_layers is not None and len(text) != n_layers:
-            raise ValueError(f"a routing pattern of this model has {n_layers} letters; {text!r} has {len(text)}")
+            raise InputError(f"a routing pattern of this model has {n_layers} letters; {text!r} has {len(text)}")
         return cls(tuple(Branch(LETTERS.index(letter)) for letter in text))
 
     @classmethod
@@ -71,7 +73,7 @@ class RoutingPattern:
 
 
 def to_array(patterns: Iterable[RoutingPattern]) -> np.ndarray:
-    """The patterns as rows of a uint8 array `branches_PL`. Raises ValueError where their lengths differ."""
+    """The patterns as rows of a uint8 array `branches_PL`. Raises InputError where their lengths differ."""
     return np.array([pattern.branches for pattern in patterns], dtype=np.uint8)
 
 

@@ -15,20 +15,21 @@ from math import comb
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import ANY, Budget
 from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 
 
 def parse_branches(text: str) -> tuple[Branch, ...]:
-    """The branches that `text` names, in the order of cost. Raises ValueError for another letter, a repeat, or none."""
+    """The branches that `text` names, in the order of cost. Raises InputError for another letter, a repeat, or none."""
     if not text or set(text) - set(LETTERS) or len(set(text)) != len(text):
-        raise ValueError(f"branches are any of the letters . s B, each once; got {text!r}")
+        raise InputError(f"branches are any of the letters . s B, each once; got {text!r}")
     return tuple(branch for branch in Branch if branch.letter in text)
 
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All patterns of `n_layers` layers with the given branches under one budget. Raises ValueError where there is none."""
+    """All patterns of `n_layers` layers with the given branches under one budget. Raises InputError where there is none."""
 
     n_layers: int
     branches: tuple[Branch, ...] = (Branch.SMALL, Branch.BIG)
@@ -37,7 +38,7 @@ class SearchSpace:
     def __post_init__(self) -> None:
         if not self.size:
             letters = "".join(branch.letter for branch in self.branches)
-            raise ValueError(f"no pattern of {self.n_layers} layers with branches {letters!r} has the budget {self.budget}")
+            raise InputError(f"no pattern of {self.n_layers} layers with branches {letters!r} has the budget {self.budget}")
 
     @cached_property
     def cheap(self) -> tuple[Branch, ...]:

@@ -22,6 +22,6 @@ class Run(reader.StoredRun):
 
 
 def load(path: str | os.PathLike[str]) -> Run:
-    """The run in directory `path`. Raises ValueError where there is none, or one of a later version of the tables."""
+    """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
     stored = reader.load(path)
     return Run(stored.path, stored.manifest)

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.store.texts import one_line
 
 FORMATS = ("table", "csv", "json", "parquet")
@@ -19,12 +20,12 @@ TABLE_ROWS = 200
 
 
 def write(table: pa.Table, form: str, stream: BinaryIO) -> None:
-    """Writes `table` to `stream` in one of FORMATS. Raises ValueError for another, and for parquet on a terminal."""
+    """Writes `table` to `stream` in one of FORMATS. Raises InputError for another, and for parquet on a terminal."""
     if form not in FORMATS:
-        raise ValueError(f"unknown format {form!r}; available: {', '.join(FORMATS)}")
+        raise InputError(f"unknown format {form!r}; available: {', '.join(FORMATS)}")
     if form == "parquet":
         if stream.isatty():
-            raise ValueError("parquet is not for a terminal; redirect it: --format parquet > FILE.parquet")
+            raise InputError("parquet is not for a terminal; redirect it: --format parquet > FILE.parquet")
         pq.write_table(table, stream, compression="zstd")
         return
     texts: dict[str, Callable[[pa.Table], str]] = {"table": as_text, "csv": as_csv, "json": as_json}

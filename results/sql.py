@@ -18,6 +18,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.measures import SLACK_VIEW, VIEW
 from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.results.store.route_files import routes_view
@@ -56,7 +57,7 @@ def query(runs: Sequence[StoredRun | str | os.PathLike[str]], sql: str, routes: 
     """The answer to `sql`, one SELECT or the name of a question, over the views of all `runs` (column `run` tells them apart).
 
     `routes`: route files, FILE or NAME=FILE, each of one of the runs, that the view routes holds.
-    Raises ValueError, one line, for anything but one SELECT, an unknown name, whatever DuckDB does not accept, and a route
+    Raises InputError, one line, for anything but one SELECT, an unknown name, whatever DuckDB does not accept, and a route
     file that fits no run.
     """
     text = _resolved(sql)
@@ -76,7 +77,7 @@ def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence
     """A locked connection with the views of `runs`, and of route files where there are any."""
     opened = [run if isinstance(run, StoredRun) else load(run) for run in runs]
     if not opened:
-        raise ValueError("a query is asked of one run or more; none was named")
+        raise InputError("a query is asked of one run or more; none was named")
     names = _names(opened)
     connection = duckdb.connect(":memory:", config={"temp_directory": _spill_directory()})
     for table in TABLES:
@@ -100,15 +101,15 @@ def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence
 
 
 def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    """The rows of one SELECT. Raises ValueError for anything else, and for whatever DuckDB does not accept."""
+    """The rows of one SELECT. Raises InputError for anything else, and for whatever DuckDB does not accept."""
     try:
         statements = connection.extract_statements(sql)
         if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             found = ", ".join(statement.type.name for statement in statements) or "none"
-            raise ValueError(f"a query is exactly one SELECT statement; got {found}")
+            raise InputError(f"a query is exactly one SELECT statement; got {found}")
         return connection.sql(statements[0].query).to_arrow_table()
     except duckdb.Error as error:
-        raise ValueError(_one_line(connection, error)) from None
+        raise InputError(_one_line(connection, error)) from None
 
 
 def _resolved(sql: str) -> str:
@@ -119,7 +120,7 @@ def _resolved(sql: str) -> str:
     if text not in texts:
         near = difflib.get_close_matches(text, texts, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise ValueError(f"unknown question {text!r}; {hint}available: {', '.join(sorted(texts))}; or write a SELECT")
+        raise InputError(f"unknown question {text!r}; {hint}available: {', '.join(sorted(texts))}; or write a SELECT")
     return texts[text]
 
 

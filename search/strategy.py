@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.spaces import SearchSpace
 
 
@@ -74,7 +75,7 @@ class Strategy(ABC):
 
 
 def load_strategy(name: str) -> type[Strategy]:
-    """The strategy of that name. Raises ValueError with the choices for another name."""
+    """The strategy of that name. Raises InputError with the choices for another name."""
     check_choice("strategy", name, names_in("duo_oracle.search.strategies"))
     module = importlib.import_module(f"duo_oracle.search.strategies.{name}")
     (found,) = (
@@ -86,20 +87,20 @@ def load_strategy(name: str) -> type[Strategy]:
 
 
 def build_strategy(name: str, raw: dict[str, str], space: SearchSpace, n_tokens: int, generator: np.random.Generator) -> Strategy:
-    """The strategy of that name with its settings. Raises ValueError for settings that are none, or do not fit the space."""
+    """The strategy of that name with its settings. Raises InputError for settings that are none, or do not fit the space."""
     return load_strategy(name)(space, n_tokens, generator, parse_settings(name, raw))
 
 
 def parse_settings(name: str, raw: dict[str, str]) -> Any:
     """The strategy's settings with the given values in place of defaults.
 
-    Raises ValueError for an unknown key, or a value of another type.
+    Raises InputError for an unknown key, or a value of another type.
     """
     declared = {field.name: field for field in fields(load_strategy(name).Settings)}
     for key in raw:
         if key not in declared:
             choices = ", ".join(sorted(declared)) or "none"
-            raise ValueError(f"unknown setting {key!r} of strategy {name}; available: {choices}")
+            raise InputError(f"unknown setting {key!r} of strategy {name}; available: {choices}")
     return load_strategy(name).Settings(**{key: _parsed(name, key, declared[key].default, value) for key, value in raw.items()})
 
 
@@ -107,13 +108,13 @@ def _parsed(name: str, key: str, default: Any, value: str) -> Any:
     assert default is not MISSING, "every setting has a default"
     if isinstance(default, bool):
         if value not in ("true", "false"):
-            raise ValueError(f"setting {key} of strategy {name} is true or false; got {value!r}")
+            raise InputError(f"setting {key} of strategy {name} is true or false; got {value!r}")
         return value == "true"
     if isinstance(default, int | float):
         try:
             number = type(default)(value)
         except ValueError:
             kind = "whole number" if isinstance(default, int) else "number"
-            raise ValueError(f"setting {key} of strategy {name} is a {kind}; got {value!r}") from None
+            raise InputError(f"setting {key} of strategy {name} is a {kind}; got {value!r}") from None
         return number
     return value

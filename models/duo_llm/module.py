@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duo_oracle.models.routable import RoutableModule
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 
 MODEL_TYPE = "duo_llama"
@@ -44,7 +45,7 @@ class DuoLlamaConfig:
     def from_dict(cls, config: Mapping[str, Any]) -> DuoLlamaConfig:
         """The config that a `config.json` holds.
 
-        Raises ValueError for a missing or non-positive number, heads that do not divide, and for Llama options that are
+        Raises InputError for a missing or non-positive number, heads that do not divide, and for Llama options that are
         not supported (another activation, biases, scaled rotary positions), rather than computing something else.
         """
         known = {key: config[key] for key in (field.name for field in fields(cls)) if config.get(key) is not None}
@@ -60,22 +61,22 @@ class DuoLlamaConfig:
             ("rope_type", rope_type, "default"),
         ):
             if value != supported:
-                raise ValueError(f"config.json: {key} must be {supported!r} for {MODEL_TYPE}; got {value!r}")
+                raise InputError(f"config.json: {key} must be {supported!r} for {MODEL_TYPE}; got {value!r}")
         if "head_dim" not in known and _is_size(known.get("hidden_size")) and _is_size(known.get("num_attention_heads")):
             known["head_dim"] = known["hidden_size"] // known["num_attention_heads"]
         for field in fields(cls):
             value = known.get(field.name)
             if field.type == "int" and not _is_size(value):
-                raise ValueError(f"config.json: {field.name} must be a whole number above 0; got {value!r}")
+                raise InputError(f"config.json: {field.name} must be a whole number above 0; got {value!r}")
             if field.type == "float" and field.name in known and not (isinstance(value, int | float) and value > 0):
-                raise ValueError(f"config.json: {field.name} must be a number above 0; got {value!r}")
+                raise InputError(f"config.json: {field.name} must be a number above 0; got {value!r}")
         if known["num_attention_heads"] % known["num_key_value_heads"]:
-            raise ValueError(
+            raise InputError(
                 f"config.json: num_attention_heads must be a multiple of num_key_value_heads; got "
                 f"{known['num_attention_heads']} and {known['num_key_value_heads']}"
             )
         if known["head_dim"] % 2:
-            raise ValueError(f"config.json: head_dim must be even for rotary positions; got {known['head_dim']}")
+            raise InputError(f"config.json: head_dim must be even for rotary positions; got {known['head_dim']}")
         return cls(**known)
 
     def to_dict(self) -> dict[str, Any]:

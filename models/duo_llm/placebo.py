@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.models.duo_llm.module import MODEL_TYPE
+from duo_oracle.oracle.base.errors import InputError
 
 _STATES = 512  # drawn to measure sizes
 _NAMES = ("gate_proj", "up_proj", "down_proj")
@@ -25,15 +26,15 @@ _NAMES = ("gate_proj", "up_proj", "down_proj")
 def with_fake_big(config: Mapping[str, Any], tensors: Mapping[str, Tensor], seed: int, scale: float = 1.0) -> dict[str, Tensor]:
     """The tensors with every layer's big FFN replaced. Deterministic in `seed`; `scale` multiplies the noise, 0 leaves none.
 
-    Raises ValueError for a model of another family, a big FFN no wider than the small one, and a negative scale.
+    Raises InputError for a model of another family, a big FFN no wider than the small one, and a negative scale.
     """
     if config.get("model_type") != MODEL_TYPE:
-        raise ValueError(f"a fake big FFN is made for models of type {MODEL_TYPE}; got {config.get('model_type')!r}")
+        raise InputError(f"a fake big FFN is made for models of type {MODEL_TYPE}; got {config.get('model_type')!r}")
     if not 0 <= scale < float("inf"):
-        raise ValueError(f"the noise is scaled by 0 or more; got {scale}")
+        raise InputError(f"the noise is scaled by 0 or more; got {scale}")
     small, big = int(config["small_intermediate_size"]), int(config["intermediate_size"])
     if big <= small:
-        raise ValueError(f"the big FFN must be wider than the small one to hold its copy; got {big} and {small}")
+        raise InputError(f"the big FFN must be wider than the small one to hold its copy; got {big} and {small}")
     generator = torch.Generator().manual_seed(seed)
     replaced = dict(tensors)
     for layer in range(int(config["num_hidden_layers"])):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from duo_oracle.models.duo_llm.module import MODEL_TYPE, DuoLlama, DuoLlamaConfig
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import RoutedModel
 
 __all__ = ["MODEL_TYPE", "build", "build_module", "random_checkpoint"]
@@ -41,18 +42,18 @@ def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> RoutedModel:
-    """The frozen model of a checkpoint. Raises ValueError for a tensor that is missing, or not of the config's shape."""
+    """The frozen model of a checkpoint. Raises InputError for a tensor that is missing, or not of the config's shape."""
     return PackedDuoLlama(build_module(config, tensors).to(device=device, dtype=dtype))
 
 
 def build_module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> DuoLlama:
-    """The float32 module of a checkpoint, in eval mode and without gradients. Raises ValueError as `build`."""
+    """The float32 module of a checkpoint, in eval mode and without gradients. Raises InputError as `build`."""
     duo_config = DuoLlamaConfig.from_dict(config)
     for name, shape in duo_config.tensor_shapes().items():
         if name not in tensors:
-            raise ValueError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")
+            raise InputError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")
         if tuple(tensors[name].shape) != shape:
-            raise ValueError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
+            raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
     with torch.device("meta"):
         module = DuoLlama(duo_config)
     wanted = {name: tensors[name].to(torch.float32) for name in duo_config.tensor_shapes()}

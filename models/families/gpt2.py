@@ -1,6 +1,6 @@
 """GPT-2: learned positions, norms with biases, an FFN of two maps (over the modules of transformers).
 
-Axes: as in `models/pretrained.py`.
+Axes: as in `models/hf/pretrained.py`.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from duo_oracle.models.hf.pretrained import PretrainedModule, pretrained_family
+from duo_oracle.oracle.base.errors import InputError
 
 MODEL_TYPE = "gpt2"
 
@@ -20,7 +21,7 @@ class Gpt2(PretrainedModule):
     def __init__(self, model: nn.Module, config: Any) -> None:
         super().__init__(model, config)
         if config.reorder_and_upcast_attn:
-            raise ValueError("config.json: reorder_and_upcast_attn must be false; got true")
+            raise InputError("config.json: reorder_and_upcast_attn must be false; got true")
 
     @property
     def layers(self) -> Any:

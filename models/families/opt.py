@@ -2,7 +2,7 @@
 
 Its FFN is no module of its own in transformers: `fc1`, `activation_fn` and `fc2` of the layer.
 
-Axes: as in `models/pretrained.py`.
+Axes: as in `models/hf/pretrained.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from duo_oracle.models.hf.pretrained import PretrainedModule, pretrained_family
+from duo_oracle.oracle.base.errors import InputError
 
 MODEL_TYPE = "opt"
 
@@ -37,7 +38,7 @@ class Opt(PretrainedModule):
             ("word_embed_proj_dim", config.word_embed_proj_dim, config.hidden_size),
         ):
             if value != supported:
-                raise ValueError(f"config.json: {key} must be {supported!r} for {MODEL_TYPE}; got {value!r}")
+                raise InputError(f"config.json: {key} must be {supported!r} for {MODEL_TYPE}; got {value!r}")
 
     @property
     def layers(self) -> Any:

@@ -21,6 +21,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from torch import Tensor
 
 from duo_oracle.models.checkpoint import write_checkpoint
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import ANY, Budget
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import RoutedModel
@@ -80,7 +81,7 @@ def best_pattern(
     model: ToyModel, token_id: int, target_id: int, branches: Iterable[Branch] = (Branch.SMALL, Branch.BIG), budget: Budget = ANY
 ) -> RoutingPattern:
     """The pattern of least loss for a token and its target among `branches` and `budget`, ties as everywhere: fewer B's, then
-    the first string. Raises ValueError where no pattern satisfies both.
+    the first string. Raises InputError where no pattern satisfies both.
 
     `best[layer, k, flag]` is the greatest signed score that the layers from `layer` on can add with exactly k B's.
     """
@@ -106,7 +107,7 @@ def best_pattern(
                     best[layer, n_big, flag] = max(best[layer, n_big, flag], gain + rest)
     totals = np.where(budget.allows(n_layers), best[0, : n_layers + 1, 0], -np.inf)
     if not np.isfinite(totals).any():
-        raise ValueError(f"no pattern of the branches {''.join(branch.letter for branch in allowed)} has the budget {budget}")
+        raise InputError(f"no pattern of the branches {''.join(branch.letter for branch in allowed)} has the budget {budget}")
     n_big, flag, chosen = int(np.argmax(totals)), 0, []
     for layer in range(n_layers):
         for branch in allowed:
@@ -183,20 +184,20 @@ def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> ToyModel:
-    """The toy of a checkpoint. Raises ValueError for sizes that are none, and tensors that are missing or of another shape."""
+    """The toy of a checkpoint. Raises InputError for sizes that are none, and tensors that are missing or of another shape."""
     sizes = {}
     for key in ("vocab_size", "num_hidden_layers", "max_position_embeddings"):
         value = config.get(key)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(f"config.json: {key} must be a whole number above 0; got {value!r}")
+            raise InputError(f"config.json: {key} must be a whole number above 0; got {value!r}")
         sizes[key] = value
     n_vocabulary, n_layers = sizes["vocab_size"], sizes["num_hidden_layers"]
     shapes = {"table": (n_vocabulary, n_layers, 2), "bonus": (n_layers,), "base": (n_vocabulary,) * 2, "sign": (n_vocabulary,)}
     for name, shape in shapes.items():
         if name not in tensors:
-            raise ValueError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")
+            raise InputError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")
         if tuple(tensors[name].shape) != shape:
-            raise ValueError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
+            raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
     table, bonus, base, sign = (tensors[name].to(device=device, dtype=dtype) for name in shapes)
     model: RoutedModel = ToyModel(table, bonus, base, sign, sizes["max_position_embeddings"])
     assert isinstance(model, ToyModel)

@@ -2,7 +2,7 @@
 
 Weights are dequantised and take their names and their order of rows back: a GGUF's q and k have the two halves of each
 head interleaved, the way its rotary positions are applied, and transformers' have them side by side.
-Knows nothing of routing, and of the file format only what `models/gguf_file.py` says.
+Knows nothing of routing, and of the file format only what `models/gguf/file.py` says.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from tqdm import tqdm
 from duo_oracle.models.checkpoint import WEIGHTS, write_checkpoint
 from duo_oracle.models.gguf.file import GgufFile
 from duo_oracle.models.gguf.tokenizer import tokenizer_of
+from duo_oracle.oracle.base.errors import InputError
 
 ARCHITECTURES = ("llama",)
 _LAYER = {  # GGUF's name in a layer: ours, its shape by the config's keys, and the key of its heads where rows are permuted
@@ -58,7 +59,7 @@ class _Place:
 def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overwrite: bool = False) -> Imported:
     """Writes the model directory `out`, tensors stored as `dtype`.
 
-    Raises ValueError, one line, for a file that is no whole GGUF of a plain Llama with a known tokenizer, for weights that
+    Raises InputError, one line, for a file that is no whole GGUF of a plain Llama with a known tokenizer, for weights that
     `dtype` cannot hold, and for an `out` that holds something, unless it is to be overwritten.
     """
     check_out(out, overwrite)
@@ -67,7 +68,7 @@ def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overw
     tokenizer = tokenizer_of(file)
     if tokenizer.get_vocab_size() > config["vocab_size"]:
         law = f"the tokenizer's tokens must fit the embedding's {config['vocab_size']} rows"
-        raise ValueError(f"{path}: {law}; it has {tokenizer.get_vocab_size()}")
+        raise InputError(f"{path}: {law}; it has {tokenizer.get_vocab_size()}")
     tensors = tensors_of(file, config, dtype)
     config["dtype"] = str(dtype).removeprefix("torch.")
     (out / WEIGHTS).unlink(missing_ok=True)  # the weights are written last: where they stand, the model is whole
@@ -77,31 +78,31 @@ def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overw
 
 
 def check_out(out: Path, overwrite: bool = False) -> None:
-    """Raises ValueError where `out` is no place for a model: a file, or a directory that holds something to keep."""
+    """Raises InputError where `out` is no place for a model: a file, or a directory that holds something to keep."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
-        raise ValueError(f"--out is a new or an empty directory, unless --overwrite replaces the model in it; {out} is neither")
+        raise InputError(f"--out is a new or an empty directory, unless --overwrite replaces the model in it; {out} is neither")
 
 
 def config_of(file: GgufFile) -> dict[str, Any]:
-    """The file's metadata under LlamaConfig's keys. Raises ValueError for an architecture or a rotary scaling not supported."""
+    """The file's metadata under LlamaConfig's keys. Raises InputError for an architecture or a rotary scaling not supported."""
     architecture = file.text("general.architecture")
     if architecture not in ARCHITECTURES:
-        raise ValueError(f"{file.path}: unsupported architecture {architecture!r}; supported: {', '.join(ARCHITECTURES)}")
+        raise InputError(f"{file.path}: unsupported architecture {architecture!r}; supported: {', '.join(ARCHITECTURES)}")
     if file.get("split.count", 1) != 1:
-        raise ValueError(f"{file.path}: a model in one file is imported; this is one of {file.get('split.count')} parts")
+        raise InputError(f"{file.path}: a model in one file is imported; this is one of {file.get('split.count')} parts")
     scaling = file.get("llama.rope.scaling.type", "none")
     if scaling != "none":
-        raise ValueError(f"{file.path}: rotary positions must not be scaled; got {scaling!r}")
+        raise InputError(f"{file.path}: rotary positions must not be scaled; got {scaling!r}")
     n_hidden, n_heads = file.size("llama.embedding_length"), file.size("llama.attention.head_count")
     n_kv_heads = file.size("llama.attention.head_count_kv", n_heads)
     if n_heads % n_kv_heads:
-        raise ValueError(f"{file.path}: heads must be a multiple of key/value heads; got {n_heads} and {n_kv_heads}")
+        raise InputError(f"{file.path}: heads must be a multiple of key/value heads; got {n_heads} and {n_kv_heads}")
     head_dim = file.size("llama.attention.key_length", n_hidden // n_heads)
     if head_dim % 2:
-        raise ValueError(f"{file.path}: the size of a head must be even for rotary positions; got {head_dim}")
+        raise InputError(f"{file.path}: the size of a head must be even for rotary positions; got {head_dim}")
     for key in ("llama.rope.dimension_count", "llama.attention.value_length"):
         if file.size(key, head_dim) != head_dim:
-            raise ValueError(f"{file.path}: {key} must be the size of a head, {head_dim}; got {file.get(key)}")
+            raise InputError(f"{file.path}: {key} must be the size of a head, {head_dim}; got {file.get(key)}")
     ids = {name: file.get(f"tokenizer.ggml.{key}_token_id") for name, key in (("bos", "bos"), ("eos", "eos"), ("pad", "padding"))}
     return {
         "model_type": "llama",
@@ -127,23 +128,23 @@ def config_of(file: GgufFile) -> dict[str, Any]:
 def tensors_of(file: GgufFile, config: Mapping[str, Any], dtype: torch.dtype) -> dict[str, Tensor]:
     """Every tensor under transformers' name, in `dtype`.
 
-    Raises ValueError for a tensor that is missing, has another shape, or belongs to no plain Llama (a bias, an expert, factors
+    Raises InputError for a tensor that is missing, has another shape, or belongs to no plain Llama (a bias, an expert, factors
     of scaled rotary positions): without it the model would be another one.
     """
     places = _places(config)
     surplus = [name for name in file.names if name not in places]
     if surplus:
         law = "only a plain Llama's tensors are supported: no biases, experts or scaled rotary positions"
-        raise ValueError(f"{file.path}: {law}; got {surplus[0]}")
+        raise InputError(f"{file.path}: {law}; got {surplus[0]}")
     for name, place in places.items():
         if file.shape(name) != place.shape:
-            raise ValueError(f"{file.path}: tensor {name} must have the shape {place.shape}; got {file.shape(name)}")
+            raise InputError(f"{file.path}: tensor {name} must have the shape {place.shape}; got {file.shape(name)}")
     tensors = {}
     for name, place in tqdm(places.items(), desc="import", unit="tensor", disable=not sys.stderr.isatty()):
         weights = file.tensor(name)
         tensor = torch.from_numpy(side_by_side(weights, place.n_heads) if place.n_heads else weights).to(dtype)
         if not torch.isfinite(tensor).all():
-            raise ValueError(f"{file.path}: weights must be finite numbers in {dtype}; tensor {name} has an infinity or NaN")
+            raise InputError(f"{file.path}: weights must be finite numbers in {dtype}; tensor {name} has an infinity or NaN")
         tensors[place.name] = tensor
     return tensors
 

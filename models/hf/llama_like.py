@@ -1,6 +1,6 @@
 """Llama and the families of its plan: norms before attention and FFN, rotary positions, grouped queries, a gated FFN.
 
-Axes: as in `models/pretrained.py`.
+Axes: as in `models/hf/pretrained.py`.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from duo_oracle.models.hf.pretrained import PretrainedModule
+from duo_oracle.oracle.base.errors import InputError
 
 _ROPE_TYPES = ("default", "linear", "llama3")  # those that turn by position alone, and scale nothing
 
@@ -27,7 +28,7 @@ class LlamaLike(PretrainedModule):
         self.head_dim = getattr(config, "head_dim", None) or self.head_dim
         rope_type = (config.rope_parameters or {}).get("rope_type", "default")
         if rope_type not in _ROPE_TYPES:
-            raise ValueError(f"config.json: rope_type must be one of {', '.join(_ROPE_TYPES)}; got {rope_type!r}")
+            raise InputError(f"config.json: rope_type must be one of {', '.join(_ROPE_TYPES)}; got {rope_type!r}")
         sliding = getattr(config, "sliding_window", None)
         if sliding and "sliding_attention" in (getattr(config, "layer_types", None) or ["sliding_attention"]):
             self.n_positions = min(self.n_positions, sliding)  # within one window nothing slides

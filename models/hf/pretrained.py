@@ -25,6 +25,7 @@ from duo_oracle.models.frozen import BLOCK_ROWS, FrozenModel
 from duo_oracle.models.hf.small_ffn import OUR_KEYS, attach_small
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import RoutedModel
 from duo_oracle.oracle.patterns import Branch
 
@@ -171,13 +172,13 @@ def _transformers() -> Any:
     try:
         import transformers
     except ImportError:
-        raise ValueError("models of transformers need the package transformers: pip install 'duo-oracle[hf]'") from None
+        raise InputError("models of transformers need the package transformers: pip install 'duo-oracle[hf]'") from None
     transformers.logging.set_verbosity_error()  # its notes about a config would stand among our own lines
     return transformers
 
 
 def _empty(kind: type[PretrainedModule], config: Mapping[str, Any]) -> PretrainedModule:
-    """The module without weights, on the meta device. Raises ValueError for a config that is not the family's."""
+    """The module without weights, on the meta device. Raises InputError for a config that is not the family's."""
     transformers = _transformers()
     theirs = {key: value for key, value in config.items() if key not in OUR_KEYS}
     model_type = theirs.pop("model_type")
@@ -187,7 +188,7 @@ def _empty(kind: type[PretrainedModule], config: Mapping[str, Any]) -> Pretraine
             model = transformers.AutoModelForCausalLM.from_config(parsed, attn_implementation="sdpa", dtype=torch.float32)
     except Exception as fault:  # of whatever kind: transformers says so that the config is none
         reason = " ".join(str(fault).split())
-        raise ValueError(f"config.json: not a {model_type} model that transformers can build: {reason:.200}") from None
+        raise InputError(f"config.json: not a {model_type} model that transformers can build: {reason:.200}") from None
     with torch.device("meta"):
         module = kind(model, parsed)
         attach_small(module.layers, module.new_small_ffn, config)
@@ -197,7 +198,7 @@ def _empty(kind: type[PretrainedModule], config: Mapping[str, Any]) -> Pretraine
 def _loaded(
     kind: type[PretrainedModule], config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype
 ) -> PretrainedModule:
-    """The module with the checkpoint's tensors, converted where their dtype is another. Raises ValueError for one that is missing
+    """The module with the checkpoint's tensors, converted where their dtype is another. Raises InputError for one that is missing
     or of another shape."""
     module = _empty(kind, config)
     expected = {name: tuple(tensor.shape) for name, tensor in module.model.state_dict().items()}
@@ -209,9 +210,9 @@ def _loaded(
             continue
         given = tensors.get(name, tensors.get(name.removeprefix(module.prefix)))
         if given is None:
-            raise ValueError(f"the checkpoint has no tensor {name}; {config['model_type']} needs it with shape {list(shape)}")
+            raise InputError(f"the checkpoint has no tensor {name}; {config['model_type']} needs it with shape {list(shape)}")
         if tuple(given.shape) != shape:
-            raise ValueError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(given.shape)}")
+            raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(given.shape)}")
         found[name] = given.to(dtype)
     module.model.load_state_dict(found, strict=False, assign=True)
     if "lm_head.weight" not in found:

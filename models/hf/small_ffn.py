@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from duo_oracle.models.checkpoint import BASE, BASE_FINGERPRINT
+from duo_oracle.oracle.base.errors import InputError
 
 OUR_KEYS = ("small_intermediate_size", "small_rank", "small_layers", BASE, BASE_FINGERPRINT, "method")
 """Keys of config.json that are not transformers'."""
@@ -22,19 +23,19 @@ OUR_KEYS = ("small_intermediate_size", "small_rank", "small_layers", BASE, BASE_
 def attach_small(layers: nn.ModuleList, new: Callable[[int], nn.Module], config: Mapping[str, Any]) -> None:
     """Gives the layers that config.json names a small FFN, `small_mlp`, made by `new(neurons)`.
 
-    Raises ValueError for sizes and layers that are none.
+    Raises InputError for sizes and layers that are none.
     """
     n_inner, rank = config.get("small_intermediate_size"), config.get("small_rank")
     for key, value in (("small_intermediate_size", n_inner), ("small_rank", rank)):
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise ValueError(f"config.json: {key} must be a whole number above 0; got {value!r}")
+            raise InputError(f"config.json: {key} must be a whole number above 0; got {value!r}")
     if n_inner is None:
         return
     which = config.get("small_layers")
     if which is None:
         which = list(range(len(layers)))
     if not isinstance(which, list) or not all(type(layer) is int and 0 <= layer < len(layers) for layer in which):
-        raise ValueError(f"config.json: small_layers must be numbers of the model's {len(layers)} layers; got {which!r:.80}")
+        raise InputError(f"config.json: small_layers must be numbers of the model's {len(layers)} layers; got {which!r:.80}")
     for layer in which:
         small = new(n_inner)
         if rank is not None:

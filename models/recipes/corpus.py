@@ -1,4 +1,4 @@
-"""Builds the corpus that duo-tiny is trained on, and its holdouts, from free packages: `python -m models.corpus OUT`.
+"""Builds the corpus that duo-tiny is trained on, and its holdouts, from free packages: `python -m duo_oracle.models.recipes.corpus OUT`.
 
 Packages are fetched by the machine's own package tools (`apt-get download`, `pip download`); nothing is installed. Writes
 `train_prose.jsonl`, `train_code.jsonl`, `holdout_prose.jsonl`, `holdout_code.jsonl` (a document per line: `document`,
@@ -78,7 +78,7 @@ def whole_documents(documents: Iterator[tuple[str, str]]) -> Iterator[tuple[str,
 def build(out: Path, holdouts: Path | None = None) -> None:
     """Fetches, reads, holds out, checks and writes; `holdouts` also writes the small selection that the project ships.
 
-    Raises ValueError where a package cannot be fetched.
+    Raises InputError where a package cannot be fetched.
     """
     read: dict[str, list[tuple[str, str]]] = {"prose": [], "code": []}
     packages = []
@@ -115,7 +115,9 @@ def build(out: Path, holdouts: Path | None = None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.corpus", description="Build the corpus that duo-tiny is trained on.")
+    parser = argparse.ArgumentParser(
+        prog="python -m duo_oracle.models.recipes.corpus", description="Build the corpus that duo-tiny is trained on."
+    )
     parser.add_argument("out", type=Path, help="directory for the corpus and the fetched packages")
     parser.add_argument("--holdouts", type=Path, help="also write the small shipped holdouts to this directory")
     arguments = parser.parse_args()

@@ -1,9 +1,9 @@
-"""Makes the two holdouts of text released in 2026, for pretrained models: `python -m models.recent_holdouts OUT`.
+"""Makes the two holdouts of text released in 2026, for pretrained models: `python -m duo_oracle.models.recipes.recent_holdouts OUT`.
 
 Fetches the packages by pip and installs nothing. A document is the beginning of a page of a manual, of a section of one, or of a
 module that the package's last release of 2025 did not hold. Paragraphs that stood in that release are left out, and so is a
 document of which more than 5% of the shingles stood there. Writes `recent-prose.jsonl`, `recent-code.jsonl` and
-`LICENSE-recent` to OUT. How text is taken out of a file is in `models/recent_texts.py`.
+`LICENSE-recent` to OUT. How text is taken out of a file is in `models/recipes/recent_texts.py`.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, write_documents
 from duo_oracle.models.recipes.near_copies import copied_shares
 from duo_oracle.models.recipes.packages import pip_download
 from duo_oracle.models.recipes.recent_texts import first_definitions, first_paragraphs, section_paragraphs, sections_of, titles_of
+from duo_oracle.oracle.base.errors import InputError
 
 MIN_CHARACTERS = 900
 _KNOWN_PARAGRAPH = 0.5  # a paragraph of which more than this share stood elsewhere is not new
@@ -145,7 +146,7 @@ def files_of(archive: Path) -> dict[str, str]:
 
 
 def pages_of(manual: Manual, files: dict[str, str]) -> Iterator[Text]:
-    """The paragraphs of every page asked for. Raises ValueError for a section that is not there."""
+    """The paragraphs of every page asked for. Raises InputError for a section that is not there."""
     pages = _in_folder(files, manual.folder)
     titles = titles_of(pages)
     for path, title in manual.pages:
@@ -176,7 +177,7 @@ def _name(requirement: str, path: str) -> str:
 def new_documents(texts: list[Text], known: list[str]) -> list[tuple[str, str]]:
     """Documents of the parts that stand neither in the known texts nor in a document before.
 
-    Raises ValueError for a document that is short of MIN_CHARACTERS, or that still repeats more than its share.
+    Raises InputError for a document that is short of MIN_CHARACTERS, or that still repeats more than its share.
     """
     documents: list[tuple[str, str]] = []
     stood = iter(copied_shares((part for text in texts for part in text.parts), known))
@@ -188,13 +189,13 @@ def new_documents(texts: list[Text], known: list[str]) -> list[tuple[str, str]]:
         (share,) = copied_shares([document], [*known, *before])
         if len(document) < MIN_CHARACTERS or share > MAX_COPIED_SHARE:
             law = f"a document must have {MIN_CHARACTERS} characters, at most {MAX_COPIED_SHARE:.0%} of them known"
-            raise ValueError(f"{text.name}: {law}; it has {len(document)}, of which {share:.1%}")
+            raise InputError(f"{text.name}: {law}; it has {len(document)}, of which {share:.1%}")
         documents.append((text.name, document))
     return documents
 
 
 def build(out: Path) -> None:
-    """Fetches, takes out, checks and writes. Raises ValueError where a package cannot be fetched or is not what it was."""
+    """Fetches, takes out, checks and writes. Raises InputError where a package cannot be fetched or is not what it was."""
     out.mkdir(parents=True, exist_ok=True)
     licences: dict[str, str] = {}
     for split, sources in (("prose", MANUALS), ("code", LIBRARIES)):
@@ -227,7 +228,9 @@ def _running(text: str, kind: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m models.recent_holdouts", description="Make the holdouts of 2026.")
+    parser = argparse.ArgumentParser(
+        prog="python -m duo_oracle.models.recipes.recent_holdouts", description="Make the holdouts of 2026."
+    )
     parser.add_argument("out", type=Path, help="directory for the two holdouts and their licences")
     arguments = parser.parse_args()
     try:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from duo_oracle.models.recipes.corpus_sources import is_prose
+from duo_oracle.oracle.base.errors import InputError
 
 MAX_CHARACTERS = 3_000
 _RULE = r"([=\-~^*'\"#])\1{2,}"
@@ -61,13 +62,13 @@ def sections_of(text: str, titles: Mapping[str, str]) -> list[Section]:
 def section_paragraphs(sections: list[Section], title: str | None) -> list[str]:
     """The paragraphs of the section of that title and of those within it; of the whole text where no title is given.
 
-    Raises ValueError where there is none.
+    Raises InputError where there is none.
     """
     if title is None:
         return [paragraph for section in sections for paragraph in section.paragraphs]
     start = next((index for index, section in enumerate(sections) if section.title == title), None)
     if start is None:
-        raise ValueError(
+        raise InputError(
             f"there is no section {title!r}; there are: {', '.join(section.title for section in sections if section.title)}"
         )
     paragraphs = list(sections[start].paragraphs)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from duo_oracle.models.router_training.method import Method, Task, big_or_small, fixed_parameter, two_branch_margin
+from duo_oracle.oracle.base.errors import InputError
 
 
 class CutoffMethod(Method):
@@ -22,7 +23,7 @@ class CutoffMethod(Method):
 
     def __init__(self, task: Task, settings: Any, beta: float, pooled: bool = False) -> None:
         if len(task.branches) != 2:
-            raise ValueError(f"an expert that is on or off chooses between two branches; got {len(task.branches)}")
+            raise InputError(f"an expert that is on or off chooses between two branches; got {len(task.branches)}")
         super().__init__(task, settings)
         self.everywhere = settings.gradient == "all"
         self.beta, self.pooled = beta, pooled

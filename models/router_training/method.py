@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from duo_oracle.models.linear_router import LinearMaps, margins
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 
 SNAPSHOTS = (0.25, 0.5)
@@ -134,11 +135,11 @@ def two_branch_margin(logits_BTK: Tensor) -> Tensor:
 
 
 def parse_settings(name: str, settings: type[Any], raw: dict[str, str]) -> Any:
-    """A router's settings with the given values in place of defaults. Raises ValueError for an unknown key or a bad value."""
+    """A router's settings with the given values in place of defaults. Raises InputError for an unknown key or a bad value."""
     declared = {field.name: field for field in fields(settings)}
     for key in raw:
         if key not in declared:
-            raise ValueError(f"unknown setting {key!r} of router {name}; available: {', '.join(sorted(declared)) or 'none'}")
+            raise InputError(f"unknown setting {key!r} of router {name}; available: {', '.join(sorted(declared)) or 'none'}")
     values: dict[str, Any] = {}
     for key, text in raw.items():
         field = declared[key]
@@ -151,8 +152,8 @@ def parse_settings(name: str, settings: type[Any], raw: dict[str, str]) -> Any:
             values[key] = type(field.default)(text)
         except ValueError:
             kind = "whole number" if isinstance(field.default, int) else "number"
-            raise ValueError(f"setting {key} of router {name} is a {kind}; got {text!r}") from None
+            raise InputError(f"setting {key} of router {name} is a {kind}; got {text!r}") from None
         least, most = field.metadata.get("range", (float("-inf"), float("inf")))
         if not least <= values[key] <= most:
-            raise ValueError(f"setting {key} of router {name} must lie between {least:g} and {most:g}; got {text}")
+            raise InputError(f"setting {key} of router {name} must lie between {least:g} and {most:g}; got {text}")
     return settings(**values)

@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from duo_oracle.models.router import WEIGHTS, read_router, router_directory
+from duo_oracle.oracle.base.errors import InputError
 
 _TENSORS = ("usage", "cutoff", "batch_cutoff")
 
@@ -35,7 +36,7 @@ class RouterRecord:
 def read_record(router: str) -> RouterRecord:
     """The training record of a router's directory or shipped name.
 
-    Raises ValueError as `read_router`, and for a router that has none: one that was not trained, or trained on labels.
+    Raises InputError as `read_router`, and for a router that has none: one that was not trained, or trained on labels.
     """
     found = read_router(router)
     tensors = {}
@@ -43,6 +44,6 @@ def read_record(router: str) -> RouterRecord:
         tensors = load_file(router_directory(router)[0] / WEIGHTS)
     missing = [name for name in _TENSORS if f"training/{name}" not in tensors]
     if missing or found.budget is None or not len(tensors["training/usage"]):
-        raise ValueError(f"router {router} has no record of its training: it was not trained on text, step by step")
+        raise InputError(f"router {router} has no record of its training: it was not trained on text, step by step")
     usage_SL, cutoff_SL, batch_cutoff_SL = (tensors[f"training/{name}"].astype(np.float64) for name in _TENSORS)
     return RouterRecord(router, found.budget, usage_SL, cutoff_SL, batch_cutoff_SL, found.layers)

@@ -1,7 +1,7 @@
 """Stage 3: trains a router on a frozen Duo-LLM, sets its cutoffs to the budget on held-out training text, and evaluates it.
 
 Only the router's weights learn. Everything follows from one seed; an interrupted run goes on to the same losses. Knows no router in
-particular: what a step does with its tokens is `models/router_method.py`, one file in `models/routers/` each.
+particular: what a step does with its tokens is `models/router_training/method.py`, one file in `models/routers/` each.
 
 Axes: B batch, T token, L layer, D hidden, S step.
 """
@@ -47,6 +47,7 @@ from duo_oracle.models.training.progress import (
 from duo_oracle.models.training.schedule import cosine_rate
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.model import check_small
 from duo_oracle.oracle.spaces import parse_branches
@@ -75,7 +76,7 @@ def trainable_routers() -> tuple[str, ...]:
 def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = None) -> None:
     """Trains, or goes on training, into `config.out`: a router directory with `loss.csv` and `progress/`.
 
-    `labels` are the losses of patterns, for a router that learns from an oracle's. Raises ValueError for options out of range,
+    `labels` are the losses of patterns, for a router that learns from an oracle's. Raises InputError for options out of range,
     unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
     """
     config.check()
@@ -84,7 +85,7 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     settings = parse_settings(config.router, implementation.Settings, config.settings)
     learns_from_labels = hasattr(implementation, "fit")
     if learns_from_labels != (labels is not None):
-        raise ValueError(
+        raise InputError(
             f"router {config.router} learns from an oracle's losses; name search runs on training text with --run"
             if learns_from_labels
             else f"router {config.router} learns from text alone; --run is for a router that learns from an oracle's losses"
@@ -123,7 +124,7 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
 
 
 def prepare(config: RouterConfig) -> Prepared:
-    """Reads model and text. Raises ValueError for those that are unusable."""
+    """Reads model and text. Raises InputError for those that are unusable."""
     device = resolve_device(config.device)
     for source in (*config.text, *config.calibration_text, *config.holdouts):
         resolve_source(source)
@@ -131,12 +132,12 @@ def prepare(config: RouterConfig) -> Prepared:
     module = load_module(checkpoint, config.route_layers).to(device)
     check_small(parse_branches(config.branches), module.routed_layers, module.small_layers)
     if checkpoint.tokenizer_json is None:
-        raise ValueError(f"a router is trained on text, so the model must have a tokenizer.json; {config.model} has none")
+        raise InputError(f"a router is trained on text, so the model must have a tokenizer.json; {config.model} has none")
     config.check_layers(module.n_layers)
     tokenizer = load_tokenizer(checkpoint.tokenizer_json)
     separator = tokenizer.token_to_id(SEPARATOR)
     if separator is None:
-        raise ValueError(f"the tokenizer must have the separator {SEPARATOR}, which stands between documents; it has none")
+        raise InputError(f"the tokenizer must have the separator {SEPARATOR}, which stands between documents; it has none")
     work = Path(config.work) if config.work else Path(config.out) / "work"
     splits = [split_stream(tokenised(source, tokenizer, work), separator) for source in config.text]
     n_positions = resolve_seq_len(config.seq_len, module.n_positions)
@@ -184,7 +185,7 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: li
             loss = torch.stack(losses).mean().item()
             losses.clear()
             if not math.isfinite(loss):
-                raise ValueError(
+                raise InputError(
                     f"training diverged: the loss is {loss} at step {step}; lower learning-rate (now {config.learning_rate})"
                 )
             now = time.monotonic()

@@ -27,6 +27,7 @@ from duo_oracle.models.router_training.labels import PatternLabels
 from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.routers.budget import Budget
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -48,14 +49,14 @@ def fit(
 ) -> tuple[LinearMaps, str, dict[str, Any]]:
     """The maps, how to calibrate them, and what there is to say of the fit.
 
-    Raises ValueError where the labels hold no position, or patterns that do not tell the branches apart.
+    Raises InputError where the labels hold no position, or patterns that do not tell the branches apart.
     """
     labels = [one for one in labels if len(one.loss_R)]
     if not labels:
-        raise ValueError("an oracle's losses are needed to learn from; the runs hold none")
+        raise InputError("an oracle's losses are needed to learn from; the runs hold none")
     effects = [token_effects(one, task) for one in labels]
     if not (sum(effect.weight_TLK.sum(axis=0) for effect in effects)[:, 1:] > 0).all():
-        raise ValueError("the runs' patterns must differ at every layer, or they say nothing of its branches")
+        raise InputError("the runs' patterns must differ at every layer, or they say nothing of its branches")
     maps: LinearMaps | None = None
     report: dict[str, Any] = {}
     for _ in range(settings.rounds):

@@ -33,5 +33,5 @@ class Fixed(Router):
 
 
 def parse(argument: str) -> Fixed:
-    """`fixed:PATTERN`. Raises ValueError for what is no pattern."""
+    """`fixed:PATTERN`. Raises InputError for what is no pattern."""
     return Fixed(RoutingPattern.parse(argument))

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from duo_oracle.models.router import Choose, Router, TokenBatch
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)(?:\+(\d+(?:\.\d+)?))?(?:@(\d+))?")
@@ -43,9 +44,9 @@ class Random(Router):
         return choose
 
     def draw(self, sequence: int, n_tokens: int, n_layers: int) -> np.ndarray:
-        """mask_TL of a sequence's first tokens. Raises ValueError for a budget that the layers do not hold."""
+        """mask_TL of a sequence's first tokens. Raises InputError for a budget that the layers do not hold."""
         if self.budget + self.skips > n_layers:
-            raise ValueError(f"{self.spec}: BUDGET + SKIPS must not exceed the model's {n_layers} layers")
+            raise InputError(f"{self.spec}: BUDGET + SKIPS must not exceed the model's {n_layers} layers")
         # One row of draws per token, in order: a prefix is drawn alike whatever follows it.
         draw_TC = np.random.Generator(np.random.Philox(key=[self.seed, sequence])).random((n_tokens, n_layers + 1))
         rank_TL = np.argsort(np.argsort(draw_TC[:, :n_layers], axis=1), axis=1)
@@ -58,8 +59,8 @@ class Random(Router):
 
 
 def parse(argument: str) -> Random:
-    """`random:BUDGET+SKIPS@SEED`. Raises ValueError for another form."""
+    """`random:BUDGET+SKIPS@SEED`. Raises InputError for another form."""
     form = _FORM.fullmatch(argument)
     if form is None:
-        raise ValueError(f"a random router is random:BUDGET, random:BUDGET+SKIPS or random:BUDGET@SEED; got random:{argument}")
+        raise InputError(f"a random router is random:BUDGET, random:BUDGET+SKIPS or random:BUDGET@SEED; got random:{argument}")
     return Random(float(form[1]), float(form[2] or 0), int(form[3] or 0))

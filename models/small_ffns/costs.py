@@ -55,7 +55,7 @@ def spread_sequences(
 ) -> list[Sequence]:
     """Windows of a source up to `max_tokens` scored positions: the first of every document, then the others, in order.
 
-    The last is cut short where it would go past. Raises ValueError as `read_sequences`.
+    The last is cut short where it would go past. Raises InputError as `read_sequences`.
     """
     first = list(_up_to(read_sequences(source, tokenizer, n_vocabulary, n_positions, seq_len, per_document=1), max_tokens))
     if sum(sequence.n_positions for sequence in first) == max_tokens:

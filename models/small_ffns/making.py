@@ -43,6 +43,7 @@ from duo_oracle.models.text.windows import Sequence, resolve_seq_len
 from duo_oracle.models.training.batches import Windows, tokenised
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.layers import format_layers, parse_layers
 
@@ -60,7 +61,7 @@ class SmallMade:
 def make_small(config: DuoConfig) -> SmallMade:
     """Makes the model directory `config.out`, its weights last.
 
-    Raises ValueError, one line, for options out of range, a model that has small FFNs or can have none, unusable text, text that is
+    Raises InputError, one line, for options out of range, a model that has small FFNs or can have none, unusable text, text that is
     held out too, and an `out` that holds something to keep.
     """
     config.check()
@@ -105,24 +106,24 @@ def make_small(config: DuoConfig) -> SmallMade:
 
 
 def _check_text(config: DuoConfig) -> None:
-    """Raises ValueError for text that is none, and for a source that is both made on and held out."""
+    """Raises InputError for text that is none, and for a source that is both made on and held out."""
     made_on = {resolve_source(source).resolve() for source in config.text}
     for source in config.holdouts:
         if resolve_source(source).resolve() in made_on:
-            raise ValueError(f"costs are measured on text that the small FFNs were not made on; {source!r} is text and holdout")
+            raise InputError(f"costs are measured on text that the small FFNs were not made on; {source!r} is text and holdout")
 
 
 def _check_out(config: DuoConfig) -> None:
-    """Raises ValueError where `out` is no place for the model; makes room for it where `overwrite` says so."""
+    """Raises InputError where `out` is no place for the model; makes room for it where `overwrite` says so."""
     out = Path(config.out)
     if out.exists() and not out.is_dir():
-        raise ValueError(f"--out is a directory; {out} is a file")
+        raise InputError(f"--out is a directory; {out} is a file")
     if out.resolve() == model_directory(config.model).resolve():
-        raise ValueError(f"--out is another directory than the model's; got {out} for both")
+        raise InputError(f"--out is another directory than the model's; got {out} for both")
     resumable = {CONFIG, TOKENIZER, EVALUATION, HISTORY, PROGRESS, WORK}  # without weights, a run that was interrupted
     kept = sorted(path.name for path in out.iterdir() if path.name not in resumable and path.name[0] != ".") if out.is_dir() else []
     if kept and not config.overwrite:
-        raise ValueError(
+        raise InputError(
             f"--out is new, empty, or goes on where it was interrupted, unless --overwrite replaces what is in it; "
             f"{out} holds {kept[0]}"
         )
@@ -135,14 +136,14 @@ def _check_out(config: DuoConfig) -> None:
 
 
 def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
-    """The model's plain module. Raises ValueError where it has small FFNs, or its family has none to make them of."""
+    """The model's plain module. Raises InputError where it has small FFNs, or its family has none to make them of."""
     model_type = base.config.get("model_type")
     if not hasattr(load_family(model_type), "build_module"):
         able = ", ".join(name for name in family_names() if hasattr(load_family(name), "build_module"))
-        raise ValueError(f"small FFNs are made for models of type {able}; {model!r} is of type {model_type!r}")
+        raise InputError(f"small FFNs are made for models of type {able}; {model!r} is of type {model_type!r}")
     module = load_module(base)
     if module.small_layers:
-        raise ValueError(
+        raise InputError(
             f"small FFNs are made for a model that has none; {model!r} has them at layers {format_layers(module.small_layers)}"
         )
     assert isinstance(module, PretrainedModule), "a family whose models have a big FFN alone is one over transformers"
@@ -152,9 +153,9 @@ def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
 def _task(
     config: DuoConfig, method: SmallMethod, base: Checkpoint, module: PretrainedModule, layers: tuple[int, ...]
 ) -> tuple[SmallTask, dict[str, list[Sequence]]]:
-    """The text to make them on, and the windows of each holdout. Raises ValueError for those that are unusable."""
+    """The text to make them on, and the windows of each holdout. Raises InputError for those that are unusable."""
     if base.tokenizer_json is None:
-        raise ValueError(f"small FFNs are made on text, so the model must have a tokenizer.json; {config.model} has none")
+        raise InputError(f"small FFNs are made on text, so the model must have a tokenizer.json; {config.model} has none")
     tokenizer = load_tokenizer(base.tokenizer_json)
     separator = _separator(tokenizer, base.config)
     work = Path(config.work) if config.work else Path(config.out) / WORK
@@ -175,7 +176,7 @@ def _separator(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
     ours = tokenizer.token_to_id(SEPARATOR)
     found = ours if ours is not None else ends[0] if isinstance(ends, list) and ends else ends
     if not isinstance(found, int):
-        raise ValueError(f"documents are separated by {SEPARATOR} or by the eos_token_id of config.json; the model has neither")
+        raise InputError(f"documents are separated by {SEPARATOR} or by the eos_token_id of config.json; the model has neither")
     return found
 
 

@@ -76,7 +76,7 @@ def method_names() -> tuple[str, ...]:
 
 
 def load_method(name: str) -> SmallMethod:
-    """The way of that name. Raises ValueError, listing the ways, for an unknown one."""
+    """The way of that name. Raises InputError, listing the ways, for an unknown one."""
     check_choice("method", name, method_names())
     return cast(SmallMethod, importlib.import_module(f"{_PACKAGE}.{name}"))
 

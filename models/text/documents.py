@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from duo_oracle.oracle.base.errors import InputError
+
 HOLDOUT_PREFIX = "holdout:"
 _HOLDOUTS = Path(__file__).parents[1] / "holdouts"
 
@@ -27,25 +29,25 @@ class Document:
 
 
 def resolve_source(source: str) -> Path:
-    """The file that a source names. Raises ValueError where there is none, or none of a known kind."""
+    """The file that a source names. Raises InputError where there is none, or none of a known kind."""
     if source.startswith(HOLDOUT_PREFIX):
         path = _HOLDOUTS / f"{source.removeprefix(HOLDOUT_PREFIX)}.jsonl"
         if not path.is_file():
             available = ", ".join(sorted(f"{HOLDOUT_PREFIX}{file.stem}" for file in _HOLDOUTS.glob("*.jsonl")))
-            raise ValueError(f"unknown holdout {source!r}; available: {available}")
+            raise InputError(f"unknown holdout {source!r}; available: {available}")
         return path
     path = Path(source)
     if not path.is_file():
-        raise ValueError(f"data is a file or one of the shipped holdouts; there is no file {source!r}")
+        raise InputError(f"data is a file or one of the shipped holdouts; there is no file {source!r}")
     if path.suffix not in (".txt", ".jsonl", ".parquet"):
-        raise ValueError(f"data files end in .txt, .jsonl or .parquet; got {source!r}")
+        raise InputError(f"data files end in .txt, .jsonl or .parquet; got {source!r}")
     return path
 
 
 def read_documents(source: str) -> Iterator[Document]:
     """The documents of a source, in its order, one in memory at a time.
 
-    Raises ValueError, naming file, row and value, for what is no document: an empty one, a row without text and tokens,
+    Raises InputError, naming file, row and value, for what is no document: an empty one, a row without text and tokens,
     bytes that are not UTF-8, a file that is not what its name says.
     """
     path = resolve_source(source)
@@ -60,7 +62,7 @@ def read_documents(source: str) -> Iterator[Document]:
         yield _document(row, where, default_name=path.stem if path.suffix == ".txt" else f"{path.stem}/{n_documents}")
         n_documents += 1
     if n_documents == 0:
-        raise ValueError(f"{source}: data must hold at least one document; it holds none")
+        raise InputError(f"{source}: data must hold at least one document; it holds none")
 
 
 def _document(row: dict[str, Any], where: str, default_name: str) -> Document:
@@ -68,19 +70,19 @@ def _document(row: dict[str, Any], where: str, default_name: str) -> Document:
     name = default_name if name is None else str(name)
     if text is not None:
         if not isinstance(text, str):
-            raise ValueError(f"{where}: text must be a string; got {text!r:.80}")
+            raise InputError(f"{where}: text must be a string; got {text!r:.80}")
         if not text.strip():
-            raise ValueError(f"{where}: a document must not be empty; got text {text!r:.80}")
+            raise InputError(f"{where}: a document must not be empty; got text {text!r:.80}")
         return Document(name, text, None, where)
     if token_ids is None:
-        raise ValueError(f"{where}: a row must have text or tokens; it has {', '.join(sorted(row)) or 'no field'}")
+        raise InputError(f"{where}: a row must have text or tokens; it has {', '.join(sorted(row)) or 'no field'}")
     if not isinstance(token_ids, list):
-        raise ValueError(f"{where}: tokens must be a list of whole numbers; got {token_ids!r:.80}")
+        raise InputError(f"{where}: tokens must be a list of whole numbers; got {token_ids!r:.80}")
     if not token_ids:
-        raise ValueError(f"{where}: a document must not be empty; got tokens []")
+        raise InputError(f"{where}: a document must not be empty; got tokens []")
     for token_id in token_ids:
         if not isinstance(token_id, int) or isinstance(token_id, bool):
-            raise ValueError(f"{where}: tokens must be whole numbers; got {token_id!r}")
+            raise InputError(f"{where}: tokens must be whole numbers; got {token_id!r}")
     return Document(name, None, token_ids, where)
 
 
@@ -88,7 +90,7 @@ def _utf8(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as fault:
-        raise ValueError(f"{where}: text must be UTF-8; byte {fault.start} is {content[fault.start]:#04x}") from None
+        raise InputError(f"{where}: text must be UTF-8; byte {fault.start} is {content[fault.start]:#04x}") from None
 
 
 def _json_rows(path: Path, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -100,9 +102,9 @@ def _json_rows(path: Path, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
             try:
                 row = json.loads(_utf8(line, where))
             except json.JSONDecodeError as fault:
-                raise ValueError(f"{where}: each line must be a JSON object; {fault.msg} at column {fault.colno}") from None
+                raise InputError(f"{where}: each line must be a JSON object; {fault.msg} at column {fault.colno}") from None
             if not isinstance(row, dict):
-                raise ValueError(f"{where}: each line must be a JSON object; got {row!r:.80}")
+                raise InputError(f"{where}: each line must be a JSON object; got {row!r:.80}")
             yield where, row
 
 
@@ -119,4 +121,4 @@ def _parquet_rows(path: Path, source: str) -> Iterator[tuple[str, dict[str, Any]
                     number += 1
                     yield f"{source}, row {number}", row
     except pa.ArrowException as fault:
-        raise ValueError(f"{source}: not a readable Parquet file: {str(fault).splitlines()[0]}") from None
+        raise InputError(f"{source}: not a readable Parquet file: {str(fault).splitlines()[0]}") from None

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from duo_oracle.oracle.base.errors import InputError
+
 SEPARATOR = "<|endoftext|>"
 """Token 0: stands between the documents of a packed training window."""
 
@@ -31,11 +33,11 @@ def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
 
 
 def load_tokenizer(tokenizer_json: str) -> Tokenizer:
-    """The tokenizer that a `tokenizer.json` holds. Raises ValueError for text that is none."""
+    """The tokenizer that a `tokenizer.json` holds. Raises InputError for text that is none."""
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as fault:  # the library raises bare Exception
-        raise ValueError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
+        raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
     tokenizer.encode_special_tokens = True  # a separator written in a text is no separator
     return tokenizer
 

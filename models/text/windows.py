@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 
 from duo_oracle.models.text.documents import Document, read_documents
 from duo_oracle.models.text.tokenizer import encode
+from duo_oracle.oracle.base.errors import InputError
 
 DEFAULT_SEQ_LEN = 256
 
@@ -34,27 +35,27 @@ class Sequence:
 
 
 def resolve_seq_len(seq_len: int | None, n_positions: int) -> int:
-    """The window length, min(256, the model's positions) where none is given. Raises ValueError for one that does not fit."""
+    """The window length, min(256, the model's positions) where none is given. Raises InputError for one that does not fit."""
     if seq_len is None:
         return min(DEFAULT_SEQ_LEN, n_positions)
     if seq_len < 2:
-        raise ValueError(f"seq-len must be at least 2, a token and its target; got {seq_len}")
+        raise InputError(f"seq-len must be at least 2, a token and its target; got {seq_len}")
     if seq_len > n_positions:
-        raise ValueError(f"seq-len must not exceed the model's {n_positions} positions; got {seq_len}")
+        raise InputError(f"seq-len must not exceed the model's {n_positions} positions; got {seq_len}")
     return seq_len
 
 
 def token_ids_of(document: Document, tokenizer: Tokenizer | None, n_vocabulary: int) -> np.ndarray:
-    """The document's tokens: int32. Raises ValueError for text without a tokenizer, and a token outside the vocabulary."""
+    """The document's tokens: int32. Raises InputError for text without a tokenizer, and a token outside the vocabulary."""
     if document.text is not None:
         if tokenizer is None:
-            raise ValueError(f"{document.where}: the model has no tokenizer.json, so its data must carry tokens, not text")
+            raise InputError(f"{document.where}: the model has no tokenizer.json, so its data must carry tokens, not text")
         token_ids = np.array(encode(tokenizer, document.text), dtype=np.int64)
     else:
         token_ids = np.array(document.token_ids, dtype=np.int64)
     outside = np.flatnonzero((token_ids < 0) | (token_ids >= n_vocabulary))
     if len(outside):
-        raise ValueError(
+        raise InputError(
             f"{document.where}: a token id must lie in the model's vocabulary, 0 to {n_vocabulary - 1}; "
             f"got {token_ids[outside[0]]} at token {outside[0]}"
         )
@@ -74,14 +75,14 @@ def read_sequences(
 
     With `per_document`, no more than the first so many windows of each document: many documents in few sequences.
 
-    Raises ValueError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, and a source without any
+    Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, and a source without any
     position to score.
     """
     length = resolve_seq_len(seq_len, n_positions)
     if max_sequences is not None and max_sequences < 1:
-        raise ValueError(f"max-sequences must be at least 1; got {max_sequences}")
+        raise InputError(f"max-sequences must be at least 1; got {max_sequences}")
     if per_document is not None and per_document < 1:
-        raise ValueError(f"per-document must be at least 1; got {per_document}")
+        raise InputError(f"per-document must be at least 1; got {per_document}")
     index = 0
     for document in read_documents(source):
         token_ids = token_ids_of(document, tokenizer, n_vocabulary)
@@ -91,7 +92,7 @@ def read_sequences(
             if index == max_sequences:
                 return
     if index == 0:
-        raise ValueError(f"{source}: data must have a position to score, a token and its target; every document is one token long")
+        raise InputError(f"{source}: data must have a position to score, a token and its target; every document is one token long")
 
 
 def data_fingerprint(sequences: Iterable[Sequence]) -> str:

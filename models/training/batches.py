@@ -1,7 +1,7 @@
 """Training windows: every text file tokenised once into a memory-mapped array, then windows drawn in a seeded order.
 
 A batch is a pure function of (seed, step), so that a resumed run sees the same batches without any stored state. Training
-windows are packed: they cross documents, with the separator token between. Evaluation windows never do (`models/data.py`).
+windows are packed: they cross documents, with the separator token between. Evaluation windows never do (`models/text/windows.py`).
 
 Axes: B batch, T token.
 """
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from duo_oracle.models.text.documents import read_documents, resolve_source
 from duo_oracle.models.text.tokenizer import SEPARATOR
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 
 _DOCUMENTS_AT_ONCE = 256
@@ -27,7 +28,7 @@ _DOCUMENTS_AT_ONCE = 256
 def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
     """The texts of the sources in turn, one document of each, until all are read: so that a tokenizer's sample is even.
 
-    Raises ValueError for a document that carries tokens instead of text.
+    Raises InputError for a document that carries tokens instead of text.
     """
     readers = [read_documents(source) for source in sources]
     while readers:
@@ -36,7 +37,7 @@ def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
             if document is None:
                 readers.remove(reader)
             elif document.text is None:
-                raise ValueError(f"{document.where}: training needs text, because it makes its own tokenizer; this row has tokens")
+                raise InputError(f"{document.where}: training needs text, because it makes its own tokenizer; this row has tokens")
             else:
                 yield document.text
 
@@ -84,7 +85,7 @@ class Windows:
         self._orders: dict[int, tuple[int, np.ndarray]] = {}
         if min(self.n_windows) < 1:
             shortest = min(len(stream) for stream in streams)
-            raise ValueError(f"every training text must fill a window of {n_positions + 1} tokens; the shortest has {shortest}")
+            raise InputError(f"every training text must fill a window of {n_positions + 1} tokens; the shortest has {shortest}")
 
     def batch(self, step: int) -> np.ndarray:
         """token_id_BT, int64, T = n_positions + 1: inputs and targets of the step."""

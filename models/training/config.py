@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 class TrainOrder(StrEnum):
     JOINT = "joint"
@@ -79,32 +81,32 @@ class TrainConfig:
     work: str | None = None
 
     def check(self) -> None:
-        """Raises ValueError, one line that states the law and the value, for an option outside its range."""
+        """Raises InputError, one line that states the law and the value, for an option outside its range."""
         if not self.text:
-            raise ValueError("training needs at least one text file; got none")
+            raise InputError("training needs at least one text file; got none")
         positive = ("tokens", "layers", "hidden", "heads", "kv_heads", "big", "small", "batch", "holdout_tokens")
         least_of = {**dict.fromkeys(positive, 1), "positions": 2, "vocabulary": 257, "threads": 0, "seed": 0}
         for name, least in least_of.items():
             if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}; got {getattr(self, name)}")
+                raise InputError(f"{name} must be at least {least}; got {getattr(self, name)}")
         for name in ("p_big", "warmup"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1; got {getattr(self, name)}")
+                raise InputError(f"{name} must lie between 0 and 1; got {getattr(self, name)}")
         for name in ("learning_rate", "clip"):
             if not getattr(self, name) > 0.0:
-                raise ValueError(f"{name} must be above 0; got {getattr(self, name)}")
+                raise InputError(f"{name} must be above 0; got {getattr(self, name)}")
         for name in ("weight_decay", "checkpoint_minutes"):
             if not getattr(self, name) >= 0.0:
-                raise ValueError(f"{name} must not be below 0; got {getattr(self, name)}")
+                raise InputError(f"{name} must not be below 0; got {getattr(self, name)}")
         if self.hidden % (2 * self.heads):
-            raise ValueError(f"hidden must be an even multiple of heads; got hidden {self.hidden} and heads {self.heads}")
+            raise InputError(f"hidden must be an even multiple of heads; got hidden {self.hidden} and heads {self.heads}")
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads must be a multiple of kv_heads; got heads {self.heads} and kv_heads {self.kv_heads}")
+            raise InputError(f"heads must be a multiple of kv_heads; got heads {self.heads} and kv_heads {self.kv_heads}")
         if self.order not in list(TrainOrder):
-            raise ValueError(f"unknown order {self.order!r}; available: {', '.join(TrainOrder)}")
+            raise InputError(f"unknown order {self.order!r}; available: {', '.join(TrainOrder)}")
 
         if self.store not in list(StoredDtype):
-            raise ValueError(f"unknown store {self.store!r}; available: {', '.join(StoredDtype)}")
+            raise InputError(f"unknown store {self.store!r}; available: {', '.join(StoredDtype)}")
 
     @property
     def n_steps(self) -> int:

@@ -1,6 +1,6 @@
 """What interrupted training goes on from: weights and AdamW's moments as safetensors, the rest as JSON; nothing is pickled.
 
-Batches, routing and learning rates are functions of the step (`models/batches.py`, `models/schedule.py`), so the step is
+Batches, routing and learning rates are functions of the step (`models/training/batches.py`, `models/training/schedule.py`), so the step is
 all the state that remains.
 """
 
@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from duo_oracle.models.checkpoint import save_file_whole
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def save_progress(
 
 
 def read_progress(folder: Path, config: DataclassInstance) -> Progress | None:
-    """The record of the last checkpoint, or None where there is none. Raises ValueError for one of another configuration."""
+    """The record of the last checkpoint, or None where there is none. Raises InputError for one of another configuration."""
     path = folder / "progress.json"
     if not path.is_file():
         return None
@@ -93,7 +94,7 @@ def read_progress(folder: Path, config: DataclassInstance) -> Progress | None:
     wanted, found = config_identity(config), record["config"]
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
-            raise ValueError(
+            raise InputError(
                 f"{folder.parent} holds training with {key} {found.get(key)!r}, so it cannot go on with {wanted.get(key)!r}; "
                 "choose another --out, or remove that directory"
             )

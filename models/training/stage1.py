@@ -42,6 +42,7 @@ from duo_oracle.models.training.progress import (
 )
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
 from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 STEPS_PER_POINT = 10
@@ -90,7 +91,7 @@ def new_optimizer(module: nn.Module, phase: Phase, config: TrainConfig) -> torch
 def train(config: TrainConfig) -> None:
     """Trains, or goes on training, into `config.out`: a model directory with `loss.csv`, `evaluation.json` and `progress/`.
 
-    Raises ValueError for options out of range, unusable text, and an `out` that holds training with other options.
+    Raises InputError for options out of range, unusable text, and an `out` that holds training with other options.
     """
     config.check()
     resolve_device(config.device)
@@ -168,7 +169,7 @@ def _train_phase(
             loss = torch.stack(losses).mean().item()
             losses.clear()
             if not math.isfinite(loss):
-                raise ValueError(
+                raise InputError(
                     f"training diverged: the loss is {loss} at step {step}; lower learning-rate (now {config.learning_rate})"
                 )
             now = time.monotonic()

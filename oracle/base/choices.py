@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 def names_in(package: str) -> tuple[str, ...]:
     """The names of the modules in `package` (dotted), sorted; those with a leading underscore are not choices."""
@@ -19,10 +21,10 @@ def names_in(package: str) -> tuple[str, ...]:
 
 
 def check_choice(what: str, value: str, choices: Iterable[str]) -> str:
-    """`value`, where it is one of `choices`. Raises ValueError naming the value, the nearest choice, and all of them."""
+    """`value`, where it is one of `choices`. Raises InputError naming the value, the nearest choice, and all of them."""
     available = tuple(str(choice) for choice in choices)
     if value in available:
         return value
     near = get_close_matches(value, available, n=1)
     guess = f" did you mean {near[0]!r}?" if near else ""
-    raise ValueError(f"unknown {what} {value!r};{guess} available: {', '.join(available)}")
+    raise InputError(f"unknown {what} {value!r};{guess} available: {', '.join(available)}")

@@ -1,7 +1,7 @@
 """The exact oracle: for every position of a sequence and every budget, the best pattern of the whole space, proven.
 
-The tree of all patterns is walked in blocks of leaves (`oracle/trie.py`, `oracle/walk.py`), and each block's best leaf is
-certified (`oracle/certify.py`). One method per context. Knows no files, no workers and no strategy.
+The tree of all patterns is walked in blocks of leaves (`oracle/engine/trie.py`, `oracle/engine/walk.py`), and each block's best leaf is
+certified (`oracle/engine/certify.py`). One method per context. Knows no files, no workers and no strategy.
 
 Axes: N positions or lanes side by side, T token, S state, P leaves, D hidden, Y labels, Q budgets, R rows (position x budget),
 L layer.

@@ -1,7 +1,7 @@
 """The tree of pattern prefixes: which states exist at each layer, and how they descend from the layer before.
 
 With the context fixed, a token's state after layer l depends on its first l branches alone, so patterns that begin alike
-share their states. Only indices live here; `oracle/walk.py` runs a model over them. For two layers of s and B:
+share their states. Only indices live here; `oracle/engine/walk.py` runs a model over them. For two layers of s and B:
 
         root              layer 0: one state, attention runs once
        /    \\

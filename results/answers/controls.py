@@ -1,6 +1,6 @@
 """The controls of a run as tables to read: each gain beside what luck, label-free lines and all-big's calibration say of it.
 
-Numbers that follow from the run's own tables; those that need its model come from `search/controls.py` as more sections.
+Numbers that follow from the run's own tables; those that need its model come from `search/rerun/controls.py` as more sections.
 
 Axes: D documents, K budgets.
 """
@@ -57,7 +57,7 @@ def as_json(sections: Sequence[Section]) -> str:
 def sections_of_run(run: StoredRun, same_number: int = SAME_NUMBER) -> list[Section]:
     """Luck, label-free lines and layers of a run. Where an input is missing, one line says which.
 
-    Raises ValueError for a run without a finished unit.
+    Raises InputError for a run without a finished unit.
     """
     lines = budget_lines(run)
     return [_gains(run, lines), _label_free(run, lines, same_number), _layers(run)]

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.answers.picture import picture_ending
 from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
@@ -57,10 +58,10 @@ class BudgetLine:
 def budget_lines(run: StoredRun) -> list[BudgetLine]:
     """A line for each of the run's budgets, in their order. Memory grows with documents, not with tokens.
 
-    Raises ValueError for a run without a finished unit.
+    Raises InputError for a run without a finished unit.
     """
     if not run.n_tokens:
-        raise ValueError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.path} has no finished unit yet")
     sums = ", ".join(f"coalesce(sum(({what})::DOUBLE), 0), count({what})" for what in _MEASURES.values())
     connection = connect([run])
     try:
@@ -76,7 +77,7 @@ def budget_lines(run: StoredRun) -> list[BudgetLine]:
 def markdown(runs: Sequence[StoredRun]) -> str:
     """The budget curve of runs on the same model and data as Markdown: a table per context, a row per budget.
 
-    Raises ValueError where models or data differ, since their rows cannot be compared.
+    Raises InputError where models or data differ, since their rows cannot be compared.
     """
     check_comparable(runs)
     tables = []
@@ -87,11 +88,11 @@ def markdown(runs: Sequence[StoredRun]) -> str:
 
 
 def check_comparable(runs: Sequence[StoredRun]) -> None:
-    """Raises ValueError where runs differ in model, data or space."""
+    """Raises InputError where runs differ in model, data or space."""
     for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers", "route_layers"):
         values = {run.route_layers or "all" if key == "route_layers" else run.identity.get(key) for run in runs}
         if len(values) > 1:
-            raise ValueError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")
+            raise InputError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")
 
 
 def _line(budget: str, rows: list[Sequence[float]], fixed: FixedPatterns | None) -> BudgetLine:
@@ -132,7 +133,7 @@ def perplexity(estimate: Estimate | None) -> str:
 def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
     """Draws the curves into `file` (.svg, .png or .pdf), a panel per context: the oracle, and where luck alone would put it.
 
-    Raises ValueError as `markdown`, for another ending, and where no run has two budgets that are exact numbers of B's.
+    Raises InputError as `markdown`, for another ending, and where no run has two budgets that are exact numbers of B's.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -146,7 +147,7 @@ def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
         if len(lines) > 1:
             panels[context] = sorted(lines, key=lambda line: int(line.budget))
     if not panels:
-        raise ValueError("a curve is drawn over at least two exact budgets; search --budget 0-12, say")
+        raise InputError("a curve is drawn over at least two exact budgets; search --budget 0-12, say")
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle"}):
         figure = Figure(figsize=(5.2 * len(panels), 4.0), layout="constrained")
         FigureCanvasAgg(figure)

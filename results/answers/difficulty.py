@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.measures import MEASURES, WITH_SLACK
 from duo_oracle.results.sql import connect
@@ -40,11 +41,11 @@ def hardest(
 ) -> list[ShownToken]:
     """The `top` positions of greatest `measure` under `budget` (see `Run.budget`), with so many tokens before and after.
 
-    Raises ValueError for a measure or budget that there is not, and for a measure whose input the run lacks.
+    Raises InputError for a measure or budget that there is not, and for a measure whose input the run lacks.
     """
     source = source_of(run, [measure])
     if top < 1:
-        raise ValueError(f"--top is 1 or more; got {top}")
+        raise InputError(f"--top is 1 or more; got {top}")
     chosen = run.budget(budget)
     connection = connect([run])
     try:
@@ -60,7 +61,7 @@ def hardest(
     finally:
         connection.close()
     if not rows.num_rows and run.n_tokens:
-        raise ValueError(f"{run.path} has no {measure}: it needs {MEASURES[measure].needs}")
+        raise InputError(f"{run.path} has no {measure}: it needs {MEASURES[measure].needs}")
     pieces = read_pieces(run, rows["sequence"].to_pylist())
     shown = []
     for row in rows.to_pylist():
@@ -71,12 +72,12 @@ def hardest(
 
 
 def source_of(run: StoredRun, measures: Sequence[str]) -> str:
-    """What to select the measures from. Raises ValueError, one line, for an unknown one, and one whose table was not kept."""
+    """What to select the measures from. Raises InputError, one line, for an unknown one, and one whose table was not kept."""
     for measure in measures:
         check_choice("measure", measure, MEASURES)
     slack = [measure for measure in measures if measure.startswith("slack")]
     if slack and "losses" not in run.tables:
-        raise ValueError(f"{run.path} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
+        raise InputError(f"{run.path} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
     return WITH_SLACK if slack else "measures"
 
 

@@ -36,7 +36,7 @@ class TokenGroup:
 def token_groups(run: StoredRun, group: str, measures: tuple[str, ...], budget: str | None = None) -> list[TokenGroup]:
     """The groups of a run's tokens under one budget, `group` one of GROUPS or `surprise`, in the order of their first token.
 
-    Raises ValueError for a group, measure or budget that there is not, and a measure whose input the run lacks.
+    Raises InputError for a group, measure or budget that there is not, and a measure whose input the run lacks.
     """
     by = SURPRISE if group == "surprise" else GROUPS[check_choice("group", group, GROUPS)]
     chosen = run.budget(budget)

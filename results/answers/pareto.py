@@ -10,6 +10,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
@@ -26,12 +27,12 @@ class FixedPattern:
 
 
 def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
-    """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises ValueError where there is none."""
+    """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises InputError where there is none."""
     table = next((name for name in ("trials", "losses") if name in run.tables), None)
     if table is None:
-        raise ValueError(f"{run.path} kept neither trials nor losses: search with --keep trials or --keep losses")
+        raise InputError(f"{run.path} kept neither trials nor losses: search with --keep trials or --keep losses")
     if run.context == "committed":
-        raise ValueError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
+        raise InputError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
     connection = connect([run])
     try:
         rows = connection.execute(
@@ -46,7 +47,7 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     finally:
         connection.close()
     if not rows:
-        raise ValueError(f"no pattern was evaluated at every token of {run.path}; search with --strategy optuna --set scope=fixed")
+        raise InputError(f"no pattern was evaluated at every token of {run.path}; search with --strategy optuna --set scope=fixed")
     found, least = [], float("inf")
     for pattern, n_big, loss in rows:
         found.append(FixedPattern(pattern, n_big, loss, loss < least))
@@ -69,7 +70,7 @@ def plot_front(patterns: list[FixedPattern], file: str | os.PathLike[str], title
 
     ending = Path(file).suffix.lower()
     if ending not in (".svg", ".png", ".pdf"):
-        raise ValueError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
+        raise InputError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
     front = [pattern for pattern in patterns if pattern.on_front]
     with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.size": 8}):
         figure = Figure(figsize=(5.2, 3.4), layout="constrained")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.answers.difficulty import source_of
 from duo_oracle.results.measures import MEASURES
 from duo_oracle.results.sql import connect
@@ -46,7 +47,7 @@ def draw(
 ) -> None:
     """Draws `length` tokens of a sequence from `start` on into `file`, whose ending (.svg, .png, .pdf) says how.
 
-    Equal runs give equal bytes. Raises ValueError for a sequence, budget, measure or ending that there is not.
+    Equal runs give equal bytes. Raises InputError for a sequence, budget, measure or ending that there is not.
     """
     from matplotlib import colormaps, rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -94,10 +95,10 @@ def draw(
 
 
 def picture_ending(file: str | os.PathLike[str]) -> str:
-    """How a picture is to be written, by the file's name: .svg, .png or .pdf. Raises ValueError for another ending."""
+    """How a picture is to be written, by the file's name: .svg, .png or .pdf. Raises InputError for another ending."""
     ending = Path(file).suffix.lower()
     if ending not in (".svg", ".png", ".pdf"):
-        raise ValueError(f"a picture is written as .svg, .png or .pdf; got {str(file)!r}")
+        raise InputError(f"a picture is written as .svg, .png or .pdf; got {str(file)!r}")
     return ending
 
 
@@ -133,9 +134,9 @@ def coloured_tokens(
     source_of(run, [measure])
     pieces = read_pieces(run, [sequence]).get(sequence)
     if pieces is None:
-        raise ValueError(f"{run.path} has no sequence {sequence}")
+        raise InputError(f"{run.path} has no sequence {sequence}")
     if not 0 <= start < len(pieces) or (length is not None and length < 1):
-        raise ValueError(f"sequence {sequence} has the tokens 0 to {len(pieces) - 1}; got start {start}, length {length}")
+        raise InputError(f"sequence {sequence} has the tokens 0 to {len(pieces) - 1}; got start {start}, length {length}")
     values = _values(run, sequence, budget, measure)
     tokens: list[ColouredToken] = []
     row = column = 0

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.statistics.regret import Outcomes, regret_curve, regret_line
 
 _FLOOR = 1e-4  # nats: regret at and below it is drawn there, since the axis is logarithmic
@@ -17,7 +18,7 @@ def plot_regret(
     """Draws a column of panels per budget: above, mean regret after each evaluation, dotted as many random patterns; below, the
     final regret against CPU milliseconds per token, with the exact oracle's time as a line. Equal outcomes give equal bytes.
 
-    Raises ValueError for an ending that is no picture's.
+    Raises InputError for an ending that is no picture's.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,7 +27,7 @@ def plot_regret(
 
     ending = Path(file).suffix.lower()
     if ending not in (".svg", ".png", ".pdf"):
-        raise ValueError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
+        raise InputError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
     budgets = list(dict.fromkeys(found.budget for found in outcomes))
     names = list(dict.fromkeys(found.strategy for found in outcomes))
     colour_of = {name: f"C{number % 10}" for number, name in enumerate(names)}

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.answers.controls import Cell, Section
@@ -39,18 +40,18 @@ _COLUMNS = (
 def replication(run: StoredRun, others: Sequence[StoredRun]) -> Section:
     """Every other run beside `run`, budget by budget, for the budgets that both were searched under.
 
-    Raises ValueError for runs of other data or other layers, and where no budget is common.
+    Raises InputError for runs of other data or other layers, and where no budget is common.
     """
     rows: list[tuple[Cell, ...]] = []
     for other in others:
         for key in ("data_fingerprint", "n_layers", "branches"):
             if run.identity[key] != other.identity[key]:
-                raise ValueError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
+                raise InputError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
         if run.layers != other.layers:
-            raise ValueError(f"a replica routes the same layers as {run.path}; {other.path} routes {format_layers(other.layers)}")
+            raise InputError(f"a replica routes the same layers as {run.path}; {other.path} routes {format_layers(other.layers)}")
         common = [budget for budget in run.budgets if budget in other.budgets]
         if not common:
-            raise ValueError(
+            raise InputError(
                 f"{run.path} and {other.path} have no budget in common: {', '.join(run.budgets)} and {', '.join(other.budgets)}"
             )
         rows += [(budget, other.name, *_compared(run, other, budget)) for budget in common]

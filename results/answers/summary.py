@@ -19,7 +19,7 @@ _HEADINGS = ("budget", "oracle", "perplexity", "best fixed", "mean random", None
 def summarise(run: StoredRun) -> str:
     """The run in a few lines: losses in nats and perplexities, gain over all-big, null gain, excess with its interval.
 
-    Raises ValueError for a run without a finished unit.
+    Raises InputError for a run without a finished unit.
     """
     lines = budget_lines(run)
     body = _one_budget(run, lines[0]) if len(lines) == 1 else _many_budgets(run, lines)

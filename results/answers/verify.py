@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
@@ -95,14 +96,14 @@ def verify(
     """Computes stored losses again with `model`, whose checkpoint has the given fingerprint.
 
     `sample`: for what takes a pass per position, how many rows of the paths table, drawn with `seed` (None: every one).
-    Raises ValueError for another model than the run's, and for parts that are not the ones the run wrote.
+    Raises InputError for another model than the run's, and for parts that are not the ones the run wrote.
     """
     found = run.identity["model_fingerprint"]
     if found != fingerprint:
         said = run.manifest.facts.get("model")
-        raise ValueError(f"a run is verified with the model it was searched with: {said!r}, fingerprint {found}, not {fingerprint}")
+        raise InputError(f"a run is verified with the model it was searched with: {said!r}, fingerprint {found}, not {fingerprint}")
     if sample is not None and sample < 1:
-        raise ValueError(f"--sample is 1 or more; got {sample}")
+        raise InputError(f"--sample is 1 or more; got {sample}")
     verifier = _Verifier(run, model)
     for sequence in _stored_sequences(run, sample, seed):
         verifier.check(sequence)
@@ -230,5 +231,5 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
 def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:
     path = part_path(run.path, table, unit)
     if not path.is_file() or file_sha256(path) != part.sha256:
-        raise ValueError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")
+        raise InputError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")
     return pq.read_table(path)

@@ -6,7 +6,7 @@ fixed patterns and the oracle of a run a whole number k per token. So at b stand
   documents), random routing (every pattern with k B's as likely), and the *exact* oracle (where a neighbour was not searched:
   the nearest);
 - the *average* oracle: the least mean loss of any choice of k per token that averages b, by the Lagrangian of the per-budget
-  answers (`results/average.py`). It needs all budgets 0..L in a context whose positions are independent.
+  answers (`results/statistics/average.py`). It needs all budgets 0..L in a context whose positions are independent.
 
 Axes: N tokens, K budgets 0..L, L routed layer, P patterns, D documents.
 """

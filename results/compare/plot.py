@@ -27,7 +27,7 @@ def plot_plane(plane: Plane, lines: Sequence[Line], file: str | os.PathLike[str]
     """Draws the plane into `file` (.svg, .png or .pdf): a panel against big layers, one against operations per token where they are
     known, and with routers one of their paired differences to the best fixed pattern, with intervals.
 
-    Routers whose names differ by a number at the end (`budget-4`, `budget-6`) share a mark. Raises ValueError for another ending.
+    Routers whose names differ by a number at the end (`budget-4`, `budget-6`) share a mark. Raises InputError for another ending.
     Equal lines give equal bytes.
     """
     from matplotlib import rc_context

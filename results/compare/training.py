@@ -79,7 +79,7 @@ _SCHEMA = pa.schema(
 
 def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str]) -> None:
     """Two rows of panels, a column per router: the share of B per layer over the steps, the even use dotted; and the batch's cutoff
-    minus its average. Raises ValueError for an ending that is no picture's."""
+    minus its average. Raises InputError for an ending that is no picture's."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable

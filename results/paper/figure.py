@@ -1,7 +1,7 @@
 """The contract of a figure of the Duo-LLM paper made again: what it claims, what it needs, and what it answers.
 
 Each file in `results/figures/` holds one, named as it is asked for (`fig4b`), found by listing. A figure takes runs that lie
-on disk (`results/material.py`), and returns effects, tables and a picture, with its control in each. Knows no model.
+on disk (`results/paper/material.py`), and returns effects, tables and a picture, with its control in each. Knows no model.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class PaperFigure(Question):
     """One item of the paper's evaluation."""
 
     needs: tuple[str, ...]
-    """Kinds of material: see `results/material.py`."""
+    """Kinds of material: see `results/paper/material.py`."""
     answer: Callable[[Material], Answer]
 
 
@@ -79,7 +79,7 @@ def figure_names() -> tuple[str, ...]:
 
 
 def load_figure(name: str) -> PaperFigure:
-    """The figure of a name. Raises ValueError with the choices for another."""
+    """The figure of a name. Raises InputError with the choices for another."""
     figure: PaperFigure = import_module(f"{FIGURES}.{check_choice('figure', name, figure_names())}").FIGURE
     return figure
 

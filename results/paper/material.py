@@ -1,6 +1,6 @@
 """What the figures of a reproduction are made of, as it lies on disk: runs, routers' routes and the training study.
 
-Kinds that a figure may need, each made by `search/reproduce.py`:
+Kinds that a figure may need, each made by `search/studies/paper.py`:
 
 - `big`: the exact search of a holdout in the context big, every budget, every pattern's loss kept, four drawn labels;
 - `random`: one random pattern per position, label and (some) budget, with the same labels: what a gain is worth without choice;

@@ -1,6 +1,6 @@
 """What the study of a pretrained model found: its items for the page, each with its control, tables, picture and verdict.
 
-Reads runs and tables that lie on disk (made by `search/study.py`); knows no model.
+Reads runs and tables that lie on disk (made by `search/studies/pretrained.py`); knows no model.
 
 Axes: N tokens.
 """

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.run_data import STEP, run_data
@@ -37,10 +38,10 @@ def write_report(
 
     `routes` are route files by the name under which they are shown, each shown with the runs whose positions it routes;
     `strategies` are tables of `duo-oracle strategies --format json`.
-    Raises ValueError for no run, a run without a finished unit, and files that are not what they should be.
+    Raises InputError for no run, a run without a finished unit, and files that are not what they should be.
     """
     if not runs:
-        raise ValueError("a report is of one run or more; none was named")
+        raise InputError("a report is of one run or more; none was named")
     routes_of = _routes_by_run(runs, routes or {})
     blocks = Blocks()
     data: dict[str, Any] = {
@@ -89,7 +90,7 @@ def _title(runs: Sequence[StoredRun]) -> str:
 
 
 def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list[list[Routes]]:
-    """Which routes are shown with which run. Raises ValueError for a file that fits no run, or runs of different data."""
+    """Which routes are shown with which run. Raises InputError for a file that fits no run, or runs of different data."""
     found: list[list[Routes]] = [[] for _ in runs]
     for name, path in routes.items():
         fitting, refusal = [], None
@@ -99,9 +100,9 @@ def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list
             except ValueError as error:
                 refusal = refusal or str(error)
         if not fitting:
-            raise ValueError(refusal)
+            raise InputError(refusal)
         if len({runs[number].identity.get("data_fingerprint") for number, _ in fitting}) > 1:
-            raise ValueError(f"{path} does not say of which data it is and fits runs of different data; report them apart")
+            raise InputError(f"{path} does not say of which data it is and fits runs of different data; report them apart")
         for number, one in fitting:
             found[number].append(one)
     return found

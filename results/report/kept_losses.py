@@ -45,7 +45,7 @@ class KeptLosses:
 
 
 def read_kept(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> KeptLosses:
-    """`routes` are routers' choices branches_NL. Raises ValueError where the run kept no losses."""
+    """`routes` are routers' choices branches_NL. Raises InputError where the run kept no losses."""
     run = positions.run
     budgets = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
     passes = budgets if run.context == "committed" else [None]

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
+
 _KINDS = {"f4": np.float32, "u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i4": np.int32}
 
 
@@ -28,11 +30,11 @@ class Blocks:
     def add(self, values_N: np.ndarray, kind: str) -> dict[str, Any]:
         """Keeps the values as `kind` (f4, u1, u2, u4, i4) and returns what the page needs to find them.
 
-        Raises ValueError for values that the kind does not hold.
+        Raises InputError for values that the kind does not hold.
         """
         packed = np.ascontiguousarray(values_N, dtype=np.dtype(_KINDS[kind]).newbyteorder("<")).ravel()
         if kind != "f4" and not np.array_equal(packed, np.ravel(values_N)):
-            raise ValueError(f"a column of {kind} holds whole numbers of that size; got {np.min(values_N)} to {np.max(values_N)}")
+            raise InputError(f"a column of {kind} holds whole numbers of that size; got {np.min(values_N)} to {np.max(values_N)}")
         if packed.size and (np.isnan(packed).all() if kind == "f4" else False):
             return {"constant": None, "length": packed.size}
         if packed.size and (packed == packed[0]).all():

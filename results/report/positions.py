@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
@@ -56,10 +57,10 @@ class RunPositions:
 
 
 def read_run(run: StoredRun) -> RunPositions:
-    """The run's tables. Raises ValueError for a run without a finished unit, or with a position that a budget has no path for."""
+    """The run's tables. Raises InputError for a run without a finished unit, or with a position that a budget has no path for."""
     tokens = run.dataset("tokens").to_table(columns=["sequence", "position", "document"]).sort_by(_ORDER)
     if not tokens.num_rows:
-        raise ValueError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.path} has no finished unit yet")
     sequence_N, position_N = tokens["sequence"].to_numpy(), tokens["position"].to_numpy()
     codes = tokens["document"].combine_chunks().dictionary_encode()
     document_N = codes.indices.to_numpy()
@@ -70,7 +71,7 @@ def read_run(run: StoredRun) -> RunPositions:
         rows = _rows_of_budget(paths, text, run.n_layers)
         same = rows.num_rows == len(sequence_N) and np.array_equal(rows["sequence"].to_numpy(), sequence_N)
         if not same or not np.array_equal(rows["position"].to_numpy(), position_N):
-            raise ValueError(
+            raise InputError(
                 f"a report shows every position under every budget; {run.path} has {rows.num_rows:,} paths under budget {text} "
                 f"for {len(sequence_N):,} positions"
             )

@@ -7,27 +7,29 @@ import os
 from pathlib import Path
 from typing import Any
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 def read_strategies(file: str | os.PathLike[str]) -> dict[str, Any]:
     """The file's rows, as they are, under its name.
 
-    Raises ValueError, one line, for what is not a list of objects that each name a strategy, a budget and its regret.
+    Raises InputError, one line, for what is not a list of objects that each name a strategy, a budget and its regret.
     """
     path = Path(file)
     law = "strategies are the JSON of duo-oracle strategies --format json, a list of objects with strategy, budget and regret"
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{law}; {path}: {error.strerror}") from None
+        raise InputError(f"{law}; {path}: {error.strerror}") from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{law}; {path} is not JSON: {error}") from None
+        raise InputError(f"{law}; {path} is not JSON: {error}") from None
     if not isinstance(rows, list) or not rows:
-        raise ValueError(f"{law}; {path} holds {'an empty list' if rows == [] else 'a ' + type(rows).__name__}")
+        raise InputError(f"{law}; {path} holds {'an empty list' if rows == [] else 'a ' + type(rows).__name__}")
     for number, row in enumerate(rows):
         missing = [key for key in ("strategy", "budget", "regret") if not isinstance(row, dict) or row.get(key) is None]
         if missing:
-            raise ValueError(f"{law}; {path} row {number} lacks {missing[0]}")
+            raise InputError(f"{law}; {path} row {number} lacks {missing[0]}")
         wrong = [key for key, value in row.items() if not isinstance(value, str | int | float | None)]
         if wrong:
-            raise ValueError(f"{law}; {path} row {number}: {wrong[0]} is neither a text nor a number")
+            raise InputError(f"{law}; {path} row {number}: {wrong[0]} is neither a text nor a number")
     return {"name": path.stem, "rows": rows}

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
 from duo_oracle.results.sql import connect
@@ -56,7 +57,7 @@ class FixedPatterns:
 def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     """Sums of the losses that `run` kept; `budget` names the pass where earlier tokens' choices depend on it (committed).
 
-    Raises ValueError where no losses were kept, or no pattern was scored at every token.
+    Raises InputError where no losses were kept, or no pattern was scored at every token.
     """
     run.dataset("losses")
     connection = connect([run])
@@ -85,14 +86,14 @@ def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     sum_DP[row, names.indices.to_numpy()] = total
     complete_P = ~np.isnan(sum_DP).any(axis=0)
     if not complete_P.any():
-        raise ValueError(f"fixed patterns are compared over every token; {run.path} scored no pattern at all of them")
+        raise InputError(f"fixed patterns are compared over every token; {run.path} scored no pattern at all of them")
     branches_PL, sum_DP = branches_PL[complete_P], sum_DP[:, complete_P]
     order_P = tie_order(branches_PL)
     return DocumentSums(documents, n_tokens_D, branches_PL[order_P], sum_DP[:, order_P])
 
 
 def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
-    """The label-free lines of `budget`. Raises ValueError where no scored pattern is within it.
+    """The label-free lines of `budget`. Raises InputError where no scored pattern is within it.
 
     The intervals resample documents with each document's chosen pattern held; that the choice itself would vary is in the
     differences between the documents' choices, and not added again.
@@ -100,7 +101,7 @@ def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
     allowed = sums.within(budget)
     n_documents, n_patterns = allowed.sum_DP.shape
     if not n_patterns:
-        raise ValueError(f"no pattern that was scored has a budget of {budget}")
+        raise InputError(f"no pattern that was scored has a budget of {budget}")
     total_P = allowed.sum_DP.sum(axis=0)
     best = int(total_P.argmin())
     columns = [allowed.sum_DP[:, best], allowed.sum_DP.mean(axis=1)]

@@ -1,7 +1,7 @@
 """Measured statements and the one rule of verdicts: is a paper's finding there, and is it there beyond its control?
 
 Every number is a signed sum of ratios over tokens (a mean, a difference of two groups' means, real minus control), with the
-interval of `results/intervals.py`, paired by document. Knows no figure.
+interval of `results/statistics/intervals.py`, paired by document. Knows no figure.
 
 Axes: N tokens, D documents, M ratios.
 """

@@ -27,6 +27,8 @@ from statistics import NormalDist
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
+
 LEVEL = 0.95
 POWER = 0.8
 RESAMPLES = 4000
@@ -63,7 +65,7 @@ def bootstrap(values_NM: np.ndarray, document_N: np.ndarray, seed: int = 0) -> l
     """The mean of every column of `values_NM` over tokens, with its interval; the same resamples serve all columns.
 
     `document_N` says which document a token is of (any integers or strings). NaN values are left out of their column.
-    Raises ValueError where a column has no value.
+    Raises InputError where a column has no value.
     """
     values_NM = np.asarray(values_NM, dtype=np.float64)
     _, document_N = np.unique(np.asarray(document_N), return_inverse=True)
@@ -80,7 +82,7 @@ def bootstrap_sums(sums_DM: np.ndarray, counts_DM: np.ndarray, seed: int = 0) ->
     """As `bootstrap`, from the sums and numbers of tokens of every document."""
     totals_M = counts_DM.sum(axis=0)
     if not np.all(totals_M > 0):
-        raise ValueError("a mean is taken over one token or more; there are none")
+        raise InputError("a mean is taken over one token or more; there are none")
     mean_M = sums_DM.sum(axis=0) / totals_M
     ratio_SM = _resampled(sums_DM, counts_DM, seed)
     influence_DM = (sums_DM - mean_M * counts_DM) / totals_M
@@ -99,11 +101,11 @@ def paired(values_N: np.ndarray, other_N: np.ndarray, document_N: np.ndarray, se
 def contrast(sums_DM: np.ndarray, counts_DM: np.ndarray, weight_M: np.ndarray, seed: int = 0) -> Estimate:
     """A weighted sum of ratios of sums over documents, such as a difference of two groups' means; paired by document.
 
-    A resample without a token of some ratio says nothing and is left out. Raises ValueError where a ratio has no token.
+    A resample without a token of some ratio says nothing and is left out. Raises InputError where a ratio has no token.
     """
     totals_M = counts_DM.sum(axis=0)
     if not np.all(totals_M > 0):
-        raise ValueError("a mean is taken over one token or more; there are none")
+        raise InputError("a mean is taken over one token or more; there are none")
     weight_M = np.asarray(weight_M, dtype=np.float64)
     mean_M = sums_DM.sum(axis=0) / totals_M
     influence_DM = (sums_DM - mean_M * counts_DM) / totals_M

@@ -21,6 +21,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.formats import aligned
@@ -86,7 +87,7 @@ def spectrum(loss_NP: np.ndarray) -> np.ndarray:
 def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
     """The landscape of the losses that `run` kept; `budget` names the pass of a committed run (default `any`).
 
-    Memory holds one sequence's losses at a time. Raises ValueError where some pattern of B and the cheapest branch has no loss.
+    Memory holds one sequence's losses at a time. Raises InputError where some pattern of B and the cheapest branch has no loss.
     """
     n_layers = run.n_layers
     order_P = np.array([number.bit_count() for number in range(2**n_layers)])
@@ -105,7 +106,7 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
     count_D = np.array(list(counts.values()), dtype=np.float64)
     square_DO = np.stack(list(squares.values()))
     if not square_DO.sum() > 0:
-        raise ValueError(f"{run.path}: every pattern has the same loss at every token, so there is no variance to share out")
+        raise InputError(f"{run.path}: every pattern has the same loss at every token, so there is no variance to share out")
     shares = bootstrap_sums(square_DO, np.repeat(square_DO.sum(axis=1, keepdims=True), n_layers, axis=1))
     mus = bootstrap_sums(np.stack(list(effect_sums.values())), np.repeat(count_D[:, None], n_layers, axis=1))
     n_tokens, effect_NL = int(count_D.sum()), np.concatenate(effects)
@@ -129,7 +130,7 @@ def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarra
     if run.context == "committed":
         chosen = run.budget(budget or "any")
         if chosen.kind is BudgetKind.EXACT:
-            raise ValueError(f"a landscape is over all patterns of {branches}; budget {chosen} keeps some of them")
+            raise InputError(f"a landscape is over all patterns of {branches}; budget {chosen} keeps some of them")
         of_pass = ds.field("budget_kind") == chosen.kind.value
     documents = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
     for row in documents.sort_by("sequence").to_pylist():
@@ -145,7 +146,7 @@ def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarra
         loss_NP[position_R[kept_R], number_P[pattern_R[kept_R]]] = table["loss"].to_numpy()[kept_R]
         missing = int(np.isnan(loss_NP).any(axis=0).sum())
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"a landscape takes the losses of all {n_patterns:,} patterns of {branches}; {run.path} lacks {missing:,} of them "
                 "(search with --keep losses and --budget any)"
             )

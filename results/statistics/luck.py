@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
@@ -59,11 +60,11 @@ def best_of_n(loss_NP: np.ndarray, n_N: np.ndarray) -> np.ndarray:
 
     With the row sorted, the i-th least of P is the least drawn with probability C(P - i, n - 1) / C(P, n). From a row that is
     itself a random sample of a longer one, the answer is an unbiased estimate of that for the longer one.
-    Raises ValueError for fewer than 1 or more than P.
+    Raises InputError for fewer than 1 or more than P.
     """
     n_patterns = loss_NP.shape[1]
     if len(n_N) and not (n_N.min() >= 1 and n_N.max() <= n_patterns):
-        raise ValueError(f"1 to {n_patterns} patterns can be drawn of {n_patterns}; got {n_N.min()} to {n_N.max()}")
+        raise InputError(f"1 to {n_patterns} patterns can be drawn of {n_patterns}; got {n_N.min()} to {n_N.max()}")
     sorted_NP = np.sort(loss_NP.astype(np.float64), axis=1)
     expected_N = np.empty(len(loss_NP))
     for n in np.unique(n_N):
@@ -81,7 +82,7 @@ def weights_of_least(n_patterns: int, n: int) -> np.ndarray:
 def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) -> list[BestOfN]:
     """Every budget's least loss of N random patterns, from the losses that `run` kept.
 
-    Memory holds one sequence's losses at a time. Raises ValueError where no losses were kept.
+    Memory holds one sequence's losses at a time. Raises InputError where no losses were kept.
     """
     budgets = [run.budget(text) for text in run.budgets]
     columns: list[list[np.ndarray]] = [[] for _ in budgets]
@@ -110,7 +111,7 @@ def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) ->
 def sequence_losses(run: StoredRun, sequence: int, budget: Budget, most_big: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """branches_PL of the patterns whose losses were kept for a sequence, and loss_NP (float64).
 
-    `budget` names the pass of a committed run. With `most_big`, only patterns of so many B's. Raises ValueError where no
+    `budget` names the pass of a committed run. With `most_big`, only patterns of so many B's. Raises InputError where no
     losses were kept, or a position lacks some.
     """
     mine = ds.field("sequence") == sequence
@@ -127,7 +128,7 @@ def sequence_losses(run: StoredRun, sequence: int, budget: Budget, most_big: int
     loss_NP = np.full((int(position_R.max(initial=-1)) + 1, len(used)), np.nan)
     loss_NP[position_R, np.searchsorted(used, code_R)] = table["loss"].to_numpy()
     if np.isnan(loss_NP).any():
-        raise ValueError(f"{run.path}: sequence {sequence} lacks losses of some pattern; a search with --keep losses stores all")
+        raise InputError(f"{run.path}: sequence {sequence} lacks losses of some pattern; a search with --keep losses stores all")
     return branches_PL, loss_NP
 
 

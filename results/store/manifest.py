@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 MANIFEST = "run.json"
@@ -83,7 +84,7 @@ def part_path(directory: Path, table: str, unit: int) -> Path:
 
 
 def read_manifest(directory: Path) -> Manifest:
-    """run.json with the journal's units folded in. Raises ValueError where there is no run, or one that cannot be read."""
+    """run.json with the journal's units folded in. Raises InputError where there is no run, or one that cannot be read."""
     path = directory / MANIFEST
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -98,9 +99,9 @@ def read_manifest(directory: Path) -> Manifest:
             {entry["unit"]: UnitRecord.from_json(entry) for entry in values["units"]},
         )
     except OSError as error:
-        raise ValueError(f"a run is a directory that holds {MANIFEST}; {directory} does not ({error.strerror})") from None
+        raise InputError(f"a run is a directory that holds {MANIFEST}; {directory} does not ({error.strerror})") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is not a run's manifest: {type(error).__name__} {error}") from None
+        raise InputError(f"{path} is not a run's manifest: {type(error).__name__} {error}") from None
     for entry in _read_journal(directory / JOURNAL):
         manifest.add(entry)
     return manifest

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import aside_of
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
@@ -108,7 +109,7 @@ class UnitWriter:
             for file in self._files.values():
                 file.discard()
             holds = "no run" if found is None else f"run {found}"
-            raise ValueError(
+            raise InputError(
                 f"a run's directory must be the same for the driver and every worker; here {self._directory} holds {holds},"
                 f" not {self._run_id}"
             )

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.store.reader import StoredRun
@@ -38,9 +39,9 @@ class Positions:
         return self.branches_NKL.shape[2]
 
     def column(self, budget: int | str) -> int:
-        """Where a budget stands. Raises ValueError for one that was not searched."""
+        """Where a budget stands. Raises InputError for one that was not searched."""
         if str(budget) not in self.budgets:
-            raise ValueError(f"the run was not searched under budget {budget}; available: {', '.join(self.budgets)}")
+            raise InputError(f"the run was not searched under budget {budget}; available: {', '.join(self.budgets)}")
         return self.budgets.index(str(budget))
 
     def takes_big(self, budget: int | str) -> np.ndarray:
@@ -54,7 +55,7 @@ class Positions:
 
 
 def read_positions(run: StoredRun) -> Positions:
-    """The run's tables as arrays. Raises ValueError for a run whose positions do not all have every budget."""
+    """The run's tables as arrays. Raises InputError for a run whose positions do not all have every budget."""
     tokens = run.dataset("tokens").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
     paths = run.dataset("paths").to_table()
     names = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
@@ -63,7 +64,7 @@ def read_positions(run: StoredRun) -> Positions:
     order_R = np.lexsort((column_R, paths["position"].to_numpy(), paths["sequence"].to_numpy()))
     shape = (tokens.num_rows, len(run.budgets))
     if len(order_R) != shape[0] * shape[1]:
-        raise ValueError(f"{run.path} has {len(order_R)} paths for {shape[0]} positions under {shape[1]} budgets; let it finish")
+        raise InputError(f"{run.path} has {len(order_R)} paths for {shape[0]} positions under {shape[1]} budgets; let it finish")
 
     def values(name: str) -> np.ndarray:
         return paths[name].to_numpy(zero_copy_only=False).astype(np.float64)[order_R].reshape(shape)
@@ -107,7 +108,7 @@ class LossTable:
 
 
 def read_losses(run: StoredRun) -> LossTable:
-    """The kept losses of a run in a context whose positions are independent. Raises ValueError where none were kept."""
+    """The kept losses of a run in a context whose positions are independent. Raises InputError where none were kept."""
     losses = run.dataset("losses")
     blocks = []
     branches_PL = np.empty((0, run.n_layers), dtype=np.uint8)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, BudgetKind, parse_budgets
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import LETTERS, Branch
@@ -98,23 +99,23 @@ class StoredRun:
     def budget(self, text: str | None = None) -> Budget:
         """The run's budget that `text` writes; None takes `any` where it was searched, else the one of least mean loss.
 
-        Raises ValueError for a budget that was not searched.
+        Raises InputError for a budget that was not searched.
         """
         if text is None:
             text = "any" if "any" in self.budgets else self._least_budget()
         if text not in self.budgets:
-            raise ValueError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
+            raise InputError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
         return parse_budgets(text, self.n_layers)[0]
 
     def dataset(self, table: str) -> ds.Dataset:
-        """The rows of `table`, read when they are asked for. Raises ValueError where the run does not hold it."""
+        """The rows of `table`, read when they are asked for. Raises InputError where the run does not hold it."""
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
-            raise ValueError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with --keep {table})")
+            raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with --keep {table})")
         files = [part_path(self.path, table, unit) for unit in sorted(self.manifest.units)]
         missing = [file for file in files if not file.is_file()]
         if missing:
-            raise ValueError(f"{missing[0]} is named by the run and missing; the search that wrote the run searches it again")
+            raise InputError(f"{missing[0]} is named by the run and missing; the search that wrote the run searches it again")
         if not files:
             return ds.dataset(wanted.empty_table())
         return ds.dataset([os.fspath(file) for file in files], schema=wanted, format="parquet")
@@ -160,10 +161,10 @@ def uniform_name(branch: Branch) -> str:
 
 
 def load(path: str | os.PathLike[str]) -> StoredRun:
-    """The run in directory `path`. Raises ValueError where there is none, or one of a later version of the tables."""
+    """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
     manifest = read_manifest(Path(path))
     if manifest.schema_version > SCHEMA_VERSION:
-        raise ValueError(
+        raise InputError(
             f"tables up to version {SCHEMA_VERSION} can be read; {path} has version {manifest.schema_version}: update duo-oracle"
         )
     return StoredRun(Path(path), manifest)

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.reader import StoredRun
@@ -91,14 +92,14 @@ def write_routes(
             writer.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema))
             n_rows += n_positions
         if writer is None:
-            raise ValueError(f"{path}: routes have a row for every scored position; there was no sequence")
+            raise InputError(f"{path}: routes have a row for every scored position; there was no sequence")
     return n_rows
 
 
 def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None = None) -> Routes:
     """The choices of a route file at the run's positions.
 
-    Raises ValueError, one line with file, row (counted from 0) and value, for what is not Parquet, a missing column, another
+    Raises InputError, one line with file, row (counted from 0) and value, for what is not Parquet, a missing column, another
     type, a null, a pattern of another length or with a branch that the run does not have, a position that is doubled, missing
     or not of the run, and for metadata of another model, data, or reading of skip.
     """
@@ -125,7 +126,7 @@ def named_file(text: str) -> tuple[str | None, str]:
 def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence[str]) -> pa.Table:
     """The rows of route files (`FILE` or `NAME=FILE`): run, router, target, sequence, position, pattern, n_big.
 
-    Each file is of the first run that it fits. Raises ValueError where it fits none, and for two of one name and run.
+    Each file is of the first run that it fits. Raises InputError where it fits none, and for two of one name and run.
     """
     tables: dict[tuple[str, str], pa.Table] = {}
     for text in files:
@@ -138,7 +139,7 @@ def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence
                 faults.append(fault)
                 continue
             if (run_name, routes.name) in tables:
-                raise ValueError(f"every router is named once per run; there are two {routes.name!r} (NAME=FILE names a file)")
+                raise InputError(f"every router is named once per run; there are two {routes.name!r} (NAME=FILE names a file)")
             tables[run_name, routes.name] = _view_of(run, run_name, routes)
             break
         else:
@@ -163,27 +164,27 @@ def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
 
 def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
     if not path.is_file():
-        raise ValueError(f"routes are a Parquet file; there is no {str(path)!r}")
+        raise InputError(f"routes are a Parquet file; there is no {str(path)!r}")
     try:
         opened = pq.ParquetFile(path)
         schema = opened.schema_arrow
         missing = [column for column in ("sequence", "position", "pattern") if column not in schema.names]
         if missing:
-            raise ValueError(
+            raise InputError(
                 f"{path}: routes have the columns sequence, position and pattern; {missing[0]} is missing "
                 f"among {', '.join(schema.names) or 'none'}"
             )
         table = opened.read(columns=["sequence", "position", "pattern"])
     except (pa.ArrowException, OSError) as fault:
-        raise ValueError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
+        raise InputError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
     metadata = schema.metadata or {}
     said = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in metadata.items()}
     facts = {key.removeprefix(_PREFIX): value for key, value in said.items() if key.startswith(_PREFIX)}
     if facts.get("table", _TABLE) != _TABLE:
-        raise ValueError(f"{path}: its metadata says that it is a part of a run, table {facts['table']!r}, not routes")
+        raise InputError(f"{path}: its metadata says that it is a part of a run, table {facts['table']!r}, not routes")
     version = facts.get("schema_version", str(VERSION))
     if version != str(VERSION):
-        raise ValueError(f"{path}: route files of version {VERSION} can be read; its metadata says {version!r}")
+        raise InputError(f"{path}: route files of version {VERSION} can be read; its metadata says {version!r}")
     return table, {key: facts[key] for key in FACTS if facts.get(key)}
 
 
@@ -192,20 +193,20 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
         found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
         if found is not None and found != wanted:
             hint = "; route with the run's --seq-len, --max-sequences and --per-document" if key == "data" else ""
-            raise ValueError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
+            raise InputError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
     layers = facts.get("route_layers")
     if layers is not None and layers != run.route_layers:
-        raise ValueError(f"{path}: its routes are of layers {layers}; {run.path} routes {run.route_layers or 'all layers'}")
+        raise InputError(f"{path}: its routes are of layers {layers}; {run.path} routes {run.route_layers or 'all layers'}")
     skip = facts.get("skip")
     if skip is not None and skip != run.identity.get("skip") and "." in facts.get("branches", "."):
-        raise ValueError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")
+        raise InputError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")
 
 
 def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray:
     """branches_RL of the pattern column."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise ValueError(f"{path}: column pattern holds strings such as {'Bs' * 2!r}; its type is {column.type}")
+        raise InputError(f"{path}: column pattern holds strings such as {'Bs' * 2!r}; its type is {column.type}")
     _refuse_null(path, "pattern", column)
     codes = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
     texts, code_R = codes.dictionary.to_pylist(), codes.indices.to_numpy()
@@ -217,13 +218,13 @@ def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray
             pattern = RoutingPattern.parse(text, run.n_layers)
             outside = [branch.letter for branch in pattern.branches if branch.letter not in allowed]
             if outside:
-                raise ValueError(f"{run.path} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
+                raise InputError(f"{run.path} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
             found[code] = pattern.branches
         except ValueError as fault:
             faults.append((int(np.argmax(code_R == code)), str(fault)))
     if faults:
         row, fault_text = min(faults)
-        raise ValueError(f"{path} row {row}: {fault_text}")
+        raise InputError(f"{path} row {row}: {fault_text}")
     return found[code_R] if len(texts) else np.empty((0, run.n_layers), dtype=np.uint8)
 
 
@@ -231,19 +232,19 @@ def _whole(path: Path, table: pa.Table, name: str) -> np.ndarray:
     """A column of whole numbers as int64."""
     column = table[name]
     if not pa.types.is_integer(column.type):
-        raise ValueError(f"{path}: column {name} holds whole numbers (int32); its type is {column.type}")
+        raise InputError(f"{path}: column {name} holds whole numbers (int32); its type is {column.type}")
     _refuse_null(path, name, column)
     value_R = column.combine_chunks().to_numpy(zero_copy_only=False)
     wrong = np.flatnonzero((value_R < 0) | (value_R > np.iinfo(np.int32).max))
     if len(wrong):
-        raise ValueError(f"{path} row {wrong[0]}: {name} is a whole number from 0 on; got {value_R[wrong[0]]}")
+        raise InputError(f"{path} row {wrong[0]}: {name} is a whole number from 0 on; got {value_R[wrong[0]]}")
     return value_R.astype(np.int64)
 
 
 def _refuse_null(path: Path, name: str, column: pa.ChunkedArray) -> None:
     if column.null_count:
         row = int(np.argmax(column.is_null().combine_chunks().to_numpy(zero_copy_only=False)))
-        raise ValueError(f"{path} row {row}: {name} must not be null")
+        raise InputError(f"{path} row {row}: {name} must not be null")
 
 
 def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: StoredRun) -> np.ndarray:
@@ -255,7 +256,7 @@ def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarra
     unknown = np.flatnonzero(key_N[place_R] != key_R) if len(key_N) else np.arange(len(key_R))
     if len(unknown):
         row = unknown[0]
-        raise ValueError(
+        raise InputError(
             f"{path} row {row}: {run.path} has no position {position_R[row]} in sequence {sequence_R[row]} (a sequence's last "
             f"token has no row); it has {len(key_N):,} positions"
         )
@@ -264,7 +265,7 @@ def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarra
     if len(doubled):
         row = int(order_R[doubled + 1].min())
         first = int(np.flatnonzero(key_R == key_R[row])[0])
-        raise ValueError(
+        raise InputError(
             f"{path} row {row}: every position is routed once; sequence {sequence_R[row]}, position {position_R[row]} "
             f"was in row {first} already"
         )
@@ -273,7 +274,7 @@ def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarra
     missing = np.flatnonzero(row_N < 0)
     if len(missing):
         sequence, position = key_N[missing[0]] >> 32, key_N[missing[0]] & 0xFFFFFFFF
-        raise ValueError(
+        raise InputError(
             f"{path}: every position of {run.path} is routed; {len(missing):,} of {len(key_N):,} are missing, first "
             f"sequence {sequence}, position {position}"
         )

@@ -1,7 +1,7 @@
 """The driver's side of a run: its directory, created or continued, with one writer at a time.
 
 Knows what makes two runs the same (their identity) and when a part on disk is whole, not what is in it. "Exists" means
-"complete": parts are written aside and renamed by `results/parts.py`, and the manifest names them last. What the
+"complete": parts are written aside and renamed by `results/store/parts.py`, and the manifest names them last. What the
 manifest does not name is removed when the run goes on; what it names is checked, and searched again where it is broken.
 """
 
@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import asides
 from duo_oracle.results.store.manifest import (
     JOURNAL,
@@ -61,7 +62,7 @@ class RunWriter:
         """Creates the run, or continues the one of equal identity.
 
         `identity` holds all that decides the tables and nothing else (no workers, no paths of output), as JSON values;
-        `facts` what else run.json shall say. Raises ValueError for a directory that holds another run (unless
+        `facts` what else run.json shall say. Raises InputError for a directory that holds another run (unless
         `overwrite`), anything that is not a run, or a run that another process is writing.
         """
         directory = Path(path)
@@ -151,17 +152,17 @@ def _locked(directory: Path) -> TextIO:
         directory.mkdir(parents=True, exist_ok=True)
         others = {entry.name for entry in set(directory.iterdir()) - set(asides(directory))} - {_LOCK}
         if others and MANIFEST not in others:
-            raise ValueError(
+            raise InputError(
                 f"--out is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
             )
         lock = (directory / _LOCK).open("w", encoding="utf-8")
     except OSError as error:
-        raise ValueError(f"--out is a directory that can be written; {directory}: {error.strerror}") from None
+        raise InputError(f"--out is a directory that can be written; {directory}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies, however it dies
     except BlockingIOError:
         lock.close()
-        raise ValueError(f"one process at a time writes a run; another one is writing {directory}") from None
+        raise InputError(f"one process at a time writes a run; another one is writing {directory}") from None
     except OSError as error:
         # Some cluster filesystems have no locks: the run is still safe from kills, only not from a second driver.
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
@@ -194,7 +195,7 @@ def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> N
     differing = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
     if differing:
         said = "; ".join(f"{key} {old.get(key)!r}, not {new.get(key)!r}" for key in differing)
-        raise ValueError(f"{directory} holds a run with {said}; --overwrite replaces it, another --out keeps both")
+        raise InputError(f"{directory} holds a run with {said}; --overwrite replaces it, another --out keeps both")
 
 
 def _is_whole(directory: Path, record: UnitRecord) -> bool:

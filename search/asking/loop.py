@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.engine.scorer import Scorer
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.asking.rounds import best_rows, row_keys
@@ -36,7 +37,7 @@ class Best:
 def run_strategy(strategy: Strategy, scorer: Scorer, on_trials: OnTrials | None = None) -> Best:
     """Run the strategy to its end; token n is place n // n_labels with label n % n_labels.
 
-    A loss that is not finite is a failed trial. Raises ValueError where all trials of a token failed, or none was asked.
+    A loss that is not finite is a failed trial. Raises InputError where all trials of a token failed, or none was asked.
     """
     n_each = max(1, _MOST_ROWS // strategy.n_tokens)
     rounds: list[Trials] = []
@@ -52,7 +53,7 @@ def run_strategy(strategy: Strategy, scorer: Scorer, on_trials: OnTrials | None 
 
 
 def best_of(rounds: list[Trials], n_tokens: int, space: SearchSpace) -> Best:
-    """The best complete trial in the space of every token. Raises ValueError for a token without one."""
+    """The best complete trial in the space of every token. Raises InputError for a token without one."""
     token_R = np.concatenate([np.empty(0, dtype=np.int64), *(trials.token_R for trials in rounds)])
     branches_RL = np.concatenate([np.empty((0, space.n_layers), dtype=np.uint8), *(trials.branches_RL for trials in rounds)])
     loss_R = np.concatenate([np.empty(0), *(trials.loss_R for trials in rounds)])
@@ -61,7 +62,7 @@ def best_of(rounds: list[Trials], n_tokens: int, space: SearchSpace) -> Best:
     inside_R = space.contains(branches_RL)
     without = np.setdiff1d(np.arange(n_tokens), token_R[inside_R])
     if len(without):
-        raise ValueError(f"every token needs one pattern of finite loss; token {without[0]} of {n_tokens} has none")
+        raise InputError(f"every token needs one pattern of finite loss; token {without[0]} of {n_tokens} has none")
     n_inside_N = _distinct(token_R[inside_R], branches_RL[inside_R], n_tokens)
     n_outside_N = _distinct(token_R[~inside_R], branches_RL[~inside_R], n_tokens)
     first_N = np.flatnonzero(inside_R)[best_rows(token_R[inside_R], loss_R[inside_R], branches_RL[inside_R], width=1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 from duo_oracle.oracle.spaces import SearchSpace
 
@@ -18,7 +19,7 @@ def is_pattern(text: str) -> bool:
 
 
 def check_start(key: str, text: str, names: tuple[str, ...]) -> None:
-    """Raises ValueError for a start that is none of `names` and no pattern."""
+    """Raises InputError for a start that is none of `names` and no pattern."""
     if not is_pattern(text):
         check_choice(key, text, (*names, "a pattern such as sBsB"))
 
@@ -28,13 +29,13 @@ def named_start(space: SearchSpace, text: str) -> np.ndarray:
 
     `small`: the same branch everywhere, small where it is allowed, else skip. `big`: the costliest allowed everywhere.
     `spread`: as many B's as the budget admits that is nearest to half the layers, evenly spread, the rest as in small. Or the
-    pattern that `text` writes. Raises ValueError for a pattern of other branches or another length.
+    pattern that `text` writes. Raises InputError for a pattern of other branches or another length.
     """
     if is_pattern(text):
         pattern = RoutingPattern.parse(text, space.n_layers)
         if not set(pattern.branches) <= set(space.branches):
             letters = "".join(branch.letter for branch in space.branches)
-            raise ValueError(f"a start takes the allowed branches, {letters!r}; got {text!r}")
+            raise InputError(f"a start takes the allowed branches, {letters!r}; got {text!r}")
         return np.array(pattern.branches, dtype=np.uint8)
     if text == "spread":
         totals = np.flatnonzero(space.sizes_by_big)
@@ -51,7 +52,7 @@ def start_in_budget(space: SearchSpace, text: str) -> np.ndarray:
     if space.contains(start_L[None])[0]:
         return start_L
     if is_pattern(text):
-        raise ValueError(f"a start has the search's budget, {space.budget}; got {text!r}")
+        raise InputError(f"a start has the search's budget, {space.budget}; got {text!r}")
     totals = np.flatnonzero(space.sizes_by_big)
     return _spread(space, int(totals[0] if text == "small" else totals[-1]))
 

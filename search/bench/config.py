@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 class BenchFormat(StrEnum):
     TABLE = "table"
@@ -51,6 +53,6 @@ class BenchConfig:
             ("job_seq_len", 2),
         ):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
         if self.hidden is not None and (self.hidden < 64 or self.hidden % 64):
-            raise ValueError(f"--hidden is a multiple of 64; got {self.hidden}")
+            raise InputError(f"--hidden is a multiple of 64; got {self.hidden}")

@@ -13,9 +13,9 @@ from importlib import import_module
 from types import ModuleType
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.errors import InputError
 
 COMMANDS = "duo_oracle.search.cli.commands"
-_OURS = ("oracle", "models", "results", "search")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     resumes = False
     try:
         if not arguments:
-            raise ValueError(f"a command is required; available: {', '.join(_names())}; see duo-oracle --help")
+            raise InputError(f"a command is required; available: {', '.join(_names())}; see duo-oracle --help")
         if arguments[0] in ("-h", "--help", "help"):
             print(_overview())
             return 0
@@ -48,10 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             traceback.print_exc()
             return 1
         return _refuse(f"{error.filename}: {error.strerror}")
-    except ValueError as error:
-        if not _raised_by_us(error):
-            traceback.print_exc()
-            return 1
+    except InputError as error:
         return _refuse(str(error))
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
@@ -63,14 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _refuse(message: str) -> int:
     print("duo-oracle: " + " ".join(message.split()), file=sys.stderr)
     return 2
-
-
-def _raised_by_us(error: BaseException) -> bool:
-    """Whether the exception was raised in our own code: a library's ValueError that we did not expect is a fault of ours."""
-    innermost = error.__traceback__
-    while innermost is not None and innermost.tb_next is not None:
-        innermost = innermost.tb_next
-    return innermost is not None and innermost.tb_frame.f_globals.get("__name__", "").split(".")[0] in _OURS
 
 
 def _names() -> tuple[str, ...]:

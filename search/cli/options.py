@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -26,14 +27,14 @@ _METAVARS: dict[type, str] = {int: "N", float: "X", dict: "KEY=VALUE"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises ValueError instead of printing a usage and exiting."""
+    """argparse that raises InputError instead of printing a usage and exiting."""
 
     def error(self, message: str) -> NoReturn:
-        raise ValueError(f"{message}; see {self.prog} --help")
+        raise InputError(f"{message}; see {self.prog} --help")
 
 
 def read_options(name: str, command: Command, summary: str, argv: Sequence[str]) -> Any:
-    """The command's options as `argv` and its `--config` file give them. Raises ValueError for what does not fit a field."""
+    """The command's options as `argv` and its `--config` file give them. Raises InputError for what does not fit a field."""
     parser = _parser(name, command, summary)
     given, unknown = parser.parse_known_args(argv)
     if unknown:
@@ -45,7 +46,7 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
     spelling = {field.name: field.name.upper() if field.name in command.positional else _flag(field) for field in by_name.values()}
     for field in by_name.values():
         if _is_required(field) and merged.get(field.name) in (None, []):
-            raise ValueError(f"{spelling[field.name]} is required; see {parser.prog} --help")
+            raise InputError(f"{spelling[field.name]} is required; see {parser.prog} --help")
     hints = typing.get_type_hints(command.options)
     return command.options(**{key: _convert(spelling[key], hints[key], value) for key, value in merged.items()})
 
@@ -136,11 +137,11 @@ def _default(field: Field[Any]) -> str:
 
 def _refuse(parser: Parser, argument: str) -> NoReturn:
     if not argument.startswith("-"):
-        raise ValueError(f"unexpected argument {argument!r}; see {parser.prog} --help")
+        raise InputError(f"unexpected argument {argument!r}; see {parser.prog} --help")
     argument = argument.split("=")[0]
     known = [spelling for action in parser._actions for spelling in action.option_strings]
     near = get_close_matches(argument, known, n=1)
-    raise ValueError(f"unknown option {argument}; " + (f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"))
+    raise InputError(f"unknown option {argument}; " + (f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"))
 
 
 def _read_yaml(path: str, by_name: dict[str, Field[Any]]) -> dict[str, Any]:
@@ -149,11 +150,11 @@ def _read_yaml(path: str, by_name: dict[str, Field[Any]]) -> dict[str, Any]:
     try:
         loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"--config {path} cannot be read as YAML: {error}") from None
+        raise InputError(f"--config {path} cannot be read as YAML: {error}") from None
     if loaded is None:
         return {}
     if not isinstance(loaded, dict):
-        raise ValueError(f"--config {path} holds a mapping of options to values; got a {type(loaded).__name__}")
+        raise InputError(f"--config {path} holds a mapping of options to values; got a {type(loaded).__name__}")
     names = {name: name for name in by_name} | {field.metadata.get("flag", name): name for name, field in by_name.items()}
     found = {}
     for key, value in loaded.items():
@@ -180,7 +181,7 @@ def _mapping(spelling: str, value: Any) -> dict[str, str]:
     for item in value if isinstance(value, list) else [value]:
         key, equals, text = str(item).partition("=")
         if not equals or not key.strip():
-            raise ValueError(f"{spelling} takes KEY=VALUE; got {item!r}")
+            raise InputError(f"{spelling} takes KEY=VALUE; got {item!r}")
         items[key.strip()] = text.strip()
     return items
 
@@ -188,20 +189,20 @@ def _mapping(spelling: str, value: Any) -> dict[str, str]:
 def _scalar(spelling: str, kind: type, value: Any) -> Any:
     if kind is bool:
         if not isinstance(value, bool):
-            raise ValueError(f"{spelling} is true or false; got {value!r}")
+            raise InputError(f"{spelling} is true or false; got {value!r}")
         return value
     if isinstance(value, bool | list | dict):
-        raise ValueError(f"{spelling} takes one value; got {value!r}")
+        raise InputError(f"{spelling} takes one value; got {value!r}")
     if kind is int:
         form = re.fullmatch(r"([+-]?\d[\d_]*)([kMG]?)", str(value))
         if form is None:
-            raise ValueError(f"{spelling} is a whole number such as 3, 10_000 or 10M; got {value!r}")
+            raise InputError(f"{spelling} is a whole number such as 3, 10_000 or 10M; got {value!r}")
         return int(form[1]) * _MULTIPLES[form[2]]
     if kind is float:
         try:
             return float(value)
         except ValueError:
-            raise ValueError(f"{spelling} is a number; got {value!r}") from None
+            raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))
     return str(value)

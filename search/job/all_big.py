@@ -14,6 +14,7 @@ import torch
 
 from duo_oracle.models.text.windows import Sequence
 from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import RoutedModel
 from duo_oracle.oracle.patterns import Branch
@@ -28,10 +29,10 @@ def all_big_tokens(model: RoutedModel, sequences: Iterable[Sequence]) -> AllBigT
 
 
 def fitted_temperatures(model: RoutedModel, sequences: Iterable[Sequence]) -> dict[str, float]:
-    """The temperature of every document, fitted on all others. Raises ValueError where there is one document alone."""
+    """The temperature of every document, fitted on all others. Raises InputError where there is one document alone."""
     temperatures = fit_on_others(all_big_tokens(model, sequences))
     if not temperatures:
-        raise ValueError("a temperature is fitted on other documents; the data is one document (give --null-temperature a number)")
+        raise InputError("a temperature is fitted on other documents; the data is one document (give --null-temperature a number)")
     return temperatures
 
 

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.spaces import parse_branches
@@ -28,21 +29,21 @@ _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_bytes(text: str) -> int:
-    """How many bytes `text` says: a number with K, M, G or T (binary; `GiB` and `GB` alike) or none. Raises ValueError."""
+    """How many bytes `text` says: a number with K, M, G or T (binary; `GiB` and `GB` alike) or none. Raises InputError."""
     form = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
     size = int(float(form[1]) * _BYTES[form[2].upper()]) if form else 0
     if size < 1 << 20:
-        raise ValueError(f"a size of memory is at least 1MiB and written like 512MiB or 2GiB; got {text!r}")
+        raise InputError(f"a size of memory is at least 1MiB and written like 512MiB or 2GiB; got {text!r}")
     return size
 
 
 def parse_temperature(text: str) -> float | None:
-    """The temperature that `text` says, None for `fit`. Raises ValueError for anything else than a number above 0."""
+    """The temperature that `text` says, None for `fit`. Raises InputError for anything else than a number above 0."""
     if text == "fit":
         return None
     form = re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text.strip())
     if not form or not 0 < float(text) < float("inf"):
-        raise ValueError(f"a null temperature is a number above 0, or fit; got {text!r}")
+        raise InputError(f"a null temperature is a number above 0, or fit; got {text!r}")
     return float(text)
 
 
@@ -54,7 +55,7 @@ class Dtype(StrEnum):
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """What `duo-oracle search` is asked. Raises ValueError for a value that no model could make good.
+    """What `duo-oracle search` is asked. Raises InputError for a value that no model could make good.
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
@@ -120,20 +121,20 @@ class SearchConfig:
         parse_branches(self.branches)
         parse_bytes(self.memory)
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
+            raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
         least = dict.fromkeys(("max_sequences", "per_document", "unit_sequences", "workers", "threads"), 1)
         least |= {"null_draws": 0, "seed": 0, "seq_len": 2}
         for name, bound in least.items():
             value = getattr(self, name)
             if value is not None and value < bound:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
         if self.local and self.address is not None:
-            raise ValueError("--local works in this process and --address on a Ray cluster; give one of them")
+            raise InputError("--local works in this process and --address on a Ray cluster; give one of them")
         if self.local and self.workers not in (None, 1):
-            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"--local works in this one process; got --workers {self.workers}")
         if self.keep == Keep.LOSSES and not self.exact:
-            raise ValueError(
+            raise InputError(
                 "--keep losses stores every pattern of the space, which only an exhaustive search evaluates; "
                 f"with --strategy {self.strategy} use --keep trials"
             )
@@ -164,7 +165,7 @@ class SearchConfig:
         if null_draws is None:
             null_draws = 4 if self.exact else 0
         if not null_draws and parse_temperature(self.null_temperature) != 1.0:
-            raise ValueError(f"--null-temperature {self.null_temperature} is of drawn labels; give --null-draws 1 or more as well")
+            raise InputError(f"--null-temperature {self.null_temperature} is of drawn labels; give --null-draws 1 or more as well")
         unit_sequences = self.unit_sequences
         if unit_sequences is None and parse_settings(self.strategy, self.settings).pooled:
             unit_sequences = ALL_SEQUENCES
@@ -175,7 +176,7 @@ class SearchConfig:
         return replace(self, seq_len=seq_len, null_draws=null_draws, unit_sequences=unit_sequences)
 
     def problem(self, n_layers: int) -> Problem:
-        """The question as the engine takes it. Raises ValueError where an option does not fit a model of `n_layers`."""
+        """The question as the engine takes it. Raises InputError where an option does not fit a model of `n_layers`."""
         return Problem(
             n_layers=n_layers,
             branches=parse_branches(self.branches),

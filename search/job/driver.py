@@ -28,6 +28,7 @@ from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Sequence, data_fingerprint, read_sequences, resolve_seq_len
 from duo_oracle.oracle.base.allocator import return_freed_memory
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import RoutedModel, cheapest_branch, check_small
 from duo_oracle.oracle.patterns import Branch
@@ -58,7 +59,7 @@ class Outcome:
 def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Solve = solve_sequences) -> Outcome:
     """Does the job of `duo-oracle search`, or goes on with it where `config.out` holds a part of it already.
 
-    Raises ValueError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
+    Raises InputError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
     outcome, in run.json, and tried again by the next call. Progress is shown on stderr where that is a terminal; `notify`
     takes what is said of failures and dead workers (default: a line on stderr).
     """
@@ -168,10 +169,10 @@ def _check_device(config: SearchConfig) -> None:
     if config.device == "cpu" or config.address is not None:
         return
     if not config.local and config.device != "cuda":
-        raise ValueError(f"Ray gives each worker a GPU of its own: with workers, --device is cpu or cuda; got {config.device}")
+        raise InputError(f"Ray gives each worker a GPU of its own: with workers, --device is cpu or cuda; got {config.device}")
     n_devices = torch.cuda.device_count()
     if int(config.device.partition(":")[2] or 0) >= n_devices:
-        raise ValueError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
+        raise InputError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
 
 
 def _facts(config: SearchConfig, depth: int) -> dict[str, Any]:

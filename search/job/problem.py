@@ -44,5 +44,5 @@ class Problem:
         return {*self.branches, *(self.context.pattern.branches if self.context.pattern is not None else ())}
 
     def spaces(self) -> tuple[SearchSpace, ...]:
-        """The search space of every budget, in their order. Raises ValueError where one holds no pattern."""
+        """The search space of every budget, in their order. Raises InputError where one holds no pattern."""
         return tuple(SearchSpace(self.n_layers, self.branches, budget) for budget in self.budgets)

@@ -25,6 +25,7 @@ import torch
 import duo_oracle
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_model
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import RoutedModel
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
@@ -141,7 +142,7 @@ class RayPool:
         try:
             self._ray.init(address=self._address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise ValueError(f"no Ray cluster answers at --address {self._address}: {error}") from None
+            raise InputError(f"no Ray cluster answers at --address {self._address}: {error}") from None
         n_cpus = int(self._ray.cluster_resources().get("CPU", 1))
         # On a cluster that others use too, no more than the workers asked for are in flight.
         self._window = self._workers or 2 * max(n_cpus // self._job.threads, 1)
@@ -181,16 +182,16 @@ class RayPool:
 
 
 def check_address(address: str) -> None:
-    """Raises ValueError where nothing answers at HOST:PORT: Ray itself would go on trying for a quarter of an hour."""
+    """Raises InputError where nothing answers at HOST:PORT: Ray itself would go on trying for a quarter of an hour."""
     if address == "auto":
         return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit():
-        raise ValueError(f"an address of a Ray cluster is HOST:PORT, or auto for the one on this machine; got {address!r}")
+        raise InputError(f"an address of a Ray cluster is HOST:PORT, or auto for the one on this machine; got {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise ValueError(f"no Ray cluster answers at --address {address}: {error}") from None
+        raise InputError(f"no Ray cluster answers at --address {address}: {error}") from None
 
 
 def default_workers(device: str, threads: int) -> int:

@@ -17,6 +17,7 @@ from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, router_fingerprint
 from duo_oracle.models.routing import route_with_logits
 from duo_oracle.models.text.windows import Sequence, data_fingerprint
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
@@ -49,7 +50,7 @@ def write_route_file(
 ) -> str:
     """Writes the router's choices over the sequences as a route file; returns one line that says what is in it.
 
-    Raises ValueError for a router of another model or reading of skip, and for logits of a router that computes none.
+    Raises InputError for a router of another model or reading of skip, and for logits of a router that computes none.
     """
     layers = None if module.n_layers == module.depth else format_layers(module.routed_layers)
     facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip, layers)
@@ -59,7 +60,7 @@ def write_route_file(
         nonlocal n_big
         for found in route_with_logits(router, module, sequences, skip, fingerprint, logits):
             if logits and found.logits_TLK is None:
-                raise ValueError(f"router {router.spec} computes no logits; leave out --logits")
+                raise InputError(f"router {router.spec} computes no logits; leave out --logits")
             scored = slice(0, found.sequence.n_positions)
             n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
             yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from duo_oracle.models.text.windows import Sequence
 from duo_oracle.oracle import records
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
@@ -36,20 +37,20 @@ MOST_PATTERNS = 1 << 26
 
 
 def check_strategy(problem: Problem) -> None:
-    """Raises ValueError for a strategy that does not fit the problem: a budget without a pattern, a start outside the space."""
+    """Raises InputError for a strategy that does not fit the problem: a budget without a pattern, a start outside the space."""
     for space in problem.spaces():
         if load_strategy(problem.strategy).covers_space and space.size > MOST_PATTERNS:
-            raise ValueError(
+            raise InputError(
                 f"an exhaustive search takes at most {MOST_PATTERNS:,} patterns a token; {space.n_layers} routed layers have "
                 f"{space.size:,} under budget {space.budget}: route fewer (--route-layers 18-27), or take --strategy beam"
             )
         strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
     if strategy.settings.pooled and not problem.context.independent:
-        raise ValueError(
+        raise InputError(
             "one pattern for all tokens is searched in the context same, big, small, a pattern or a router; got committed"
         )
     if strategy.settings.pooled and problem.null_draws:
-        raise ValueError(
+        raise InputError(
             f"one pattern for all tokens is searched by their real labels alone; got --null-draws {problem.null_draws}"
         )
 
@@ -74,7 +75,7 @@ class Sink(Protocol):
 def solve_sequences(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: Sink) -> None:
     """Find every sequence's oracle paths. The rows depend on the sequences, the model and the problem alone.
 
-    Raises ValueError for a loss that is not finite where an oracle path needs one.
+    Raises InputError for a loss that is not finite where an oracle path needs one.
     """
     tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
     asks = not load_strategy(problem.strategy).covers_space or problem.keep is Keep.TRIALS
@@ -235,7 +236,7 @@ def _check_finite(sequence: Sequence, paths: OraclePaths) -> None:
     losses = np.column_stack([paths.loss_R, paths.loss_small_R, paths.loss_big_R])
     wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
     if len(wrong):
-        raise ValueError(
+        raise InputError(
             f"a loss is a finite number; sequence {sequence.index} ({sequence.document}), position {paths.position_R[wrong[0]]} "
             f"has {losses[wrong[0]].tolist()} for the oracle path, its cheapest pattern and all-big"
         )

@@ -9,6 +9,7 @@ import numpy as np
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.model import RoutedModel
 from duo_oracle.oracle.spaces import parse_branches
@@ -23,10 +24,10 @@ from duo_oracle.search.rerun.replay import Group, read_groups
 
 
 def model_of(run: StoredRun, model: str | None = None) -> RoutedModel:
-    """The run's model, or the directory `model` where it has moved. Raises ValueError for one of other weights."""
+    """The run's model, or the directory `model` where it has moved. Raises InputError for one of other weights."""
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
-        raise ValueError(f"controls are of the model that {run.path} was searched with; this one has other weights")
+        raise InputError(f"controls are of the model that {run.path} was searched with; this one has other weights")
     return load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
 
 
@@ -39,7 +40,7 @@ def calibration_of_run(run: StoredRun, model: RoutedModel) -> Section:
 def log_z_of_run(run: StoredRun, model: RoutedModel, n_positions: int, seed: int = 0) -> Section:
     """log Z at `n_positions` positions drawn from the run's, beside what the oracle gains there.
 
-    Raises ValueError for the context same.
+    Raises InputError for the context same.
     """
     groups = list(read_groups(run, run.budgets, None))
     picked = _picked(groups, n_positions, seed)

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind, parse_context
 from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.results import load
@@ -23,20 +24,20 @@ from duo_oracle.search.rerun.replay import read_groups
 def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
     """The evaluated patterns of every sequence of the runs, in order.
 
-    Raises ValueError, one line, for a run of another model, one that kept neither losses nor trials, and one in which a
+    Raises InputError, one line, for a run of another model, one that kept neither losses nor trials, and one in which a
     position's earlier tokens had no one routing (context `same`, or several budgets in context `committed`).
     """
     fingerprint = read_checkpoint(model).fingerprint
     runs = [load(path) for path in paths]
     for run in runs:
         if run.identity["model_fingerprint"] != fingerprint:
-            raise ValueError(f"{run.path} was searched with another model than {model}")
+            raise InputError(f"{run.path} was searched with another model than {model}")
         if not {"losses", "trials"} & set(run.tables):
-            raise ValueError(f"{run.path} kept no losses of patterns; search with --keep trials or --keep losses")
+            raise InputError(f"{run.path} kept no losses of patterns; search with --keep trials or --keep losses")
         kind = parse_context(run.context, run.n_layers).kind
         if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
             had = f"context {run.context}, budgets {', '.join(run.budgets)}"
-            raise ValueError(f"{run.path}: the earlier tokens of a position must have had one routing; it has {had}")
+            raise InputError(f"{run.path}: the earlier tokens of a position must have had one routing; it has {had}")
     return (labels for run in runs for labels in _of_run(run))
 
 

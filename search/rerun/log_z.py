@@ -17,6 +17,7 @@ from torch import Tensor
 
 from duo_oracle.models.text.windows import Sequence
 from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
 from duo_oracle.oracle.engine.certify import Groups
@@ -64,9 +65,9 @@ def log_z(
 
 
 def routing_of(context: Context, mask_TL: np.ndarray | None) -> RoutingPattern | np.ndarray:
-    """What the earlier tokens took: the context's pattern, or `mask_TL`. Raises ValueError for the context same."""
+    """What the earlier tokens took: the context's pattern, or `mask_TL`. Raises InputError for the context same."""
     if context.kind is ContextKind.SAME:
-        raise ValueError("log Z is of one context's distributions; in the context same every pattern has a context of its own")
+        raise InputError("log Z is of one context's distributions; in the context same every pattern has a context of its own")
     if context.pattern is not None:
         return context.pattern
     assert mask_TL is not None

@@ -22,6 +22,7 @@ from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.router import read_router
 from duo_oracle.models.routing import route
 from duo_oracle.models.text.windows import Sequence
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.engine.labels import NullLabels
@@ -61,14 +62,14 @@ def compare_routers(
 ) -> Compared:
     """Everything about `routers` (as `read_router` takes them) and route files (name or None, path) at the run's positions.
 
-    Raises ValueError for a run without a finished unit, another model than the run's, a router that does not fit it, a route
+    Raises InputError for a run without a finished unit, another model than the run's, a router that does not fit it, a route
     file that does not fit the run (as `read_routes`), and two of one name.
     """
     if not run.n_tokens:
-        raise ValueError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.path} has no finished unit yet")
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
-        raise ValueError(f"routers are compared on the model that {run.path} was searched with; this one has other weights")
+        raise InputError(f"routers are compared on the model that {run.path} was searched with; this one has other weights")
     sequences = [sequence for group in read_groups(run, (), None) for sequence in group.sequences]
     problem = problem_of(run, seed)
     routes = [_routes_of(text, checkpoint, sequences, problem.skip, run) for text in routers]
@@ -76,7 +77,7 @@ def compare_routers(
     names = [found.name for found in routes]
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise ValueError(f"every router is compared once; there are two named {doubled[0]!r} (--routes NAME=FILE names a file)")
+        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (--routes NAME=FILE names a file)")
     work = _Work(
         run,
         problem,
@@ -97,7 +98,7 @@ def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], ski
     allowed = run.identity["branches"]
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
     if outside:
-        raise ValueError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
+        raise InputError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
     return Routes(
         router.spec,
         branches_NL,

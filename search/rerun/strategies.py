@@ -20,6 +20,7 @@ import torch
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
 from duo_oracle.oracle.engine.walk import CommittedContext
@@ -77,18 +78,18 @@ class Comparison:
 
 
 def parse_candidate(text: str) -> Candidate:
-    """A strategy as `beam` or `beam:width=8,direction=down`. Raises ValueError for another name or setting."""
+    """A strategy as `beam` or `beam:width=8,direction=down`. Raises InputError for another name or setting."""
     name, _, rest = text.partition(":")
     settings = {}
     for item in filter(None, rest.split(",")):
         key, equals, value = item.partition("=")
         if not equals:
-            raise ValueError(f"a strategy is NAME or NAME:KEY=VALUE,KEY=VALUE; got {text!r}")
+            raise InputError(f"a strategy is NAME or NAME:KEY=VALUE,KEY=VALUE; got {text!r}")
         settings[key.strip()] = value.strip()
     if load_strategy(name).covers_space:
-        raise ValueError(f"{name} is what the others are compared with; it stands beside them without being named")
+        raise InputError(f"{name} is what the others are compared with; it stands beside them without being named")
     if parse_settings(name, settings).pooled:
-        raise ValueError(f"a comparison per token takes strategies per token; got {text!r}, one pattern for all")
+        raise InputError(f"a comparison per token takes strategies per token; got {text!r}, one pattern for all")
     return Candidate(name, settings, text)
 
 
@@ -102,12 +103,12 @@ def compare(
 ) -> Comparison:
     """Searches the run's positions again with each candidate under each budget.
 
-    Raises ValueError for another model than the run's, a budget that was not searched, and settings that do not fit.
+    Raises InputError for another model than the run's, a budget that was not searched, and settings that do not fit.
     """
     parsed = [run.budget(text) for text in budgets]
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
-        raise ValueError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
+        raise InputError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
     routed = load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
     problem = problem_of(run, seed)
     for candidate in candidates:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
@@ -42,7 +43,7 @@ class Additive(RoundStrategy):
         def __post_init__(self) -> None:
             check_start("base", self.base, ("spread", "small", "big"))
             if self.top < 1:
-                raise ValueError(f"setting top of strategy additive is at least 1; got {self.top}")
+                raise InputError(f"setting top of strategy additive is at least 1; got {self.top}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.moves import Construction, Direction
 from duo_oracle.search.asking.rounds import Rounds
@@ -24,7 +25,7 @@ class Beam(Construction):
 
         def __post_init__(self) -> None:
             if self.width < 1:
-                raise ValueError(f"setting width of strategy beam is at least 1; got {self.width}")
+                raise InputError(f"setting width of strategy beam is at least 1; got {self.width}")
             check_choice("direction", self.direction, Direction)
 
     def search(self) -> Rounds:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
@@ -47,7 +48,7 @@ class Layerwise(RoundStrategy):
             check_start("start", self.start, ("small", "big", "spread", "random"))
             check_choice("order", self.order, Order)
             if self.sweeps < 0:
-                raise ValueError(f"setting sweeps of strategy layerwise is at least 0; got {self.sweeps}")
+                raise InputError(f"setting sweeps of strategy layerwise is at least 0; got {self.sweeps}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

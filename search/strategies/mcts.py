@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
@@ -47,11 +48,11 @@ class Mcts(RoundStrategy):
 
         def __post_init__(self) -> None:
             if self.simulations < 1:
-                raise ValueError(f"setting simulations of strategy mcts is at least 1; got {self.simulations}")
+                raise InputError(f"setting simulations of strategy mcts is at least 1; got {self.simulations}")
             for key in ("exploration", "widening", "guidance"):
                 value = getattr(self, key)
                 if not 0 <= value < float("inf"):
-                    raise ValueError(f"setting {key} of strategy mcts is a number of at least 0; got {value}")
+                    raise InputError(f"setting {key} of strategy mcts is a number of at least 0; got {value}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

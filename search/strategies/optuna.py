@@ -29,6 +29,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import Trial, TrialState
 
 from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import LETTERS, Branch, to_strings
 from duo_oracle.oracle.spaces import SearchSpace
@@ -70,10 +71,10 @@ class Optuna(RoundStrategy):
             check_choice("scope", self.scope, Scope)
             for key in ("trials", "batch"):
                 if getattr(self, key) < 1:
-                    raise ValueError(f"setting {key} of strategy optuna is at least 1; got {getattr(self, key)}")
+                    raise InputError(f"setting {key} of strategy optuna is at least 1; got {getattr(self, key)}")
             for key in ("pareto", "journal"):
                 if getattr(self, key) and not self.pooled:
-                    raise ValueError(f"setting {key} of strategy optuna needs scope=fixed: with scope=token each token has a study")
+                    raise InputError(f"setting {key} of strategy optuna needs scope=fixed: with scope=token each token has a study")
             _sampler(self.sampler, seed=0)
 
         @property
@@ -83,7 +84,7 @@ class Optuna(RoundStrategy):
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)
         if settings.pareto and space.budget.kind is BudgetKind.EXACT:
-            raise ValueError(f"pareto weighs loss against big layers: the budget is any or atmost; got {space.budget}")
+            raise InputError(f"pareto weighs loss against big layers: the budget is any or atmost; got {space.budget}")
         self.remembers = not settings.pooled
         self._encoding = _Encoding(space, settings.sampler, generator)
 
@@ -209,7 +210,7 @@ def _sampler(name: str, seed: int) -> optuna.samplers.BaseSampler:
         try:
             return _SAMPLERS[name](seed=seed)
         except ImportError as error:
-            raise ValueError(f"sampler {name} of Optuna needs the package {error.name}, which is not installed") from None
+            raise InputError(f"sampler {name} of Optuna needs the package {error.name}, which is not installed") from None
 
 
 def _ask(study: optuna.Study, encoding: _Encoding) -> Trial:

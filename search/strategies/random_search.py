@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.strategy import Proposals, Strategy, Trials
@@ -28,7 +29,7 @@ class RandomSearch(Strategy):
 
         def __post_init__(self) -> None:
             if self.n < 1:
-                raise ValueError(f"setting n of strategy random_search is at least 1; got {self.n}")
+                raise InputError(f"setting n of strategy random_search is at least 1; got {self.n}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

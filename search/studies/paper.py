@@ -17,6 +17,7 @@ from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Sequence as Window
 from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.paper.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
 from duo_oracle.results.paper.material import Material, random_budgets
 from duo_oracle.results.paper.page import Item, Page, write_pages
@@ -44,12 +45,12 @@ class Reproduction:
         model = load_model(self._checkpoint, "float32", "cpu")
         self._n_layers = model.n_layers
         if not 3 <= self._n_layers <= MOST_LAYERS:
-            raise ValueError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
+            raise InputError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
         self._seq_len = config.seq_len or min(24 if config.quick else 192, model.n_positions)
         self._most = config.max_documents or (3 if config.quick else None)
         self._sources = {resolve_source(source).stem: source for source in config.data}
         if len(self._sources) < len(config.data):
-            raise ValueError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+            raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
         shipped = (name for name in shipped_routers() if name.startswith(f"{config.model}/"))
         self._routers = config.router or tuple(name for name in shipped if read_router(name).name == PAPERS_ROUTER)
         self._figures: dict[str, PaperFigure] = {name: load_figure(name) for name in config.only or figure_names()}
@@ -141,7 +142,7 @@ class Reproduction:
             )
         )
         if outcome.failures:
-            raise ValueError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
+            raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
     def _route(self, holdout: str, source: str) -> None:
         write_routes(self._out / "routes" / holdout, self._checkpoint, self._windows(source), self._routers, self._config.seed)
@@ -154,7 +155,7 @@ class Reproduction:
 def reproduce(config: ReproduceConfig) -> dict[str, Answer]:
     """Does the work, or what is left of it, and writes README.md, index.html, verdicts.json and figures/ into `config.out`.
 
-    Raises ValueError as a search or a training does, and for a directory that holds a reproduction of other sizes.
+    Raises InputError as a search or a training does, and for a directory that holds a reproduction of other sizes.
     """
     reproduction = Reproduction(config)
     # what decides the material must be the directory's

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 @dataclass(frozen=True)
 class ReproduceConfig:
@@ -39,8 +41,8 @@ class ReproduceConfig:
         for name, least in (("seq_len", 8), ("max_documents", 2), ("workers", 1), ("seed", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
         if self.local and self.workers not in (None, 1):
-            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"--local works in this one process; got --workers {self.workers}")
         if not self.data:
-            raise ValueError("--data is a holdout or a file; got none")
+            raise InputError("--data is a holdout or a file; got none")

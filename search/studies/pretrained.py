@@ -1,7 +1,7 @@
 """The study of a pretrained model: the exact oracle over a dozen of its layers, beam search over all of them, trained routers.
 
 Every search goes through the normal driver and every training through the normal trainer, into subfolders of one directory, so
-that the same command goes on where it was interrupted. What is found is put into words in `results/study_items.py`.
+that the same command goes on where it was interrupted. What is found is put into words in `results/paper/study_items.py`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from duo_oracle.models.family import load_model
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
 from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers, parse_layers
@@ -52,7 +53,7 @@ class _Plan:
         self.router_budget = config.router_budget or self.n_letters / 2
         self.texts = {resolve_source(source).stem: source for source in config.data}
         if len(self.texts) < len(config.data):
-            raise ValueError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+            raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
         # A skip needs no small FFN: on the bare model the oracle is compared with all-skip, not with all-small.
         self._bare = str(base_directory(config.model) or config.model)
 
@@ -95,7 +96,7 @@ class _Plan:
         config = SearchConfig(model=model, data=source, out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
         outcome = run_search(config)
         if outcome.failures:
-            raise ValueError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
+            raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
     def _exact(self, text: str, source: str, setting: Setting) -> None:
         committed = setting.context == "committed"  # where every budget is a pass of its own
@@ -179,7 +180,7 @@ class _Plan:
 def run_study(config: StudyConfig) -> list[Item]:
     """Does the work, or what is left of it, and writes README.md, index.html, verdicts.json and figures/ into `config.out`.
 
-    Raises ValueError as a search or a training does, and for a directory that holds a study of other options.
+    Raises InputError as a search or a training does, and for a directory that holds a study of other options.
     """
     plan = _Plan(config)
     # what decides the material must be the directory's

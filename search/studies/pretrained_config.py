@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.oracle.base.errors import InputError
+
 
 @dataclass(frozen=True)
 class StudyConfig:
@@ -60,8 +62,8 @@ class StudyConfig:
         for name, bound in {**least, "seed": 0, "workers": 1}.items():
             value = getattr(self, name)
             if value is not None and value < bound:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
         if self.local and self.workers not in (None, 1):
-            raise ValueError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"--local works in this one process; got --workers {self.workers}")
         if not self.data:
-            raise ValueError("--data is a holdout or a file; got none")
+            raise InputError("--data is a holdout or a file; got none")

@@ -31,7 +31,7 @@ from duo_oracle.results.compare.files import write_table
 def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequence], routers: Several[str], seed: int) -> None:
     """Writes FOLDER/NAME.parquet for every router, and FOLDER/random-NAME.parquet for a random one of its budget and skips.
 
-    A file of the same router stays as it is. Raises ValueError for a router that is not for this model.
+    A file of the same router stays as it is. Raises InputError for a router that is not for this model.
     """
     module = load_module(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from duo_oracle.oracle.base.allocator import return_freed_memory
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 
@@ -39,7 +40,7 @@ def run_steps(steps: Sequence[Step], what: str) -> None:
 def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
     """Keeps the settings that decide what the directory holds in its `file`, or holds them against those that are there.
 
-    Raises ValueError where they differ: what is made of the steps would else mix two pieces of work.
+    Raises InputError where they differ: what is made of the steps would else mix two pieces of work.
     """
     wanted = json.loads(json.dumps(dict(settings)))
     if not file.is_file():
@@ -49,4 +50,4 @@ def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
     found = json.loads(file.read_text(encoding="utf-8"))["settings"]
     differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
     if differing:
-        raise ValueError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another --out")
+        raise InputError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another --out")

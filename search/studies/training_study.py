@@ -2,7 +2,7 @@
 
 Duo-LLMs at several shares P of big FFNs, dense models whose only FFN is as wide as theirs is on average (so that the FLOPs of a
 token are equal), and joint training against big first, then small. Text: the running interpreter's standard library without the
-documents of holdout:code and their near copies; nothing is downloaded. Every model goes through `models/training.py`.
+documents of holdout:code and their near copies; nothing is downloaded. Every model goes through `models/training/stage1.py`.
 
 Axes: T token, L layer.
 """
@@ -36,6 +36,7 @@ from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.models.training.config import TrainConfig, TrainOrder
 from duo_oracle.models.training.schedule import random_mask
 from duo_oracle.models.training.stage1 import train
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 HOLDOUT = "holdout:code"
@@ -88,7 +89,7 @@ def students(size: StudySize, seed: int) -> list[Student]:
 def run_study(folder: Path, size: StudySize, seed: int, workers: int | None) -> None:
     """Trains what is not trained yet, evaluates, and writes `losses.json` into `folder`.
 
-    Raises ValueError where the interpreter came without its standard library's source.
+    Raises InputError where the interpreter came without its standard library's source.
     """
     if (folder / _EVALUATED).is_file():
         return
@@ -117,7 +118,7 @@ def _prepare(folder: Path, size: StudySize) -> str:
             chosen.append((name, text))
             n_characters += len(text)
     if not chosen:
-        raise ValueError("the training study reads the source of Python's standard library; this interpreter came without it")
+        raise InputError("the training study reads the source of Python's standard library; this interpreter came without it")
     shares = copied_shares([text for _, text in chosen], (document.text or "" for document in held))
     chosen = [document for document, share in zip(chosen, shares, strict=True) if share <= MAX_COPIED_SHARE]
     folder.mkdir(parents=True, exist_ok=True)

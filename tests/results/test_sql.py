@@ -271,9 +271,12 @@ def test_an_unknown_format_is_refused() -> None:
 
 def test_results_are_read_without_torch_and_ray(kept_losses: Run) -> None:
     program = f"""
-import sys, results, results.sql, results.difficulty, results.summary, results.curve, results.verify, results.picture, results.store
+import sys
+from duo_oracle import results
+from duo_oracle.results import sql
+from duo_oracle.results.answers import curve, difficulty, picture, summary, verify
 run = results.load({str(kept_losses.path)!r})
-run.paths(); run.sql("budget_curve"); results.difficulty.table(run); results.summary.summarise(run)
+run.paths(); run.sql("budget_curve"); difficulty.table(run); summary.summarise(run)
 heavy = {{"torch", "ray", "optuna", "transformers", "matplotlib"}} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -281,5 +284,5 @@ assert not heavy, heavy
 
 
 def test_importing_results_is_light() -> None:
-    program = "import sys, results; assert not {'torch', 'ray', 'duckdb', 'matplotlib'} & set(sys.modules)"
+    program = "import sys, duo_oracle.results; assert not {'torch', 'ray', 'duckdb', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -34,6 +34,7 @@ from duo_oracle.models.training.progress import (
     save_progress,
 )
 from duo_oracle.models.training.schedule import cosine_rate, random_mask
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.patterns import Branch
 
@@ -50,7 +51,7 @@ def sizes(module: PretrainedModule, ratio: float) -> dict[str, int]:
 
 
 def make(task: SmallTask) -> dict[str, Any]:
-    """Raises ValueError for a loss that is not finite, and for a directory that holds training with other options."""
+    """Raises InputError for a loss that is not finite, and for a directory that holds training with other options."""
     config, folder = task.config, task.out / "progress"
     progress = read_progress(folder, config)
     smalls = nn.ModuleDict({str(layer): task.small_ffn(layer) for layer in task.layers})
@@ -178,7 +179,7 @@ def _learn(task: SmallTask, smalls: nn.Module, optimizer: torch.optim.Optimizer,
             loss = torch.stack(losses).mean().item()
             losses.clear()
             if not math.isfinite(loss):
-                raise ValueError(f"distil diverged: loss {loss} at step {step}; lower learning-rate (now {config.learning_rate})")
+                raise InputError(f"distil diverged: loss {loss} at step {step}; lower learning-rate (now {config.learning_rate})")
             now = time.monotonic()
             history.append(LossPoint(step, step * per_step, loss, rate, seconds_before + now - started))
             bar.set_postfix(loss=f"{loss:.3f}")

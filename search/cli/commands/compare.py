@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -47,9 +48,9 @@ class CompareConfig:
     def __post_init__(self) -> None:
         for name, least in (("sample", 1), ("seed", 0), ("threads", 1)):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name} is at least {least}; got {getattr(self, name)}")
+                raise InputError(f"--{name} is at least {least}; got {getattr(self, name)}")
         if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise ValueError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+            raise InputError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
 
 
 def _run(config: CompareConfig) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -40,7 +41,7 @@ class ControlsConfig:
     def __post_init__(self) -> None:
         for name, least in (("best_of", 1), ("log_z", 0), ("seed", 0)):
             if getattr(self, name) < least:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
 
 
 def _run(config: ControlsConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -32,7 +33,7 @@ def _run(config: FakeBigConfig) -> int:
 
     out = Path(config.out)
     if out.exists():
-        raise ValueError(f"a new model directory is made; {out} exists already")
+        raise InputError(f"a new model directory is made; {out} exists already")
     checkpoint = read_checkpoint(config.model)
     tensors = with_fake_big(checkpoint.config, checkpoint.tensors, config.seed, config.scale)
     dtype = next(iter(checkpoint.tensors.values())).dtype

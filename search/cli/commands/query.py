@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -44,7 +45,7 @@ def _run(config: QueryConfig) -> int:
         print("\nviews:", *(f"  {line}" for line in VIEWS.splitlines()), sep="\n")
         return 0
     if len(config.run_sql) < 2:
-        raise ValueError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
+        raise InputError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
     *runs, sql = config.run_sql
     write(query(runs, sql, config.routes), config.format, sys.stdout.buffer)
     sys.stdout.flush()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -27,7 +28,7 @@ class ReportConfig:
 
     def __post_init__(self) -> None:
         if not self.out.lower().endswith((".html", ".htm")):
-            raise ValueError(f"--out is a file .html; got {self.out!r}")
+            raise InputError(f"--out is a file .html; got {self.out!r}")
 
 
 def _run(config: ReportConfig) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.search.cli.command import Command
 
@@ -41,9 +42,9 @@ class RouteConfig:
 
     def __post_init__(self) -> None:
         if not self.out.endswith(".parquet"):
-            raise ValueError(f"--out is a file .parquet; got {self.out!r}")
+            raise InputError(f"--out is a file .parquet; got {self.out!r}")
         if self.threads < 1:
-            raise ValueError(f"--threads is at least 1; got {self.threads}")
+            raise InputError(f"--threads is at least 1; got {self.threads}")
 
 
 def _run(config: RouteConfig) -> int:

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 
@@ -45,9 +46,9 @@ class StrategiesConfig:
         for name, least in (("max_sequences", 1), ("seed", 0), ("threads", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
-                raise ValueError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
         if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise ValueError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+            raise InputError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
 
 
 def _run(config: StrategiesConfig) -> int:

@@ -127,7 +127,7 @@ def test_a_library_s_valueerror_is_a_fault_of_ours(
 
 def test_a_reader_that_has_seen_enough_is_no_fault(argv: list[str]) -> None:
     assert main(argv) == 0
-    command = f"'{sys.executable}' -m search query '{argv[-1]}' 'SELECT * FROM paths' --format csv | head -1"
+    command = f"'{sys.executable}' -m duo_oracle query '{argv[-1]}' 'SELECT * FROM paths' --format csv | head -1"
     done = subprocess.run(["bash", "-c", f"set -o pipefail; {command}"], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.startswith("run,sequence,position")
     assert done.stderr == ""

@@ -127,7 +127,7 @@ def proposals_of(name: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("hash_seed", ["1", "2"])
 def test_equal_generators_give_equal_proposals_in_another_process(hash_seed: str) -> None:
-    code = "from tests.search.test_strategies import *\nfor name in STRATEGIES: print(proposals_of(name))"
+    code = "from tests.search.strategies.test_strategies import *\nfor name in STRATEGIES: print(proposals_of(name))"
     environment = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True)
     assert done.stdout.splitlines() == [proposals_of(name) for name in STRATEGIES]

@@ -81,7 +81,7 @@ def test_all_big_and_all_small_are_transformers_llama(shape, tmp_path):
 
 @pytest.mark.slow
 def test_all_big_and_all_small_of_the_shipped_model_are_transformers_llama(tmp_path):
-    directory = Path(__file__).parents[2] / "models" / "duo_tiny"
+    directory = Path(__file__).parents[3] / "models" / "duo_tiny"
     rows = [json.loads(line) for line in (directory.parent / "holdouts" / "code.jsonl").read_text().splitlines()[:2]]
     from duo_oracle.models.text.tokenizer import encode, load_tokenizer
 

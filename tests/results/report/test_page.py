@@ -14,7 +14,7 @@ from selenium.webdriver.support.ui import Select
 
 from duo_oracle.results import Run
 from duo_oracle.results.report import write_report
-from tests.results.browser import (
+from tests.results.report.browser import (
     choose_budget,
     choose_measure,
     colours,
@@ -27,8 +27,8 @@ from tests.results.browser import (
     table_rows,
     tokens_of,
 )
+from tests.results.report.test_report import STRATEGIES, routes_file
 from tests.results.synthetic import Synthetic
-from tests.results.test_report import STRATEGIES, routes_file
 
 MADE = Synthetic(documents=3, windows=2, length=12)
 

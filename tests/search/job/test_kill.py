@@ -19,7 +19,7 @@ from duo_oracle.search.job.driver import run_search
 from tests.search import fakes
 from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -13,7 +13,7 @@ from selenium.webdriver.support.ui import Select
 
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.report import write_report
-from tests.results.browser import choose_budget, choose_measure, console, opened, show
+from tests.results.report.browser import choose_budget, choose_measure, console, opened, show
 from tests.results.synthetic import Synthetic
 
 EVERY = Synthetic(documents=3, length=12)

@@ -15,7 +15,7 @@ from selenium.webdriver.support.ui import Select
 
 from duo_oracle.results.report import write_report
 from duo_oracle.results.store.parts import UnitWriter
-from tests.results.browser import (
+from tests.results.report.browser import (
     choose_budget,
     choose_measure,
     console,

@@ -32,7 +32,7 @@ from duo_oracle.models.recipes.recent_texts import (
 )
 from duo_oracle.models.text.documents import read_documents
 
-HOLDOUTS = Path(recent_holdouts.__file__).parent / "holdouts"
+HOLDOUTS = Path(recent_holdouts.__file__).parents[1] / "holdouts"
 PAGE = """
 =====
 Title

@@ -11,7 +11,7 @@ import pytest
 from duo_oracle.models.recipes import smollm2 as fetch_smollm2
 from duo_oracle.models.recipes.packages import run_tool
 from duo_oracle.models.recipes.smollm2 import fetch
-from tests.models.test_gguf_import import N_HIDDEN, N_LAYERS, gguf_tensors, tiny_llama, write_gguf
+from tests.models.gguf.test_conversion import N_HIDDEN, N_LAYERS, gguf_tensors, tiny_llama, write_gguf
 
 
 @pytest.fixture

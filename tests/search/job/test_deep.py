@@ -21,7 +21,7 @@ from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.strategies import DEFAULT_STRATEGIES, compare, parse_candidate
 from tests.search.conftest import assert_same_tables, tables_of
-from tests.search.test_kill import ROOT, wait_for_units
+from tests.search.job.test_kill import ROOT, wait_for_units
 
 pytestmark = pytest.mark.slow
 N_LAYERS = 30
