@@ -18,7 +18,7 @@ from duo_oracle.models.routable import RoutableModule, SomeLayers
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.layers import parse_layers
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 _FAMILIES = Path(__file__).parent / "families"
@@ -32,7 +32,7 @@ class Family(Protocol):
 
     def build(
         self, config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
-    ) -> RoutedModel:
+    ) -> OracleModel:
         """The frozen model of a checkpoint. Raises InputError for a config or tensors that are not the family's."""
 
     def build_module(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RoutableModule:
@@ -57,7 +57,7 @@ def load_family(model_type: object) -> Family:
     return cast(Family, importlib.import_module(f"duo_oracle.models.families.{model_type}"))
 
 
-def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> RoutedModel:
+def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> OracleModel:
     """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed.
 
     Raises InputError for an unknown family, dtype or device, layers that the model does not have, and for a config or tensors

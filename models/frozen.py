@@ -1,7 +1,7 @@
 """A model frozen for scoring: attention of many candidate states of a position over one stored context, in blocks of rows.
 
-Implements `oracle.model.RoutedModel` over a plain module (`models/routable.py`), whose forward pass stays the reference. How
-queries, keys and values are made, and how positions turn them, is a subclass's: `models/duo_llm/packed.py` and `models/hf/pretrained.py`.
+Implements `oracle.model.OracleModel` over a plain module (`models/routable.py`), whose forward pass stays the reference. How
+queries, keys and values are made, and how positions turn them, is a subclass's (`duo_llm/packed.py`, `hf/pretrained.py`).
 Knows nothing of patterns, trees or strategies.
 
 Axes: B batch, T token, G group (rows that share one context), S row of a group, R rows, C context token, K key/value head,

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
 
 class SomeLayersRouted:
-    """Implements `oracle.model.RoutedModel` by another one, all of whose layers are routed."""
+    """Implements `oracle.model.OracleModel` by another one, all of whose layers are routed."""
 
-    def __init__(self, model: RoutedModel, layers: tuple[int, ...]) -> None:
+    def __init__(self, model: OracleModel, layers: tuple[int, ...]) -> None:
         self._model = model
         self.depth, self.routed_layers, self.n_layers = model.depth, layers, len(layers)
         self.small_layers = model.small_layers

@@ -17,11 +17,11 @@ from torch import Tensor
 
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, TokenBatch
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
-from duo_oracle.oracle.model import RoutedModel, check_small
+from duo_oracle.oracle.model import OracleModel, check_small
 from duo_oracle.oracle.patterns import Branch
 
 BATCH = 16
@@ -32,12 +32,12 @@ BATCH = 16
 class Routes:
     """A router's choices for every token of one sequence, the last included."""
 
-    sequence: Sequence
+    sequence: Window
     mask_TL: np.ndarray  # uint8
     logits_TLK: np.ndarray | None  # float32; None where they were not asked for, or the router has none
 
 
-def check_router(router: Router, model: RoutableModule | RoutedModel, skip: SkipReading, fingerprint: str) -> None:
+def check_router(router: Router, model: RoutableModule | OracleModel, skip: SkipReading, fingerprint: str) -> None:
     """Raises InputError, one line, where the router is not for this model, its routed layers, and this reading of skip."""
     needs = (("layers", router.n_layers, model.n_layers), ("hidden values", router.n_hidden, model.n_hidden))
     for what, needed, found in needs:
@@ -57,7 +57,7 @@ def check_router(router: Router, model: RoutableModule | RoutedModel, skip: Skip
 
 
 def route(
-    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
+    router: Router, module: RoutableModule, sequences: Iterable[Window], skip: SkipReading, fingerprint: str
 ) -> Iterator[np.ndarray]:
     """mask_TL (uint8) of every sequence in order, a row for each of its tokens: what the router chose.
 
@@ -69,7 +69,7 @@ def route(
 
 @torch.no_grad()
 def route_with_logits(
-    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str, logits: bool = True
+    router: Router, module: RoutableModule, sequences: Iterable[Window], skip: SkipReading, fingerprint: str, logits: bool = True
 ) -> Iterator[Routes]:
     """As `route`, with the sequence and (where `logits`) what the choices were made from."""
     check_router(router, module, skip, fingerprint)
@@ -94,7 +94,7 @@ def route_with_logits(
             yield Routes(sequence, mask_BTL[row], None if logits_BTLK is None else logits_BTLK[row])
 
 
-def batches_of(sequences: Iterable[Sequence], size: int = BATCH) -> Iterator[list[Sequence]]:
+def batches_of(sequences: Iterable[Window], size: int = BATCH) -> Iterator[list[Window]]:
     """Neighbouring sequences of equal length, at most `size` together: no row is padded."""
     for _, equals in groupby(sequences, key=lambda sequence: len(sequence.token_ids)):
         while batch := list(islice(equals, size)):

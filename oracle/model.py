@@ -23,7 +23,7 @@ from duo_oracle.oracle.patterns import Branch
 
 
 @runtime_checkable
-class RoutedModel(Protocol):
+class OracleModel(Protocol):
     """A frozen model whose FFN branch is chosen per token and layer. No method changes it, none records gradients."""
 
     depth: int
@@ -84,6 +84,6 @@ def check_small(branches: Collection[Branch], routed_layers: Sequence[int], smal
     )
 
 
-def cheapest_branch(model: RoutedModel) -> Branch:
+def cheapest_branch(model: OracleModel) -> Branch:
     """What all-big is compared with: small where every routed layer has a small FFN, else skip."""
     return Branch.SMALL if set(model.routed_layers) <= set(model.small_layers) else Branch.SKIP

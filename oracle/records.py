@@ -23,14 +23,14 @@ class OraclePaths:
     budget_R: np.ndarray  # int16
     branches_RL: np.ndarray  # uint8
     loss_R: np.ndarray  # float64
-    loss_small_R: np.ndarray  # float64
-    loss_big_R: np.ndarray  # float64
+    loss_cheapest_R: np.ndarray  # float64
+    loss_full_R: np.ndarray  # float64
     evaluations_R: np.ndarray  # int32: patterns whose loss was computed or certified not to be the best
     certified_R: np.ndarray  # bool: proven to be the best of the space
     null_gain_R: np.ndarray  # float64: mean over drawn labels of what the oracle gains on all-big
     null_difficulty_R: np.ndarray  # float64: the same, on all-small
     null_above_R: np.ndarray  # float64: how many drawn labels the oracle gains as much for, on all-small, as for the real one
-    entropy_big_R: np.ndarray  # float64: of the distribution that all-big gives at the position
+    entropy_full_R: np.ndarray  # float64: of the distribution that all-big gives at the position
     leaves_R: np.ndarray  # int32: patterns whose loss was computed through the whole vocabulary head
 
 

@@ -49,9 +49,9 @@ MEASURES = {
     ),
     "compute": Measure("compute", "all-small loss minus all-big loss"),
     "loss": Measure("loss", "the oracle's loss"),
-    "loss_small": Measure("loss_small", "all-small loss"),
-    "loss_big": Measure("loss_big", "all-big loss"),
-    "entropy_big": Measure("entropy_big", "entropy of all-big's distribution", _NEWER),
+    "loss_cheapest": Measure("loss_cheapest", "all-small loss"),
+    "loss_full": Measure("loss_full", "all-big loss"),
+    "entropy_full": Measure("entropy_full", "entropy of all-big's distribution", _NEWER),
     "least_big": Measure(
         "least_big",
         f"fewest big layers of a budget within {NEAR} nats of the best",
@@ -68,20 +68,20 @@ VIEW = f"""
 CREATE VIEW measures AS
 SELECT
     run, document, sequence, position, token, target, budget_kind, budget, budget_name, pattern, n_big,
-    loss_small, loss_big, loss,
-    loss_small - loss_big AS compute,
-    loss_small - loss AS difficulty,
-    loss_big - loss AS gain,
+    loss_cheapest, loss_full, loss,
+    loss_cheapest - loss_full AS compute,
+    loss_cheapest - loss AS difficulty,
+    loss_full - loss AS gain,
     null_gain,
     excess,
     null_difficulty,
-    loss_small - loss - null_difficulty AS excess_difficulty,
+    loss_cheapest - loss - null_difficulty AS excess_difficulty,
     null_above,
-    entropy_big,
+    entropy_full,
     CASE WHEN count(*) OVER place > 1 THEN min(CASE WHEN loss <= least + {NEAR} THEN n_big END) OVER place END AS least_big,
     CASE
-        WHEN loss_small < 0.5 THEN 'easy'
-        WHEN loss_small - loss < 0.1 * loss_small THEN 'stubborn'
+        WHEN loss_cheapest < 0.5 THEN 'easy'
+        WHEN loss_cheapest - loss < 0.1 * loss_cheapest THEN 'stubborn'
         WHEN null_above IS NULL AND excess IS NULL THEN 'helped'
         WHEN coalesce(null_above = 0, excess > 0) THEN 'reducible'
         ELSE 'within luck'
@@ -123,7 +123,7 @@ GROUPS = {
 }
 """How tokens are grouped: the target's type, the position in its sequence, its document, its class."""
 
-SURPRISE = f"""CASE WHEN loss_small < {SURPRISE_BANDS}
-    THEN floor(greatest(loss_small, 0))::INT || ' to ' || (floor(greatest(loss_small, 0))::INT + 1)
+SURPRISE = f"""CASE WHEN loss_cheapest < {SURPRISE_BANDS}
+    THEN floor(greatest(loss_cheapest, 0))::INT || ' to ' || (floor(greatest(loss_cheapest, 0))::INT + 1)
     ELSE '{SURPRISE_BANDS} and more' END"""
 """The band of all-small loss that a token is in: difficulty grows with surprise by itself."""

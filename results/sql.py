@@ -26,7 +26,7 @@ from duo_oracle.results.store.schemas import TABLES
 
 VIEWS = """\
 tokens   one row per scored position: the token there, and the target after it
-paths    one row per position and budget: the oracle path; loss_small is of the pattern all-small, or all-skip (runs.cheapest)
+paths    one row per position and budget: the oracle path; loss_cheapest is of the pattern all-small, or all-skip (runs.cheapest)
 oracle   paths joined with tokens, and the budget as it is written
 measures the difficulty family per position and budget, and the token's class
 slack    how many patterns are as good as the best (runs with --keep losses)

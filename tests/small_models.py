@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
 from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -56,7 +56,7 @@ def all_patterns(n_layers: int, branches: tuple[Branch, ...]) -> np.ndarray:
     return np.array(list(product(branches, repeat=n_layers)), dtype=np.uint8)
 
 
-def plain_losses(model: RoutedModel, token_id_T: torch.Tensor, mask_BTL: np.ndarray, skip: SkipReading) -> np.ndarray:
+def plain_losses(model: OracleModel, token_id_T: torch.Tensor, mask_BTL: np.ndarray, skip: SkipReading) -> np.ndarray:
     """Losses of every position but the last under each routing mask, by one plain forward pass a mask: float64 (B, T - 1)."""
     n_masks = len(mask_BTL)
     logits_BTV = model.forward(token_id_T[:-1].expand(n_masks, -1), torch.from_numpy(mask_BTL), skip)
@@ -65,7 +65,7 @@ def plain_losses(model: RoutedModel, token_id_T: torch.Tensor, mask_BTL: np.ndar
 
 
 def brute_force(
-    model: RoutedModel,
+    model: OracleModel,
     token_id_T: torch.Tensor,
     position: int,
     branches_PL: np.ndarray,

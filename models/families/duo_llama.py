@@ -11,7 +11,7 @@ from torch import Tensor
 from duo_oracle.models.duo_llm.module import MODEL_TYPE, DuoLlama, DuoLlamaConfig
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 
 __all__ = ["MODEL_TYPE", "build", "build_module", "random_checkpoint"]
 
@@ -41,7 +41,7 @@ def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     return config.to_dict(), scaled
 
 
-def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> RoutedModel:
+def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> OracleModel:
     """The frozen model of a checkpoint. Raises InputError for a tensor that is missing, or not of the config's shape."""
     return PackedDuoLlama(build_module(config, tensors).to(device=device, dtype=dtype))
 

@@ -24,14 +24,14 @@ from duo_oracle.models.checkpoint import write_checkpoint
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import ANY, Budget
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 MODEL_TYPE = "toy"
 
 
 class ToyModel:
-    """Implements `oracle.model.RoutedModel`. Keys and values exist, and have no width."""
+    """Implements `oracle.model.OracleModel`. Keys and values exist, and have no width."""
 
     def __init__(self, table_VLR: Tensor, bonus_L: Tensor, base_VV: Tensor, sign_V: Tensor, n_positions: int) -> None:
         self.table_VLR, self.bonus_L = table_VLR, bonus_L
@@ -199,6 +199,6 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch
         if tuple(tensors[name].shape) != shape:
             raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
     table, bonus, base, sign = (tensors[name].to(device=device, dtype=dtype) for name in shapes)
-    model: RoutedModel = ToyModel(table, bonus, base, sign, sizes["max_position_embeddings"])
+    model: OracleModel = ToyModel(table, bonus, base, sign, sizes["max_position_embeddings"])
     assert isinstance(model, ToyModel)
     return model

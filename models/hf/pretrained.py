@@ -26,7 +26,7 @@ from duo_oracle.models.hf.small_ffn import OUR_KEYS, attach_small
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -135,7 +135,7 @@ class PretrainedModel(FrozenModel):
         return x_RD + self._plain.out_projection(layer)(seen_RE)
 
 
-Build = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype, torch.device], RoutedModel]
+Build = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype, torch.device], OracleModel]
 BuildModule = Callable[[Mapping[str, Any], Mapping[str, Tensor]], PretrainedModule]
 RandomCheckpoint = Callable[[int], tuple[dict[str, Any], dict[str, Tensor]]]
 
@@ -148,7 +148,7 @@ def pretrained_family(
     `tiny` is the config of its small random model.
     """
 
-    def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> RoutedModel:
+    def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> OracleModel:
         return PretrainedModel(_loaded(kind, config, tensors, dtype).to(device))
 
     def build_module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PretrainedModule:

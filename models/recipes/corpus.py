@@ -1,4 +1,6 @@
-"""Builds the corpus that duo-tiny is trained on, and its holdouts, from free packages: `python -m duo_oracle.models.recipes.corpus OUT`.
+"""Builds the corpus that duo-tiny is trained on, and its holdouts, from free packages.
+
+`python -m duo_oracle.models.recipes.corpus OUT`
 
 Packages are fetched by the machine's own package tools (`apt-get download`, `pip download`); nothing is installed. Writes
 `train_prose.jsonl`, `train_code.jsonl`, `holdout_prose.jsonl`, `holdout_code.jsonl` (a document per line: `document`,

@@ -1,7 +1,7 @@
 """Rebuilds the shipped model from its packages: corpus, training, model card. `python -m duo_oracle.models.recipes.duo_tiny`.
 
-Takes hours on a CPU, and goes on where it was interrupted. Knows the recipe; how each part is done is in `models/recipes/corpus.py`,
-`models/training/stage1.py` and `models/recipes/model_card.py`.
+Takes hours on a CPU, and goes on where it was interrupted. Knows the recipe; how each part is done is in `corpus.py` and
+`model_card.py` beside it and in `models/training/stage1.py`.
 """
 
 from __future__ import annotations

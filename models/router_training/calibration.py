@@ -21,7 +21,7 @@ from duo_oracle.models.linear_router import LinearMaps, margins
 from duo_oracle.models.routable import RoutableModule, run_trunk
 from duo_oracle.models.router import Router, TokenBatch
 from duo_oracle.models.routing import batches_of, big_per_token
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -48,7 +48,7 @@ def calibrate(
     branches: tuple[Branch, ...],
     budget: float,
     module: RoutableModule,
-    sequences: list[Sequence],
+    sequences: list[Window],
     skip: SkipReading,
     how: str,
 ) -> Calibration:
@@ -116,7 +116,7 @@ class RouterEvaluation:
 
 @torch.no_grad()
 def evaluate_router(
-    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, max_tokens: int = 1 << 60
+    router: Router, module: RoutableModule, sequences: Iterable[Window], skip: SkipReading, max_tokens: int = 1 << 60
 ) -> RouterEvaluation:
     """The router on whole sequences, its own choices being the routing of the forward pass that scores it."""
     total, n_tokens = 0.0, 0

@@ -5,11 +5,11 @@ Axes: T token.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as Indexable
+from collections.abc import Sequence
 
 import numpy as np
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 
 HELD_OUT_EVERY = 20
 """Every so many documents one is held out of the training of a router, for its calibration."""
@@ -41,8 +41,8 @@ def documents_of(stream: np.ndarray, separator: int) -> list[np.ndarray]:
 
 
 def calibration_sequences(
-    held: Indexable[list[np.ndarray]], separator: int, n_positions: int, n_tokens: int, seed: int
-) -> list[Sequence]:
+    held: Sequence[list[np.ndarray]], separator: int, n_positions: int, n_tokens: int, seed: int
+) -> list[Window]:
     """Windows of one length of held-out documents, packed as training windows are, drawn evenly from every source: about
     `n_tokens` tokens, or all that there are."""
     generator = np.random.default_rng((seed, 1))
@@ -52,4 +52,4 @@ def calibration_sequences(
     for stream in packed:
         order = generator.permutation(len(stream) // length)[: max(1, round(n_tokens / len(held) / length))]
         windows += [stream[place * length :][:length] for place in np.sort(order)]
-    return [Sequence(index, f"held out {index}", window.astype(np.int32)) for index, window in enumerate(windows)]
+    return [Window(index, f"held out {index}", window.astype(np.int32)) for index, window in enumerate(windows)]

@@ -34,7 +34,7 @@ from duo_oracle.models.router_training.method import Method, Task, parse_setting
 from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
-from duo_oracle.models.text.windows import Sequence, read_sequences, resolve_seq_len
+from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len
 from duo_oracle.models.training.batches import Windows, tokenised
 from duo_oracle.models.training.progress import (
     LossPoint,
@@ -64,7 +64,7 @@ class Prepared:
     module: RoutableModule
     task: Task
     windows: Windows
-    held: list[Sequence]
+    held: list[Window]
     seq_len: int
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from duo_oracle.models.routable import RoutableModule
-from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -52,7 +52,7 @@ class SmallCosts:
 
 def spread_sequences(
     source: str, tokenizer: Tokenizer | None, n_vocabulary: int, n_positions: int, seq_len: int | None, max_tokens: int
-) -> list[Sequence]:
+) -> list[Window]:
     """Windows of a source up to `max_tokens` scored positions: the first of every document, then the others, in order.
 
     The last is cut short where it would go past. Raises InputError as `read_sequences`.
@@ -69,16 +69,16 @@ def spread_sequences(
     return list(_up_to(sorted(every, key=lambda sequence: place[sequence.index]), max_tokens))
 
 
-def _up_to(sequences: Iterable[Sequence], max_tokens: int) -> Iterable[Sequence]:
+def _up_to(sequences: Iterable[Window], max_tokens: int) -> Iterable[Window]:
     for sequence in sequences:
-        yield Sequence(sequence.index, sequence.document, sequence.token_ids[: max_tokens + 1])
+        yield Window(sequence.index, sequence.document, sequence.token_ids[: max_tokens + 1])
         max_tokens -= sequence.n_positions
         if max_tokens <= 0:
             return
 
 
 @torch.no_grad()
-def small_costs(module: RoutableModule, layers: tuple[int, ...], sequences: list[Sequence], what: str = "measuring") -> SmallCosts:
+def small_costs(module: RoutableModule, layers: tuple[int, ...], sequences: list[Window], what: str = "measuring") -> SmallCosts:
     """The losses of the sequences. `layers`, ascending, have a small FFN; the others stay big."""
     big, small, alone = 0.0, 0.0, dict.fromkeys(layers, 0.0)
     n_tokens = sum(sequence.n_positions for sequence in sequences)

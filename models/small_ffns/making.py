@@ -39,7 +39,7 @@ from duo_oracle.models.small_ffns.costs import SmallCosts, small_costs, spread_s
 from duo_oracle.models.small_ffns.method import SmallMethod, SmallTask, load_method, n_inner
 from duo_oracle.models.text.documents import HOLDOUT_PREFIX, resolve_source
 from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
-from duo_oracle.models.text.windows import Sequence, resolve_seq_len
+from duo_oracle.models.text.windows import Window, resolve_seq_len
 from duo_oracle.models.training.batches import Windows, tokenised
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.oracle.base.allocator import keep_freed_memory
@@ -152,7 +152,7 @@ def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
 
 def _task(
     config: DuoConfig, method: SmallMethod, base: Checkpoint, module: PretrainedModule, layers: tuple[int, ...]
-) -> tuple[SmallTask, dict[str, list[Sequence]]]:
+) -> tuple[SmallTask, dict[str, list[Window]]]:
     """The text to make them on, and the windows of each holdout. Raises InputError for those that are unusable."""
     if base.tokenizer_json is None:
         raise InputError(f"small FFNs are made on text, so the model must have a tokenizer.json; {config.model} has none")

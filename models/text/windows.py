@@ -21,7 +21,7 @@ DEFAULT_SEQ_LEN = 256
 
 
 @dataclass(frozen=True)
-class Sequence:
+class Window:
     """A window of one document: position t holds token_ids[t], whose target is token_ids[t + 1]."""
 
     index: int
@@ -70,7 +70,7 @@ def read_sequences(
     seq_len: int | None = None,
     max_sequences: int | None = None,
     per_document: int | None = None,
-) -> Iterator[Sequence]:
+) -> Iterator[Window]:
     """The windows of a source in order, at most `max_sequences`, with one document in memory at a time.
 
     With `per_document`, no more than the first so many windows of each document: many documents in few sequences.
@@ -87,7 +87,7 @@ def read_sequences(
     for document in read_documents(source):
         token_ids = token_ids_of(document, tokenizer, n_vocabulary)
         for start in range(0, len(token_ids) - 1, length)[:per_document]:
-            yield Sequence(index, document.name, token_ids[start : start + length])
+            yield Window(index, document.name, token_ids[start : start + length])
             index += 1
             if index == max_sequences:
                 return
@@ -95,7 +95,7 @@ def read_sequences(
         raise InputError(f"{source}: data must have a position to score, a token and its target; every document is one token long")
 
 
-def data_fingerprint(sequences: Iterable[Sequence]) -> str:
+def data_fingerprint(sequences: Iterable[Window]) -> str:
     """sha256 over the sequences' documents and token ids, in order."""
     digest = hashlib.sha256()
     for sequence in sequences:

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from duo_oracle.models.routable import RoutableModule
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -30,7 +30,7 @@ class Evaluation:
 
 
 @torch.no_grad()
-def evaluate(module: RoutableModule, sequences: Iterable[Sequence], max_tokens: int) -> Evaluation:
+def evaluate(module: RoutableModule, sequences: Iterable[Window], max_tokens: int) -> Evaluation:
     """All-big and all-small on the first sequences, up to `max_tokens` scored positions (at least one sequence)."""
     totals = {Branch.BIG: 0.0, Branch.SMALL: 0.0}
     n_tokens = 0

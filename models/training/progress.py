@@ -1,7 +1,7 @@
 """What interrupted training goes on from: weights and AdamW's moments as safetensors, the rest as JSON; nothing is pickled.
 
-Batches, routing and learning rates are functions of the step (`models/training/batches.py`, `models/training/schedule.py`), so the step is
-all the state that remains.
+Batches, routing and learning rates are functions of the step (`batches.py`, `schedule.py`), so the step is all the state that
+remains.
 """
 
 from __future__ import annotations

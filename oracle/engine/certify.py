@@ -145,8 +145,8 @@ class CertifiedSearch:
         self._evaluate(block, picked_NP)
         logit_NYR = self._head.w_VD[self.label_NY] @ block.h_NPD[:, [small, big]].transpose(1, 2)
         loss_NYR = block.lse_NP[:, None, [small, big]] - logit_NYR
-        self.loss_small_NY, self.loss_big_NY = loss_NYR[:, :, 0], loss_NYR[:, :, 1]
-        self.entropy_big_N = self._head.entropy(block.h_NPD[:, big])
+        self.loss_cheapest_NY, self.loss_full_NY = loss_NYR[:, :, 0], loss_NYR[:, :, 1]
+        self.entropy_full_N = self._head.entropy(block.h_NPD[:, big])
         n_labels, n_budgets, n_layers = self.label_NY.shape[1], len(self._budgets), block.groups.branches_PL.shape[1]
         self.loss_NYQ = torch.full((n, n_labels, n_budgets), torch.inf, dtype=dtype, device=device)
         self.chosen_NQ = torch.full((n, n_budgets), torch.inf, dtype=dtype, device=device)

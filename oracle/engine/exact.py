@@ -1,7 +1,7 @@
 """The exact oracle: for every position of a sequence and every budget, the best pattern of the whole space, proven.
 
-The tree of all patterns is walked in blocks of leaves (`oracle/engine/trie.py`, `oracle/engine/walk.py`), and each block's best leaf is
-certified (`oracle/engine/certify.py`). One method per context. Knows no files, no workers and no strategy.
+The tree of all patterns is walked in blocks of leaves (`trie.py`, `walk.py`), and each block's best leaf is certified
+(`certify.py`). One method per context. Knows no files, no workers and no strategy.
 
 Axes: N positions or lanes side by side, T token, S state, P leaves, D hidden, Y labels, Q budgets, R rows (position x budget),
 L layer.
@@ -25,7 +25,7 @@ from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.trie import FullTree, Trie
 from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
-from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 
@@ -91,7 +91,7 @@ class ExactOracle:
 
     def __init__(
         self,
-        model: RoutedModel,
+        model: OracleModel,
         branches: tuple[Branch, ...],
         budgets: tuple[Budget, ...],
         skip: SkipReading,
@@ -233,20 +233,20 @@ class ExactOracle:
         """Rows by position, then budget."""
         n, q = len(position_N), len(budget_Q)
         loss_NYQ = search.loss_NYQ.double().cpu().numpy()
-        small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_small_NY, search.loss_big_NY))
+        small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_cheapest_NY, search.loss_full_NY))
         null = NullGains.of(loss_NYQ, small_NY, big_NY)
         return OraclePaths(
             position_R=np.repeat(position_N.cpu().numpy().astype(np.int32), q),
             budget_R=np.tile(np.array(budget_Q, dtype=np.int16), n),
             branches_RL=search.branches_NQL.reshape(n * q, -1),
             loss_R=search.chosen_NQ.double().cpu().numpy().reshape(-1),
-            loss_small_R=np.repeat(small_NY[:, 0], q),
-            loss_big_R=np.repeat(big_NY[:, 0], q),
+            loss_cheapest_R=np.repeat(small_NY[:, 0], q),
+            loss_full_R=np.repeat(big_NY[:, 0], q),
             evaluations_R=np.tile(search.evaluations_Q, n).astype(np.int32),
             certified_R=np.ones(n * q, dtype=bool),
             null_gain_R=null.gain_NQ.reshape(-1),
             null_difficulty_R=null.difficulty_NQ.reshape(-1),
             null_above_R=null.above_NQ.reshape(-1),
-            entropy_big_R=np.repeat(search.entropy_big_N.double().cpu().numpy(), q),
+            entropy_full_R=np.repeat(search.entropy_full_N.double().cpu().numpy(), q),
             leaves_R=np.repeat(search.leaves_N.cpu().numpy().astype(np.int32), q),
         )

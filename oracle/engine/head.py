@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 
 _BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
 _CACHED_WEIGHTS = 1 << 22  # beyond so many the weights do not, and each block reads them anew: then it has rows to make up for it
@@ -33,7 +33,7 @@ class Tangent:
 class Head:
     """The vocabulary head of a model: logits of h are `h @ w_VD.T`, where h is the state after the final norm."""
 
-    def __init__(self, model: RoutedModel) -> None:
+    def __init__(self, model: OracleModel) -> None:
         self._model = model
         self.dtype = torch.promote_types(model.dtype, torch.float32)
         self.w_VD = model.unembedding_VD.to(self.dtype).contiguous()

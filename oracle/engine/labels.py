@@ -1,7 +1,7 @@
 """The labels of the null gain: what the next token would be, were the all-big model the truth; and what is gained on them.
 
 With a temperature T the labels are drawn from all-big's distribution raised to 1/T: with a T fitted on other documents, from a
-calibrated all-big. The gain stays that over all-big as it is, loss_big(y') - least loss(y').
+calibrated all-big. The gain stays that over all-big as it is, loss_full(y') - least loss(y').
 
 Axes: N places, R draws, Y labels (the real one, then the drawn), Q budgets, V vocabulary, D hidden.
 """
@@ -55,9 +55,9 @@ class NullGains:
     """What the oracle gains on the drawn labels of N places under Q budgets; NaN where none were drawn."""
 
     gain_NQ: np.ndarray
-    """Mean over the drawn labels of loss_big - least loss."""
+    """Mean over the drawn labels of loss_full - least loss."""
     difficulty_NQ: np.ndarray
-    """Mean over the drawn labels of loss_small - least loss."""
+    """Mean over the drawn labels of loss_cheapest - least loss."""
     above_NQ: np.ndarray
     """How many drawn labels have a difficulty as great as the real one's. If all-big were the truth, the real label and the R
     drawn ones would be alike, and none would be above with probability at most 1 / (R + 1)."""

@@ -22,7 +22,7 @@ from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.trie import trie_of
 from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend, start_same
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 _MOST_ROWS = 16384  # states scored at once
@@ -46,7 +46,7 @@ class _PlaceScorer:
 
     def __init__(
         self,
-        model: RoutedModel,
+        model: OracleModel,
         x_ND: Tensor,
         target_N: Tensor,
         skip: SkipReading,
@@ -98,7 +98,7 @@ class FixedScorer(_PlaceScorer):
 
     def __init__(
         self,
-        model: RoutedModel,
+        model: OracleModel,
         sequence: int,
         token_id_T: Tensor,
         routing: RoutingPattern | np.ndarray,
@@ -121,7 +121,7 @@ class CommittedScorer(_PlaceScorer):
 
     def __init__(
         self,
-        model: RoutedModel,
+        model: OracleModel,
         context: CommittedContext,
         position: int,
         x_ND: Tensor,
@@ -145,7 +145,7 @@ class SameScorer:
     """
 
     def __init__(
-        self, model: RoutedModel, sequence: int, token_id_T: Tensor, skip: SkipReading, null: NullLabels | None = None
+        self, model: OracleModel, sequence: int, token_id_T: Tensor, skip: SkipReading, null: NullLabels | None = None
     ) -> None:
         self._model, self._skip = model, skip
         self._head = Head(model)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.trie import Level, Trie, root_of_states
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 Attend = Callable[[int, Tensor], Tensor]
@@ -31,7 +31,7 @@ Attend = Callable[[int, Tensor], Tensor]
 
 
 def descend(
-    model: RoutedModel, levels: tuple[Level, ...], first_level: int, x_SND: Tensor, attend: Attend, skip: SkipReading
+    model: OracleModel, levels: tuple[Level, ...], first_level: int, x_SND: Tensor, attend: Attend, skip: SkipReading
 ) -> Tensor:
     """The states after the levels, x_PND, in the order of the tree's leaves; after the last one, those after the whole model."""
     for number, level in enumerate(levels, start=first_level):
@@ -50,7 +50,7 @@ def descend(
     return x_SND
 
 
-def run_big(model: RoutedModel, layers: range, x_SND: Tensor, attend: Attend) -> Tensor:
+def run_big(model: OracleModel, layers: range, x_SND: Tensor, attend: Attend) -> Tensor:
     """The states after layers that are not routed."""
     for layer in layers:
         x_SND = model.ffn(layer, Branch.BIG, attend(layer, x_SND))
@@ -63,12 +63,12 @@ def _take(x_SND: Tensor, index_S: np.ndarray) -> Tensor:
     return x_SND.index_select(0, torch.from_numpy(index_S).to(x_SND.device))
 
 
-def attend_same(model: RoutedModel) -> Attend:
+def attend_same(model: OracleModel) -> Attend:
     """The `same` context: N is the sequence itself, and every prefix attends to its own earlier tokens."""
     return model.attend_causal
 
 
-def start_same(model: RoutedModel, token_id_T: Tensor) -> Tensor:
+def start_same(model: OracleModel, token_id_T: Tensor) -> Tensor:
     """The states of a sequence before the first routed layer, x_TD."""
     x_TD = model.embed(token_id_T, torch.arange(len(token_id_T), device=model.device))
     return run_big(model, range(model.routed_layers[0]), x_TD[None], model.attend_causal)[0]
@@ -105,7 +105,7 @@ class FixedContext:
     `start_TD` are its states before the first routed layer.
     """
 
-    def __init__(self, model: RoutedModel, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, skip: SkipReading) -> None:
+    def __init__(self, model: OracleModel, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, skip: SkipReading) -> None:
         self._model = model
         position_1T = torch.arange(len(token_id_T), device=model.device)[None]
         x_1TD = model.embed(token_id_T, position_1T[0])[None]
@@ -149,7 +149,7 @@ class FixedContext:
 class CommittedContext:
     """N lanes (sequences) decided side by side, left to right: keys and values of the tokens already decided."""
 
-    def __init__(self, model: RoutedModel, n_lanes: int, n_tokens: int, skip: SkipReading) -> None:
+    def __init__(self, model: OracleModel, n_lanes: int, n_tokens: int, skip: SkipReading) -> None:
         self._model, self._skip = model, skip
         shape = (model.depth, n_lanes, model.n_kv_heads, n_tokens, model.n_head_dim)
         self._k_LNKCd = torch.zeros(shape, dtype=model.dtype, device=model.device)
@@ -190,7 +190,7 @@ class CommittedContext:
         return x_ND
 
 
-def _branches_at(model: RoutedModel, layer: int, branches_NL: np.ndarray) -> np.ndarray:
+def _branches_at(model: OracleModel, layer: int, branches_NL: np.ndarray) -> np.ndarray:
     """The branch that each row's pattern takes at a layer: big where the layer is not routed."""
     if layer not in model.routed_layers:
         return np.full(len(branches_NL), Branch.BIG, dtype=np.uint8)
@@ -198,7 +198,7 @@ def _branches_at(model: RoutedModel, layer: int, branches_NL: np.ndarray) -> np.
 
 
 def _each_its_own(
-    model: RoutedModel, layer: int, branch_N: np.ndarray, x_ND: Tensor, attended_ND: Tensor, skip: SkipReading
+    model: OracleModel, layer: int, branch_N: np.ndarray, x_ND: Tensor, attended_ND: Tensor, skip: SkipReading
 ) -> Tensor:
     """The states after a layer where each row takes its own branch."""
     after_ND = (x_ND if skip is SkipReading.LAYER else attended_ND).clone()

@@ -25,9 +25,9 @@ from duo_oracle.results.store.reader import StoredRun
 
 _MEASURES = {
     "oracle": "loss",
-    "all_small": "loss_small",
-    "all_big": "loss_big",
-    "gain": "loss_big - loss",
+    "all_small": "loss_cheapest",
+    "all_big": "loss_full",
+    "gain": "loss_full - loss",
     "certified": "certified::INT",
     "leaves": "leaves",
     "n_big": "n_big",

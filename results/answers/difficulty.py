@@ -24,9 +24,9 @@ class ShownToken:
     """One position: its measure, the losses behind it in nats, and the target between the text before and after it."""
 
     value: float
-    loss_small: float
+    loss_cheapest: float
     loss: float
-    loss_big: float
+    loss_full: float
     pattern: str
     document: str
     sequence: int
@@ -51,7 +51,7 @@ def hardest(
     try:
         rows = connection.sql(
             f"""
-            SELECT {MEASURES[measure].sql} AS value, loss_small, loss, loss_big, pattern, document, sequence, position
+            SELECT {MEASURES[measure].sql} AS value, loss_cheapest, loss, loss_full, pattern, document, sequence, position
             FROM {source}
             WHERE budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL
             ORDER BY value DESC, sequence, position LIMIT ?
@@ -89,7 +89,7 @@ def table(
     lines = [[measure, run.cheapest_name, "oracle", "all-big", "pattern", "document", "at", "sentence"]]
     indent = max((len(token.before) for token in shown), default=0)  # the brackets stand under each other
     for token in shown:
-        numbers = (token.value, token.loss_small, token.loss, token.loss_big)
+        numbers = (token.value, token.loss_cheapest, token.loss, token.loss_full)
         place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
         lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
     about = MEASURES[measure]

@@ -17,8 +17,8 @@ from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
 from duo_oracle.results.store.reader import StoredRun
 
-_SHOWN = ("loss_small", "loss_big", "loss", "difficulty", "gain", "null_gain", "excess")
-_HEADINGS = {"loss_big": "all-big", "loss": "oracle", "null_gain": "null gain"}
+_SHOWN = ("loss_cheapest", "loss_full", "loss", "difficulty", "gain", "null_gain", "excess")
+_HEADINGS = {"loss_full": "all-big", "loss": "oracle", "null_gain": "null gain"}
 _CHOSEN = "tokens are put into classes by their own gains: the means of a class are no evidence, the shares are"
 _WITH_INTERVAL = ("difficulty", "gain", "excess")
 
@@ -42,7 +42,7 @@ def token_groups(run: StoredRun, group: str, measures: tuple[str, ...], budget: 
     chosen = run.budget(budget)
     source = source_of(run, [measure for measure in measures if measure in MEASURES])
     sums = ", ".join(f"coalesce(sum({name}::DOUBLE), 0), count({name})" for name in measures)
-    order = {"position": "min(position)", "surprise": "min(loss_small)"}.get(group, "name")
+    order = {"position": "min(position)", "surprise": "min(loss_cheapest)"}.get(group, "name")
     connection = connect([run])
     try:
         where = "budget_kind = ? AND budget IS NOT DISTINCT FROM ?"
@@ -73,7 +73,7 @@ def groups_table(run: StoredRun, group: str, by: str = "difficulty", budget: str
             mean = found.means[measure]
             cells.append(mean if mean is None or measure in (*_WITH_INTERVAL, by) else mean.mean)
         rows.append(tuple(cells))
-    headings = {**_HEADINGS, "loss_small": run.cheapest_name}
+    headings = {**_HEADINGS, "loss_cheapest": run.cheapest_name}
     columns = (group, "tokens", "share", *(headings.get(measure, measure) for measure in measures))
     what = f"within bands of {run.cheapest_name} loss" if group == "surprise" else f"by {group}"
     title = f"means {what}, nats per token [95%]; budget {run.budget(budget)}, context {run.context}"

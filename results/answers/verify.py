@@ -4,7 +4,7 @@ In a `committed` run one pass per sequence and budget, every token routed by its
 loss. In the other contexts, and for the losses of all-big and of the run's cheapest pattern, each checked position takes a pass
 of its own: the tokens before it in the run's context, itself as stored; these are a sample. Token ids, and in a router's context
 what it chose, come from the run's own tokens.
-Only `RoutedModel.forward` is used. A sequence's last token has no path and takes the big branches: nothing sees it.
+Only `OracleModel.forward` is used. A sequence's last token has no path and takes the big branches: nothing sees it.
 
 Axes: B rows of a batch, T token, L routed layer, V vocabulary, R rows of the paths table.
 """
@@ -27,7 +27,7 @@ from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
 from duo_oracle.results.store.reader import StoredRun
 
 if TYPE_CHECKING:
-    from duo_oracle.oracle.model import RoutedModel
+    from duo_oracle.oracle.model import OracleModel
 
 SAMPLE = 256
 _LOGITS = 1 << 25  # logits computed at once: 128 MiB of float32
@@ -91,7 +91,7 @@ class _StoredSequence:
 
 
 def verify(
-    run: StoredRun, model: RoutedModel, fingerprint: str, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0
+    run: StoredRun, model: OracleModel, fingerprint: str, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0
 ) -> Verification:
     """Computes stored losses again with `model`, whose checkpoint has the given fingerprint.
 
@@ -111,7 +111,7 @@ def verify(
 
 
 class _Verifier:
-    def __init__(self, run: StoredRun, model: RoutedModel) -> None:
+    def __init__(self, run: StoredRun, model: OracleModel) -> None:
         self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
         self._context = parse_context(run.context, run.n_layers)
@@ -210,7 +210,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
         budget_R = np.array([number[pair] for pair in pairs], dtype=np.int64)
         branches = [RoutingPattern.parse(text, run.n_layers).branches for text in paths["pattern"].to_pylist()]
         branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_layers)
-        loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_small", "loss_big")], axis=1)
+        loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_cheapest", "loss_full")], axis=1)
         picked_R = np.isin(np.arange(start, start + len(budget_R)), picked)
         start += len(budget_R)
         of_token, of_path = tokens["sequence"].to_numpy(), paths["sequence"].to_numpy()

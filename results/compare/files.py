@@ -49,8 +49,8 @@ def tokens_table(plane: Plane, routed: Routed) -> pa.Table:
         "random": plane.between(plane.random_KN, budget),
         "oracle": plane.between(plane.oracle_KN, budget),
         "oracle_average": average_N,
-        "loss_small": plane.loss_small_N,
-        "loss_big": plane.loss_big_N,
+        "loss_cheapest": plane.loss_cheapest_N,
+        "loss_full": plane.loss_full_N,
     }
     return pa.table(
         {
@@ -106,7 +106,7 @@ def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[
     from matplotlib.ticker import MaxNLocator
 
     position_band_N = (BANDS * plane.position_N / (plane.position_N.max() + 1)).astype(int)
-    loss_band_N = bands_of(plane.loss_small_N)
+    loss_band_N = bands_of(plane.loss_cheapest_N)
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
         figure = Figure(figsize=(12.0, 3.9), layout="constrained")
         FigureCanvasAgg(figure)
@@ -118,7 +118,7 @@ def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[
             if routed.target is not None:
                 per_layer.axhline(routed.target / plane.n_layers, color=colour, linestyle=":", linewidth=0.7)
             _line_of_bands(by_position, plane.position_N, position_band_N, share_N, colour)
-            _line_of_bands(by_loss, plane.loss_small_N, loss_band_N, share_N, colour)
+            _line_of_bands(by_loss, plane.loss_cheapest_N, loss_band_N, share_N, colour)
         per_layer.xaxis.set_major_locator(MaxNLocator(integer=True))
         per_layer.set(xlabel="layer", ylabel="share of tokens that take B", ylim=(-0.03, 1.03))
         by_position.set(xlabel="position in the sequence")

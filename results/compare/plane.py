@@ -50,8 +50,8 @@ class Plane:
     context: str
     independent: bool  # whether one token's best pattern depends on no other's
     branches: tuple[Branch, ...]
-    loss_small_N: np.ndarray
-    loss_big_N: np.ndarray
+    loss_cheapest_N: np.ndarray
+    loss_full_N: np.ndarray
     oracles: dict[int, Oracle]  # by whole budget
     at_most: bool  # whether those budgets are "at most k" instead of "exactly k"
     any_oracle: Oracle | None  # without a budget
@@ -62,7 +62,7 @@ class Plane:
     random_rank_KN: np.ndarray  # percentile of a random pattern with k B's in the token's table
     flops_per_layer: tuple[float, float, float, float] | None  # of the head; of skip, small and big at one layer
     routed_layers: tuple[int, ...] | None = None  # their numbers in the model; None for all
-    cheapest: Branch = Branch.SMALL  # whose loss at every layer is loss_small_N
+    cheapest: Branch = Branch.SMALL  # whose loss at every layer is loss_cheapest_N
 
     @property
     def n_layers(self) -> int:
@@ -210,8 +210,8 @@ def reference_lines(plane: Plane, budgets: Sequence[float]) -> list[Line]:
     """The lines without a router: the cheapest pattern, all-big, and for every whole budget the best fixed pattern, random routing
     and the oracle; the average oracle at each of `budgets`."""
     lines = [
-        _reference(plane, plane.cheapest_name, plane.cheapest_name, 0.0, plane.loss_small_N),
-        _reference(plane, "all-big", "all-big", float(plane.n_layers), plane.loss_big_N),
+        _reference(plane, plane.cheapest_name, plane.cheapest_name, 0.0, plane.loss_cheapest_N),
+        _reference(plane, "all-big", "all-big", float(plane.n_layers), plane.loss_full_N),
     ]
     for k in range(plane.n_layers + 1):
         if not np.isnan(plane.fixed_KN[k]).all():

@@ -265,7 +265,7 @@ def _routers_item(study: Study) -> Item:
             "fixed - router",
             "patterns used",
         )
-        big = estimate((1, ratio(document_N, of_router["loss_big"].to_numpy(np.float64))))
+        big = estimate((1, ratio(document_N, of_router["loss_full"].to_numpy(np.float64))))
         tables.append(Table(f"{text}: {len(document_N):,} tokens, context big, all-big {big}", headings, tuple(rows)))
     question = Question(
         title=f"Trained routers over layers {study.layers}",
@@ -292,7 +292,7 @@ def _draw_routers(figure: Any, study: Study) -> None:
             at = np.arange(len(groups)) + 0.08 * ([w for w, _ in marks].index(what) - 1.5)
             errors = [[e.mean - e.low for e in line], [e.high - e.mean for e in line]]
             panel.errorbar(at, [e.mean for e in line], yerr=errors, fmt="o", color=colour, label=label, capsize=2)
-        panel.axhline(float(tokens["loss_big"].mean()), color="black", linewidth=0.8, linestyle=":", label="all-big")
+        panel.axhline(float(tokens["loss_full"].mean()), color="black", linewidth=0.8, linestyle=":", label="all-big")
         panel.set(title=text, ylabel="nats per token", xlim=(-0.5, len(groups) - 0.5))
         panel.set_xticks(range(len(groups)), [str(name) for name, _ in groups])
     legend_below(figure, axes[0], 5)

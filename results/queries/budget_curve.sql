@@ -7,9 +7,9 @@ SELECT
     avg(oracle.loss) AS loss,
     exp(avg(oracle.loss)) AS perplexity,
     avg(n_big) AS mean_big,
-    avg(loss_big) AS all_big,
-    avg(loss_small) AS all_small,
-    avg(loss_big - loss) AS gain,
+    avg(loss_full) AS all_big,
+    avg(loss_cheapest) AS all_small,
+    avg(loss_full - loss) AS gain,
     avg(null_gain) AS null_gain,
     avg(excess) AS excess
 FROM oracle JOIN runs USING (run)

@@ -4,11 +4,11 @@ SELECT
     budget_name AS budget,
     document,
     count(*) AS tokens,
-    avg(loss_small) AS all_small,
-    avg(loss_big) AS all_big,
+    avg(loss_cheapest) AS all_small,
+    avg(loss_full) AS all_big,
     avg(loss) AS loss,
     avg(difficulty) AS difficulty,
-    avg(loss_big - loss) AS gain,
+    avg(loss_full - loss) AS gain,
     avg(excess) AS excess
 FROM oracle
 GROUP BY run, budget_kind, budget, budget_name, document

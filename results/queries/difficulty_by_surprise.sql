@@ -2,13 +2,13 @@
 SELECT
     run,
     budget_name AS budget,
-    CASE WHEN loss_small < 5 THEN floor(loss_small)::INT ELSE 5 END AS nats_from,
-    CASE WHEN loss_small < 5 THEN floor(loss_small)::INT + 1 END AS nats_to,
+    CASE WHEN loss_cheapest < 5 THEN floor(loss_cheapest)::INT ELSE 5 END AS nats_from,
+    CASE WHEN loss_cheapest < 5 THEN floor(loss_cheapest)::INT + 1 END AS nats_to,
     count(*) AS tokens,
-    avg(loss_small) AS all_small,
+    avg(loss_cheapest) AS all_small,
     avg(loss) AS loss,
     avg(difficulty) AS difficulty,
-    avg(loss_big - loss) AS gain,
+    avg(loss_full - loss) AS gain,
     avg(null_gain) AS null_gain,
     avg(excess) AS excess
 FROM oracle

@@ -11,7 +11,7 @@ SELECT
 FROM (
     SELECT run, budget_kind, budget, budget_name, document,
         count(*) AS n,
-        sum(loss_big - loss) AS gain,
+        sum(loss_full - loss) AS gain,
         sum(null_gain) AS null_gain,
         sum(excess) AS excess,
         sum(sum(excess)) OVER every / sum(count(*)) OVER every AS mean_excess

@@ -4,15 +4,15 @@ SELECT
     router,
     eighth,
     avg(n_big / length(pattern)) AS big,
-    avg(loss_small) AS loss_small,
-    avg(loss_small - loss_big) AS gain_of_big,
+    avg(loss_cheapest) AS loss_cheapest,
+    avg(loss_cheapest - loss_full) AS gain_of_big,
     count(*) AS tokens
 FROM (
-    SELECT routes.*, loss_small, loss_big,
-        ntile(8) OVER (PARTITION BY routes.run, router ORDER BY loss_small, sequence, position) AS eighth
+    SELECT routes.*, loss_cheapest, loss_full,
+        ntile(8) OVER (PARTITION BY routes.run, router ORDER BY loss_cheapest, sequence, position) AS eighth
     FROM routes
     JOIN (
-        SELECT run, sequence, position, avg(loss_small) AS loss_small, avg(loss_big) AS loss_big FROM paths GROUP BY ALL
+        SELECT run, sequence, position, avg(loss_cheapest) AS loss_cheapest, avg(loss_full) AS loss_full FROM paths GROUP BY ALL
     ) USING (run, sequence, position)
 )
 GROUP BY run, router, eighth

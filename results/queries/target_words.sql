@@ -5,7 +5,7 @@ SELECT
     target,
     count(*) AS times,
     avg(difficulty) AS difficulty,
-    avg(loss_small) AS all_small,
+    avg(loss_cheapest) AS all_small,
     avg(loss) AS loss,
     avg(n_big) AS mean_big
 FROM oracle

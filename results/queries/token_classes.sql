@@ -7,8 +7,8 @@ SELECT
     class,
     count(*) / sum(count(*)) OVER (PARTITION BY run, budget_kind, budget) AS share,
     count(*) AS tokens,
-    avg(loss_small) AS all_small,
-    avg(loss_big) AS all_big,
+    avg(loss_cheapest) AS all_small,
+    avg(loss_full) AS all_big,
     avg(loss) AS loss,
     avg(difficulty) AS difficulty,
     avg(excess) AS excess

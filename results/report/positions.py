@@ -17,8 +17,8 @@ from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 
-_LOSSES = ("loss", "loss_small", "loss_big", "null_gain", "excess")
-_MEASURED = ("excess_difficulty", "entropy_big")
+_LOSSES = ("loss", "loss_cheapest", "loss_full", "null_gain", "excess")
+_MEASURED = ("excess_difficulty", "entropy_full")
 _ORDER = [("sequence", "ascending"), ("position", "ascending")]
 
 

@@ -43,7 +43,7 @@ def _row(positions: RunPositions, routes: Routes, routed_N: np.ndarray | None) -
         known_N = np.isfinite(routed_N)
         row["unknown"] = float(1 - known_N.mean())
         if known_N.any():
-            big_loss_N = positions.values_KN["loss_big"][0]
+            big_loss_N = positions.values_KN["loss_full"][0]
             regrets = [routed_N - loss_N for loss_N in positions.values_KN["loss"]]
             loss, gain, *regret = _estimates([routed_N, big_loss_N - routed_N, *regrets], positions.document_N)
             row |= {"loss": loss, "gain": gain, "regret": regret}

@@ -106,20 +106,20 @@ def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> di
     # Outside of a committed context the cheapest pattern and all-big are the same under every budget: packed once, named often.
     shared = {
         name: blocks.add(values[name][0], "f4")
-        for name in ("loss_small", "loss_big")
+        for name in ("loss_cheapest", "loss_full")
         if all(np.array_equal(values[name][0], other) for other in values[name][1:])
     }
     for k in range(len(positions.pattern_KN)):
         columns[f"pattern.{k}"] = _strings(patterns, positions.pattern_KN[k], blocks)
         columns[f"loss.{k}"] = blocks.add(values["loss"][k], "f4")
         columns[f"null_gain.{k}"] = blocks.add(values["null_gain"][k], "f4")
-        for name in ("loss_small", "loss_big"):
+        for name in ("loss_cheapest", "loss_full"):
             columns[f"{name}.{k}"] = shared.get(name) or blocks.add(values[name][k], "f4")
         columns[f"evaluations.{k}"] = blocks.add(positions.evaluations_KN[k], "i4")
         columns[f"certified.{k}"] = blocks.add(positions.certified_KN[k], "u1")
         columns[f"class.{k}"] = blocks.add(np.array([CLASSES.index(name) for name in positions.class_KN[k]]), "u1")
         columns[f"excess_difficulty.{k}"] = blocks.add(values["excess_difficulty"][k], "f4")
-    columns["entropy_big"] = blocks.add(values["entropy_big"][0], "f4")
+    columns["entropy_full"] = blocks.add(values["entropy_full"][0], "f4")
     return columns
 
 
@@ -189,7 +189,7 @@ def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict
     The rarest fiftieth saturates, or one token's colour would leave all the others pale.
     """
     values = positions.values_KN
-    loss, small, big = values["loss"], values["loss_small"], values["loss_big"]
+    loss, small, big = values["loss"], values["loss_cheapest"], values["loss_full"]
     measures = {
         "difficulty": [s - x for s, x in zip(small, loss, strict=True)],
         "gain": [b - x for b, x in zip(big, loss, strict=True)],
@@ -197,10 +197,10 @@ def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict
         "excess": values["excess"],
         "compute": [s - b for s, b in zip(small, big, strict=True)],
         "loss": loss,
-        "loss_small": small,
-        "loss_big": big,
+        "loss_cheapest": small,
+        "loss_full": big,
         "excess_difficulty": values["excess_difficulty"],
-        "entropy_big": values["entropy_big"],
+        "entropy_full": values["entropy_full"],
     }
     for number, routed_N in enumerate(routed_RN or ()):
         measures[f"routed.{number}"] = [routed_N]

@@ -29,7 +29,7 @@ _CHANCE_DRAWS = 200
 
 
 @dataclass(frozen=True)
-class AllBigTokens:
+class FullTokens:
     """What all-big said of every token, losses and entropies in nats."""
 
     document_N: np.ndarray
@@ -40,7 +40,7 @@ class AllBigTokens:
     loss_NG: np.ndarray  # at every temperature of GRID
 
     @classmethod
-    def of(cls, parts: Sequence[AllBigTokens]) -> AllBigTokens:
+    def of(cls, parts: Sequence[FullTokens]) -> FullTokens:
         """The tokens of all parts."""
         return cls(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__})
 
@@ -82,7 +82,7 @@ class Calibration:
         return "\n".join(aligned(rows, [False, True, False]))
 
 
-def calibration(tokens: AllBigTokens) -> Calibration:
+def calibration(tokens: FullTokens) -> Calibration:
     """The calibration of all-big on these tokens."""
     names, document_N = np.unique(tokens.document_N, return_inverse=True)
     columns = [tokens.loss_N, tokens.entropy_N, tokens.loss_N - tokens.entropy_N]
@@ -112,7 +112,7 @@ def calibration_error(confidence_N: np.ndarray, hit_N: np.ndarray, bins: int = B
     return float(np.abs(difference_B).sum() / len(bin_N))
 
 
-def fit_on_others(tokens: AllBigTokens) -> dict[str, float]:
+def fit_on_others(tokens: FullTokens) -> dict[str, float]:
     """For every document the temperature that makes all *others* most likely, to three decimals; empty for one document."""
     names, document_N = np.unique(tokens.document_N, return_inverse=True)
     if len(names) < 2:

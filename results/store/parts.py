@@ -24,7 +24,7 @@ from duo_oracle.results.store import schemas
 from duo_oracle.results.store.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
 
 ROW_GROUP = 1 << 20
-_LOSS_COLUMNS = {"loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess", "null_difficulty", "entropy_big"}
+_LOSS_COLUMNS = {"loss", "loss_cheapest", "loss_full", "difficulty", "null_gain", "excess", "null_difficulty", "entropy_full"}
 
 
 class UnitWriter:

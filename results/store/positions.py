@@ -84,8 +84,8 @@ def read_positions(run: StoredRun) -> Positions:
         branches_NKL=code[branches_RL[order_R]].reshape(*shape, run.n_layers),
         loss_NK=values("loss"),
         null_gain_NK=values("null_gain"),
-        small_N=values("loss_small")[:, 0],
-        big_N=values("loss_big")[:, 0],
+        small_N=values("loss_cheapest")[:, 0],
+        big_N=values("loss_full")[:, 0],
     )
 
 

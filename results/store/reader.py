@@ -83,7 +83,7 @@ class StoredRun:
 
     @property
     def cheapest_name(self) -> str:
-        """What the pattern of that branch alone is called, whose loss is in the column loss_small: all-small, or all-skip."""
+        """What the pattern of that branch alone is called, whose loss is in the column loss_cheapest: all-small, or all-skip."""
         return uniform_name(self.cheapest)
 
     @property

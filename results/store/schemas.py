@@ -44,16 +44,16 @@ _COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
         ("n_small", pa.int16()),
         ("n_skip", pa.int16()),
         ("loss", pa.float32()),
-        ("loss_small", pa.float32()),  # all-small (or all-skip: `Run.cheapest`) at this position, in this run's context
-        ("loss_big", pa.float32()),  # all-big at this position, in this run's context
-        ("difficulty", pa.float32()),  # loss_small - loss
+        ("loss_cheapest", pa.float32()),  # all-small (or all-skip: `Run.cheapest`) at this position, in this run's context
+        ("loss_full", pa.float32()),  # all-big at this position, in this run's context
+        ("difficulty", pa.float32()),  # loss_cheapest - loss
         ("evaluations", pa.int32()),  # patterns whose loss was computed or certified not to be the best
         ("certified", pa.bool_()),  # proven to be the best of the space
         ("null_gain", pa.float32()),  # null where no labels were drawn
-        ("excess", pa.float32()),  # (loss_big - loss) - null_gain
-        ("null_difficulty", pa.float32()),  # as null_gain, counted from loss_small's pattern; null where no labels were drawn
+        ("excess", pa.float32()),  # (loss_full - loss) - null_gain
+        ("null_difficulty", pa.float32()),  # as null_gain, counted from loss_cheapest's pattern; null where no labels were drawn
         ("null_above", pa.int16()),  # drawn labels whose difficulty is as great as the real one's; null where none were drawn
-        ("entropy_big", pa.float32()),  # of all-big's distribution at the position; null where it was not computed
+        ("entropy_full", pa.float32()),  # of all-big's distribution at the position; null where it was not computed
         ("leaves", pa.int32()),  # patterns whose loss went through the whole vocabulary head
     ],
     # One row per position and pattern. The budget is that of the pass in a committed context, null where one pass serves all.
@@ -125,7 +125,7 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
     """The paths rows of one sequence, by position and then by budget in the run's order; `paths.budget_R` indexes `budgets`."""
     order_R = np.lexsort((paths.budget_R, paths.position_R))
     branches_RL = paths.branches_RL[order_R]
-    loss_R, small_R, big_R = paths.loss_R[order_R], paths.loss_small_R[order_R], paths.loss_big_R[order_R]
+    loss_R, small_R, big_R = paths.loss_R[order_R], paths.loss_cheapest_R[order_R], paths.loss_full_R[order_R]
     null_gain_R = paths.null_gain_R[order_R]
     columns = [
         np.full(len(order_R), sequence, np.int32),
@@ -142,7 +142,7 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
         _null_where_nan((big_R - loss_R) - null_gain_R),
         _null_where_nan(paths.null_difficulty_R[order_R]),
         _null_where_nan(paths.null_above_R[order_R]),
-        _null_where_nan(paths.entropy_big_R[order_R]),
+        _null_where_nan(paths.entropy_full_R[order_R]),
         paths.leaves_R[order_R],
     ]
     return _table("paths", run_id, columns)

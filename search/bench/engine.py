@@ -33,7 +33,7 @@ from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.budgets import parse_budgets
@@ -170,7 +170,7 @@ def _subject(config: BenchConfig) -> tuple[DuoLlama, Tensor]:
     checkpoint = read_checkpoint(config.model)
     module = build_module(checkpoint.config, checkpoint.tensors)
     tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json)
-    sequences: Iterator[Sequence] = read_sequences(
+    sequences: Iterator[Window] = read_sequences(
         config.data, tokenizer, module.config.vocab_size, module.config.max_position_embeddings, config.seq_len, 1
     )
     return module, torch.from_numpy(next(sequences).token_ids.astype(np.int64))

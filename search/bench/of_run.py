@@ -19,7 +19,7 @@ from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.walk import Attend, FixedContext
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.worker import prepare_worker
@@ -43,7 +43,7 @@ class Speed:
 
 
 @torch.inference_mode()
-def measure_speed(run: StoredRun, model: RoutedModel) -> Speed:
+def measure_speed(run: StoredRun, model: OracleModel) -> Speed:
     """Times both ways. The process is left with the number of threads that it had."""
     threads = torch.get_num_threads()
     prepare_worker(1)
@@ -69,7 +69,7 @@ def measure_speed(run: StoredRun, model: RoutedModel) -> Speed:
     return Speed(patterns, ours, naive * patterns)
 
 
-def _naive_step(model: RoutedModel, token_id_T: Tensor, branches: tuple[Branch, ...], skip: SkipReading) -> float:
+def _naive_step(model: OracleModel, token_id_T: Tensor, branches: tuple[Branch, ...], skip: SkipReading) -> float:
     """Seconds of one pattern at one position, in the mean over random patterns and positions."""
     generator = np.random.default_rng(0)
     context = FixedContext(model, token_id_T[:-1], RoutingPattern.uniform(Branch.BIG, model.n_layers), skip)
@@ -85,7 +85,7 @@ def _naive_step(model: RoutedModel, token_id_T: Tensor, branches: tuple[Branch, 
 
 
 def _step(
-    model: RoutedModel, token_id_1: Tensor, position_1: Tensor, pattern_L: np.ndarray, attend: Attend, skip: SkipReading
+    model: OracleModel, token_id_1: Tensor, position_1: Tensor, pattern_L: np.ndarray, attend: Attend, skip: SkipReading
 ) -> Tensor:
     """logits_1V of one token under one pattern."""
     x_11D = model.embed(token_id_1, position_1)[None]

@@ -26,16 +26,16 @@ from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Sequence, data_fingerprint, read_sequences, resolve_seq_len
+from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel, cheapest_branch, check_small
+from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_small
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.results.store.texts import vocabulary_texts
 from duo_oracle.results.store.writer import RunWriter
-from duo_oracle.search.job.all_big import fitted_temperatures
+from duo_oracle.search.job.all_full import fitted_temperatures
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
 from duo_oracle.search.job.local_pool import LocalPool
 from duo_oracle.search.job.pool import Notify, Pool, UnitFailure, plan_units
@@ -83,7 +83,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         config.max_sequences,
         config.per_document,
     )
-    sequences: Callable[[], Iterable[Sequence]] = read
+    sequences: Callable[[], Iterable[Window]] = read
     identity = config.identity(model.n_layers)
     if model.n_layers < model.depth:
         identity["route_layers"] = list(model.routed_layers)
@@ -137,26 +137,26 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         return Outcome(run.directory, solved, tuple(failures))
 
 
-def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: RoutedModel, notify: Notify) -> Pool:
+def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, notify: Notify) -> Pool:
     if config.local:
         return LocalPool(job, model)
     return RayPool(job, checkpoint, config.workers, config.address, notify)
 
 
 def _routed(
-    router: Router, module: RoutableModule, read: Callable[[], Iterable[Sequence]], skip: SkipReading, fingerprint: str
-) -> Iterable[Sequence]:
+    router: Router, module: RoutableModule, read: Callable[[], Iterable[Window]], skip: SkipReading, fingerprint: str
+) -> Iterable[Window]:
     return routed(router, module, read(), skip, fingerprint)
 
 
-def _surveyed(sequences: Iterable[Sequence]) -> tuple[str, int]:
+def _surveyed(sequences: Iterable[Window]) -> tuple[str, int]:
     """The data's fingerprint and how many positions are scored, in one reading that holds one sequence at a time.
 
     It meets every error of the data before any work is done.
     """
     n_positions = 0
 
-    def counted() -> Iterator[Sequence]:
+    def counted() -> Iterator[Window]:
         nonlocal n_positions
         for sequence in sequences:
             n_positions += sequence.n_positions

@@ -7,14 +7,14 @@ from typing import Self
 
 import torch
 
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 
 class LocalPool:
-    def __init__(self, job: Job, model: RoutedModel) -> None:
+    def __init__(self, job: Job, model: OracleModel) -> None:
         self._job, self._model = job, model
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, Self
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.results.store.manifest import UnitRecord
 
 
@@ -18,7 +18,7 @@ class Unit:
     """The piece of work that one worker does at a time: some whole sequences."""
 
     index: int
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[Window, ...]
 
     def __str__(self) -> str:
         numbers = [sequence.index for sequence in self.sequences]
@@ -52,9 +52,9 @@ class Pool(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-def plan_units(sequences: Iterable[Sequence], unit_sequences: int) -> Iterator[Unit]:
+def plan_units(sequences: Iterable[Window], unit_sequences: int) -> Iterator[Unit]:
     """The units of a run, lazily: `unit_sequences` consecutive sequences each. Independent of who will work on them."""
-    waiting: list[Sequence] = []
+    waiting: list[Window] = []
     index = 0
     for sequence in sequences:
         waiting.append(sequence)

@@ -26,7 +26,7 @@ import duo_oracle
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
@@ -75,10 +75,10 @@ def _replace_tensors(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -
     return replace(checkpoint, tensors=tensors)
 
 
-_built: dict[tuple[str, ...], RoutedModel] = {}  # of this worker process: the one model it was last asked for
+_built: dict[tuple[str, ...], OracleModel] = {}  # of this worker process: the one model it was last asked for
 
 
-def _model_of(job: Job, weights: _Weights) -> RoutedModel:
+def _model_of(job: Job, weights: _Weights) -> OracleModel:
     key = (weights.checkpoint.fingerprint, job.dtype, job.device, job.route_layers or "")
     if key not in _built:
         _built.clear()

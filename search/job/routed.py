@@ -16,7 +16,7 @@ import numpy as np
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, router_fingerprint
 from duo_oracle.models.routing import route_with_logits
-from duo_oracle.models.text.windows import Sequence, data_fingerprint
+from duo_oracle.models.text.windows import Window, data_fingerprint
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
@@ -25,14 +25,14 @@ from duo_oracle.results.store.route_files import write_routes
 
 
 @dataclass(frozen=True)
-class RoutedSequence(Sequence):
+class RoutedSequence(Window):
     """A window, and the branches that each of its scored tokens takes in the context of a later one."""
 
     mask_TL: np.ndarray  # uint8, a row for every token but the last, which no other sees
 
 
 def routed(
-    router: Router, module: RoutableModule, sequences: Iterable[Sequence], skip: SkipReading, fingerprint: str
+    router: Router, module: RoutableModule, sequences: Iterable[Window], skip: SkipReading, fingerprint: str
 ) -> Iterator[RoutedSequence]:
     """The sequences with the router's choices, a few at a time. `fingerprint` is the model's."""
     for found in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
@@ -46,7 +46,7 @@ def context_name(router: str) -> str:
 
 
 def write_route_file(
-    file: str, router: Router, module: RoutableModule, fingerprint: str, sequences: list[Sequence], skip: SkipReading, logits: bool
+    file: str, router: Router, module: RoutableModule, fingerprint: str, sequences: list[Window], skip: SkipReading, logits: bool
 ) -> str:
     """Writes the router's choices over the sequences as a route file; returns one line that says what is in it.
 

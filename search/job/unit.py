@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle import records
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
@@ -23,7 +23,7 @@ from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
 from duo_oracle.oracle.engine.walk import CommittedContext
-from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from duo_oracle.search.asking.loop import run_strategy
@@ -55,7 +55,7 @@ def check_strategy(problem: Problem) -> None:
         )
 
 
-def null_labels(problem: Problem, sequences: list[Sequence]) -> NullLabels:
+def null_labels(problem: Problem, sequences: list[Window]) -> NullLabels:
     """How the sequences' null labels are drawn, each at the temperature that was fitted for its document."""
     fitted = problem.null_temperatures
     temperatures = {s.index: fitted[s.document] for s in sequences if s.document in fitted}
@@ -65,14 +65,14 @@ def null_labels(problem: Problem, sequences: list[Sequence]) -> NullLabels:
 class Sink(Protocol):
     """Takes what is found, sequence by sequence or interleaved."""
 
-    def paths(self, sequence: Sequence, paths: OraclePaths) -> None: ...
+    def paths(self, sequence: Window, paths: OraclePaths) -> None: ...
 
-    def losses(self, sequence: Sequence, block: PatternLosses) -> None: ...
+    def losses(self, sequence: Window, block: PatternLosses) -> None: ...
 
-    def trials(self, sequence: Sequence, trials: records.Trials) -> None: ...
+    def trials(self, sequence: Window, trials: records.Trials) -> None: ...
 
 
-def solve_sequences(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: Sink) -> None:
+def solve_sequences(model: OracleModel, sequences: list[Window], problem: Problem, sink: Sink) -> None:
     """Find every sequence's oracle paths. The rows depend on the sequences, the model and the problem alone.
 
     Raises InputError for a loss that is not finite where an oracle path needs one.
@@ -85,9 +85,7 @@ def solve_sequences(model: RoutedModel, sequences: list[Sequence], problem: Prob
         sink.paths(sequence, paths)
 
 
-def _exactly(
-    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
-) -> list[OraclePaths]:
+def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, sink: Sink) -> list[OraclePaths]:
     by_index = {sequence.index: sequence for sequence in sequences}
     oracle = ExactOracle(
         model,
@@ -107,14 +105,14 @@ def _exactly(
 
 
 def _by_asking(
-    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, sink: Sink
+    model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, sink: Sink
 ) -> list[OraclePaths]:
     null, cheapest = null_labels(problem, sequences), cheapest_branch(model)
     if problem.context.kind is ContextKind.COMMITTED:
         return _by_asking_committed(model, sequences, tokens, problem, null, sink)
     scorers = [scorer_of(model, s, t, problem, null) for s, t in zip(sequences, tokens, strict=True)]
     if parse_settings(problem.strategy, problem.settings).pooled:
-        groups: list[tuple[Scorer, list[Sequence]]] = [(PooledScorer(scorers), sequences)]
+        groups: list[tuple[Scorer, list[Window]]] = [(PooledScorer(scorers), sequences)]
     else:
         groups = [(scorer, [sequence]) for scorer, sequence in zip(scorers, sequences, strict=True)]
     found = []
@@ -129,14 +127,14 @@ def _by_asking(
     return found
 
 
-def scorer_of(model: RoutedModel, sequence: Sequence, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
+def scorer_of(model: OracleModel, sequence: Window, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
     """The scorer of a sequence in a context whose positions are independent."""
     if problem.context.kind is ContextKind.SAME:
         return SameScorer(model, sequence.index, token_id_T, problem.skip, null)
     return FixedScorer(model, sequence.index, token_id_T, _routing(sequence, problem), problem.skip, null)
 
 
-def _routing(sequence: Sequence, problem: Problem) -> RoutingPattern | np.ndarray:
+def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
     """What the earlier tokens of a sequence took: one pattern, or in a router's context each its own."""
     if problem.context.pattern is not None:
         return problem.context.pattern
@@ -145,7 +143,7 @@ def _routing(sequence: Sequence, problem: Problem) -> RoutingPattern | np.ndarra
 
 
 def _by_asking_committed(
-    model: RoutedModel, sequences: list[Sequence], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
+    model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
 ) -> list[OraclePaths]:
     by_length = sorted(range(len(tokens)), key=lambda lane: -len(tokens[lane]))
     n_scored = [len(tokens[lane]) - 1 for lane in by_length]
@@ -173,7 +171,7 @@ def _ask(
     problem: Problem,
     budget: int,
     position_N: np.ndarray,
-    sequence_N: list[Sequence],
+    sequence_N: list[Window],
     sink: Sink,
     cheapest: Branch,
 ) -> OraclePaths:
@@ -202,14 +200,14 @@ def _ask(
         budget_R=np.full(n_places, budget, dtype=np.int16),
         branches_RL=best.branches_NL[::n_labels],
         loss_R=loss_NY[:, 0],
-        loss_small_R=small_NY[:, 0],
-        loss_big_R=big_NY[:, 0],
+        loss_cheapest_R=small_NY[:, 0],
+        loss_full_R=big_NY[:, 0],
         evaluations_R=evaluations_N,
         certified_R=best.chosen_from_N[::n_labels] == space.size,
         null_gain_R=null.gain_NQ[:, 0],
         null_difficulty_R=null.difficulty_NQ[:, 0],
         null_above_R=null.above_NQ[:, 0],
-        entropy_big_R=np.full(n_places, np.nan),
+        entropy_full_R=np.full(n_places, np.nan),
         leaves_R=evaluations_N,
     )
 
@@ -232,8 +230,8 @@ def _stored(trials: Trials, rows: np.ndarray, position_R: np.ndarray, budget: in
     )
 
 
-def _check_finite(sequence: Sequence, paths: OraclePaths) -> None:
-    losses = np.column_stack([paths.loss_R, paths.loss_small_R, paths.loss_big_R])
+def _check_finite(sequence: Window, paths: OraclePaths) -> None:
+    losses = np.column_stack([paths.loss_R, paths.loss_cheapest_R, paths.loss_full_R])
     wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
     if len(wrong):
         raise InputError(

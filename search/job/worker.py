@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import torch
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.allocator import keep_freed_memory
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.results.store.parts import UnitWriter
@@ -22,7 +22,7 @@ from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.problem import Keep, Problem
 from duo_oracle.search.job.routed import RoutedSequence
 
-Solve = Callable[[RoutedModel, list[Sequence], Problem, "UnitSink"], None]
+Solve = Callable[[OracleModel, list[Window], Problem, "UnitSink"], None]
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class UnitSink:
     def __init__(self, writer: UnitWriter) -> None:
         self._writer = writer
 
-    def paths(self, sequence: Sequence, paths: OraclePaths) -> None:
+    def paths(self, sequence: Window, paths: OraclePaths) -> None:
         """The oracle paths of one whole sequence."""
         mask_TL = sequence.mask_TL if isinstance(sequence, RoutedSequence) else None
         self._writer.add_sequence(sequence.index, sequence.document, sequence.token_ids, paths, mask_TL)
 
-    def losses(self, sequence: Sequence, block: PatternLosses) -> None:
+    def losses(self, sequence: Window, block: PatternLosses) -> None:
         """A block of every-pattern losses of one sequence."""
         self._writer.add_losses(sequence.index, block)
 
-    def trials(self, sequence: Sequence, trials: Trials) -> None:
+    def trials(self, sequence: Window, trials: Trials) -> None:
         """Some trials of one sequence, in the order in which they were asked for."""
         self._writer.add_trials(sequence.index, trials)
 
@@ -66,7 +66,7 @@ def prepare_worker(threads: int) -> None:
     keep_freed_memory()
 
 
-def solve_unit(job: Job, model: RoutedModel, unit: Unit) -> UnitRecord | UnitFailure:
+def solve_unit(job: Job, model: OracleModel, unit: Unit) -> UnitRecord | UnitFailure:
     """Solves the unit and writes its parts. Its rows depend on the unit, the model and the problem alone."""
     problem = job.problem
     keep = None if problem.keep is Keep.NONE else str(problem.keep)

@@ -11,19 +11,19 @@ from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.answers.controls import Cell, Section, calibration_section
 from duo_oracle.results.statistics.calibration import calibration
 from duo_oracle.results.statistics.intervals import bootstrap
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.search.job.all_big import all_big_tokens
+from duo_oracle.search.job.all_full import full_tokens
 from duo_oracle.search.job.routed import RoutedSequence
 from duo_oracle.search.rerun.log_z import Space, log_z, routing_of
 from duo_oracle.search.rerun.replay import Group, read_groups
 
 
-def model_of(run: StoredRun, model: str | None = None) -> RoutedModel:
+def model_of(run: StoredRun, model: str | None = None) -> OracleModel:
     """The run's model, or the directory `model` where it has moved. Raises InputError for one of other weights."""
     checkpoint = read_checkpoint(model or run.manifest.facts["model"])
     if checkpoint.fingerprint != run.identity["model_fingerprint"]:
@@ -31,13 +31,13 @@ def model_of(run: StoredRun, model: str | None = None) -> RoutedModel:
     return load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
 
 
-def calibration_of_run(run: StoredRun, model: RoutedModel) -> Section:
+def calibration_of_run(run: StoredRun, model: OracleModel) -> Section:
     """How well all-big's probabilities describe the run's text."""
     groups = read_groups(run, (), None)
-    return calibration_section(calibration(all_big_tokens(model, (s for group in groups for s in group.sequences))))
+    return calibration_section(calibration(full_tokens(model, (s for group in groups for s in group.sequences))))
 
 
-def log_z_of_run(run: StoredRun, model: RoutedModel, n_positions: int, seed: int = 0) -> Section:
+def log_z_of_run(run: StoredRun, model: OracleModel, n_positions: int, seed: int = 0) -> Section:
     """log Z at `n_positions` positions drawn from the run's, beside what the oracle gains there.
 
     Raises InputError for the context same.
@@ -88,7 +88,7 @@ def _all_big(run: StoredRun, picked: dict[int, np.ndarray]) -> np.ndarray:
         mine = paths["budget_kind"] == budget.kind.value
         if budget.n_big is not None:
             mine &= paths["budget"] == budget.n_big
-        of = paths[mine].set_index(["sequence", "position"])["loss_big"]
+        of = paths[mine].set_index(["sequence", "position"])["loss_full"]
         columns.append([of[(index, int(position))] for index, positions in picked.items() for position in positions])
     return np.array(columns, dtype=np.float64).T
 

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget
@@ -24,7 +24,7 @@ from duo_oracle.oracle.engine.certify import Groups
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.walk import FixedContext
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 _ROWS = 512  # leaves whose logits are held at once
@@ -40,7 +40,7 @@ class Space:
 
 
 def log_z(
-    model: RoutedModel, space: Space, sequence: Sequence, routing: RoutingPattern | np.ndarray, position_N: np.ndarray
+    model: OracleModel, space: Space, sequence: Window, routing: RoutingPattern | np.ndarray, position_N: np.ndarray
 ) -> np.ndarray:
     """log Z under every budget at some positions of a sequence, in nats: float64 (N, Q).
 

@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.store.reader import StoredRun
@@ -64,7 +64,7 @@ class PatternTables:
         return self.losses(number).argsort(axis=1).argsort(axis=1) / max(len(self.branches_PL) - 1, 1)
 
 
-def kept_tables(run: StoredRun, sequences: list[Sequence]) -> PatternTables:
+def kept_tables(run: StoredRun, sequences: list[Window]) -> PatternTables:
     """The losses that a run in an independent context kept: those of every pattern in its budgets."""
     dataset = run.dataset("losses")
 
@@ -87,7 +87,7 @@ def kept_tables(run: StoredRun, sequences: list[Sequence]) -> PatternTables:
 
 
 def scored_tables(
-    model: RoutedModel, problem: Problem, sequences: list[Sequence], tokens: list[Tensor], sample: int, seed: int
+    model: OracleModel, problem: Problem, sequences: list[Window], tokens: list[Tensor], sample: int, seed: int
 ) -> PatternTables:
     """The losses of at most `sample` patterns per budget, drawn with `seed`: in the run's context, or in a committed one as the
     pattern of all tokens."""
@@ -116,7 +116,7 @@ def scored_tables(
 
 
 @torch.inference_mode()
-def own_losses(model: RoutedModel, token_id_T: Tensor, mask_TL: np.ndarray, skip: SkipReading) -> np.ndarray:
+def own_losses(model: OracleModel, token_id_T: Tensor, mask_TL: np.ndarray, skip: SkipReading) -> np.ndarray:
     """The losses of one plain pass over a sequence in which every token takes its row of `mask_TL`: float64 (T - 1,)."""
     mask_1TL = torch.from_numpy(np.ascontiguousarray(mask_TL))[None].to(model.device)
     logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, skip)[0]

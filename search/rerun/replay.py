@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow.dataset as ds
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import ContextKind, parse_context
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
@@ -25,7 +25,7 @@ from duo_oracle.search.job.routed import RoutedSequence
 class Group:
     """Some sequences of the run, and what it stored of their tokens, sequence after sequence."""
 
-    sequences: list[Sequence]
+    sequences: list[Window]
     chosen: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # by budget: loss_N, branches_NL, certified_N
 
     @property
@@ -33,7 +33,7 @@ class Group:
         return np.concatenate([[sequence.document] * sequence.n_positions for sequence in self.sequences])
 
 
-def kept_losses(run: StoredRun, sequence: Sequence, budget: Budget) -> np.ndarray:
+def kept_losses(run: StoredRun, sequence: Window, budget: Budget) -> np.ndarray:
     """loss_NP of one sequence's positions, for the patterns that the budget admits."""
     mine = ds.field("sequence") == sequence.index
     if run.context == "committed":
@@ -64,7 +64,7 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...], max_sequences: int | N
         for index in members:
             rows = tokens[tokens["sequence"] == index]
             token_ids = np.append(rows["token_id"].to_numpy(), rows["target_id"].to_numpy()[-1]).astype(np.int32)
-            sequence = Sequence(index, rows["document"].iloc[0], token_ids)
+            sequence = Window(index, rows["document"].iloc[0], token_ids)
             if routed:
                 mask_TL = to_array(RoutingPattern.parse(text) for text in rows["context_pattern"])
                 sequence = RoutedSequence(sequence.index, sequence.document, token_ids, mask_TL)

@@ -21,12 +21,12 @@ from duo_oracle.models.duo_llm.flops import flops_of
 from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.router import read_router
 from duo_oracle.models.routing import route
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.model import RoutedModel, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed
 from duo_oracle.results.store.reader import StoredRun
@@ -91,7 +91,7 @@ def compare_routers(
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
-def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Sequence], skip: SkipReading, run: StoredRun) -> Routes:
+def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Window], skip: SkipReading, run: StoredRun) -> Routes:
     router = read_router(text)
     masks = route(router, load_module(checkpoint, run.route_layers), sequences, skip, checkpoint.fingerprint)
     branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, sequences, strict=True)])
@@ -113,9 +113,9 @@ class _Work:
         self,
         run: StoredRun,
         problem: Problem,
-        model: RoutedModel,
+        model: OracleModel,
         checkpoint: Checkpoint,
-        sequences: list[Sequence],
+        sequences: list[Window],
         sample: int,
         seed: int,
     ) -> None:
@@ -149,8 +149,8 @@ class _Work:
             context=self._run.context,
             independent=self._problem.context.independent,
             branches=self._problem.branches,
-            loss_small_N=small_N,
-            loss_big_N=big_N,
+            loss_cheapest_N=small_N,
+            loss_full_N=big_N,
             oracles=oracles,
             at_most=at_most,
             any_oracle=any_oracle,
@@ -318,7 +318,7 @@ def _stored(run: StoredRun) -> tuple[dict[int, Oracle], Oracle | None, bool, np.
             any_oracle = oracle
         elif at_most or budget.kind is BudgetKind.EXACT:
             oracles[budget.n_big] = oracle
-    small_N, big_N = (rows[name].to_numpy()[:: len(parsed)].astype(np.float64) for name in ("loss_small", "loss_big"))
+    small_N, big_N = (rows[name].to_numpy()[:: len(parsed)].astype(np.float64) for name in ("loss_cheapest", "loss_full"))
     return oracles, any_oracle, at_most, small_N, big_N
 
 

@@ -24,7 +24,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
 from duo_oracle.oracle.engine.walk import CommittedContext
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.statistics.luck import best_of_n
 from duo_oracle.results.statistics.regret import Outcomes
@@ -129,7 +129,7 @@ def compare(
 
 def _under_budget(
     run: StoredRun,
-    model: RoutedModel,
+    model: OracleModel,
     problem: Problem,
     candidates: list[Candidate],
     groups: list[Group],
@@ -165,7 +165,7 @@ class _Watch:
         self._best_so_far: list[np.ndarray] = []
         self._seconds = 0.0
 
-    def search(self, model: RoutedModel, problem: Problem, group: Group, branches_NL: np.ndarray, number: int) -> None:
+    def search(self, model: OracleModel, problem: Problem, group: Group, branches_NL: np.ndarray, number: int) -> None:
         generator = np.random.default_rng((problem.seed, number))
         n_tokens = len(branches_NL)
         loss_N, evaluations_N = np.empty(n_tokens), np.empty(n_tokens, dtype=np.int64)
@@ -206,7 +206,7 @@ class _Watch:
         )
 
 
-def _scorers(model: RoutedModel, problem: Problem, group: Group, branches_NL: np.ndarray) -> Iterator[tuple[Scorer, np.ndarray]]:
+def _scorers(model: OracleModel, problem: Problem, group: Group, branches_NL: np.ndarray) -> Iterator[tuple[Scorer, np.ndarray]]:
     """Scorers of all the group's tokens, and which tokens each has: one scorer, or in a committed context one per position."""
     null = NullLabels()
     tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in group.sequences]
@@ -242,7 +242,7 @@ def _best_so_far(rounds: list[Trials], space: SearchSpace, n_tokens: int) -> np.
     return np.where(np.isfinite(best_NE), best_NE, np.nan)
 
 
-def _exact_seconds(model: RoutedModel, problem: Problem, group: Group) -> float:
+def _exact_seconds(model: OracleModel, problem: Problem, group: Group) -> float:
     class Nowhere:
         paths = losses = trials = staticmethod(lambda *_: None)
 
@@ -251,7 +251,7 @@ def _exact_seconds(model: RoutedModel, problem: Problem, group: Group) -> float:
     return time.process_time() - started
 
 
-def _table(run: StoredRun, model: RoutedModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
+def _table(run: StoredRun, model: OracleModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
     """Losses of patterns of the budget at the group's tokens, (N, P): all that the run kept, else a random sample of `most`."""
     (budget,) = problem.budgets
     if "losses" in run.tables:

@@ -15,8 +15,7 @@ from duo_oracle.models.family import load_model
 from duo_oracle.models.router import read_router, shipped_routers
 from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Sequence as Window
-from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.paper.figure import LEFT_OUT, Answer, PaperFigure, figure_names, load_figure
 from duo_oracle.results.paper.material import Material, random_budgets

@@ -8,7 +8,7 @@ Axes: T token, L layer, V vocabulary.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,13 @@ from duo_oracle.models.family import load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router, router_fingerprint
 from duo_oracle.models.routing import route
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array, to_strings
 from duo_oracle.results.compare.files import write_table
 
 
-def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequence], routers: Several[str], seed: int) -> None:
+def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Sequence[Window], routers: Sequence[str], seed: int) -> None:
     """Writes FOLDER/NAME.parquet for every router, and FOLDER/random-NAME.parquet for a random one of its budget and skips.
 
     A file of the same router stays as it is. Raises InputError for a router that is not for this model.
@@ -45,7 +45,7 @@ def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Several[Sequen
 
 
 def _written(
-    file: Path, name: str, trained: bool, module: RoutableModule, sequences: Several[Sequence], fingerprint: str
+    file: Path, name: str, trained: bool, module: RoutableModule, sequences: Sequence[Window], fingerprint: str
 ) -> np.ndarray:
     """The router's choices at the scored positions, branches_NL: of the file, or routed, scored and written into it."""
     router = read_router(name)
@@ -57,7 +57,7 @@ def _written(
 
 
 @torch.no_grad()
-def _routed(router: Router, module: RoutableModule, sequences: Several[Sequence], fingerprint: str) -> pa.Table:
+def _routed(router: Router, module: RoutableModule, sequences: Sequence[Window], fingerprint: str) -> pa.Table:
     """Every scored position's pattern and loss."""
     skip = router.skip or SkipReading.FFN
     columns = []

@@ -9,24 +9,24 @@ Axes: N sequences side by side, T token, D hidden, V vocabulary.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence as Several
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.walk import CommittedContext, run_big
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
 
 @torch.inference_mode()
-def sample_like(model: RoutedModel, sequences: Several[Sequence], seed: int) -> list[Sequence]:
+def sample_like(model: OracleModel, sequences: Sequence[Window], seed: int) -> list[Window]:
     """For each sequence one of its length that all-big continues from its first token.
 
     Every draw is a function of (seed, sequence, position) and of what was drawn before it.
@@ -47,10 +47,10 @@ def sample_like(model: RoutedModel, sequences: Several[Sequence], seed: int) -> 
         token_NT[:n, position + 1] = drawn_N2[:, 1].cpu().numpy()
         context.commit(position, x_ND, np.full((n, model.n_layers), Branch.BIG, dtype=np.uint8))
     found = {lane: token_NT[row, : lengths[row]].astype(np.int32) for row, lane in enumerate(order)}
-    return [Sequence(s.index, s.document, found[lane]) for lane, s in enumerate(sequences)]
+    return [Window(s.index, s.document, found[lane]) for lane, s in enumerate(sequences)]
 
 
-def write_tokens(path: Path, sequences: Several[Sequence]) -> None:
+def write_tokens(path: Path, sequences: Sequence[Window]) -> None:
     """The sequences as a data file of token ids, a document each; whole or not at all."""
     rows = ({"document": s.document, "tokens": s.token_ids.tolist()} for s in sequences)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from duo_oracle.models.router import TokenBatch, read_router, router_fingerprint
 from duo_oracle.models.router_training.calibration import routed_losses
 from duo_oracle.models.routers.random_router import Random
 from duo_oracle.models.routing import batches_of, big_per_token, route, route_with_logits
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_VOCABULARY, choices_one_at_a_time, write_model, write_text
@@ -63,9 +63,9 @@ def routers_of(name: str, fingerprint: str, folder) -> list:
     return [read_router(form) for form in (*forms, *([f"{two[0]}@batch"] if name == "expert_choice" else []))]
 
 
-def sequences_of(lengths, seed=0) -> list[Sequence]:
+def sequences_of(lengths, seed=0) -> list[Window]:
     generator = np.random.default_rng(seed)
-    return [Sequence(i, f"d{i}", generator.integers(0, N_VOCABULARY, n).astype(np.int32)) for i, n in enumerate(lengths)]
+    return [Window(i, f"d{i}", generator.integers(0, N_VOCABULARY, n).astype(np.int32)) for i, n in enumerate(lengths)]
 
 
 @pytest.mark.parametrize("name", router_names())
@@ -78,7 +78,7 @@ def test_a_causal_router_chooses_the_same_for_a_prefix_and_one_token_at_a_time(n
         assert whole_TL.shape == (14, N_LAYERS)
         assert whole_TL.dtype == np.uint8
         assert set(np.unique(whole_TL)) <= set(router.branches), router.spec
-        prefixes = [next(route(router, module, [Sequence(0, "", sequence.token_ids[:n])], FFN, fingerprint)) for n in range(2, 14)]
+        prefixes = [next(route(router, module, [Window(0, "", sequence.token_ids[:n])], FFN, fingerprint)) for n in range(2, 14)]
         same = all(np.array_equal(prefix_TL, whole_TL[: len(prefix_TL)]) for prefix_TL in prefixes)
         assert same == router.causal, router.spec
         if router.causal:

@@ -96,14 +96,14 @@ class Synthetic:
             budget_R=np.tile(np.arange(n_budgets, dtype=np.int16), n_positions),
             branches_RL=self.branches_PL[best_R],
             loss_R=loss_NP[position_R, best_R],
-            loss_small_R=loss_NP[position_R, 0],
-            loss_big_R=loss_NP[position_R, -1],
+            loss_cheapest_R=loss_NP[position_R, 0],
+            loss_full_R=loss_NP[position_R, -1],
             evaluations_R=np.full(n_rows, len(self.branches_PL), dtype=np.int32),
             certified_R=np.ones(n_rows, dtype=bool),
             null_gain_R=nulls_R if self.nulls else np.full(n_rows, np.nan),
             null_difficulty_R=nulls_R + 0.2 if self.nulls else np.full(n_rows, np.nan),
             null_above_R=(nulls_R > 0.3) * 2.0 if self.nulls else np.full(n_rows, np.nan),
-            entropy_big_R=np.repeat(1.0 + np.arange(n_positions), n_budgets),
+            entropy_full_R=np.repeat(1.0 + np.arange(n_positions), n_budgets),
             leaves_R=np.full(n_rows, 5, dtype=np.int32),
         )
 

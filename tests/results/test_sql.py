@@ -228,7 +228,7 @@ def test_how_routers_route(kept_losses: Run, routes: list[str]) -> None:
     assert use[(use["router"] == "mixed") & (use["layer"] == 3)]["oracle_big"].tolist() == [pytest.approx(oracle)]
     by_loss = query([kept_losses], "router_by_loss", routes).to_pandas()
     assert by_loss.groupby("router")["tokens"].sum().tolist() == [72, 72]
-    assert by_loss[by_loss["router"] == "late"]["loss_small"].is_monotonic_increasing
+    assert by_loss[by_loss["router"] == "late"]["loss_cheapest"].is_monotonic_increasing
 
 
 def test_run_sql_gives_pandas(kept_losses: Run) -> None:

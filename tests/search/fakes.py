@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from duo_oracle.models.text.windows import Sequence
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.records import OraclePaths
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.worker import UnitSink
@@ -20,7 +20,7 @@ from duo_oracle.search.job.worker import UnitSink
 MARK = "DUO_ORACLE_TEST_MARK"
 
 
-def paths_of(sequence: Sequence, problem: Problem) -> OraclePaths:
+def paths_of(sequence: Window, problem: Problem) -> OraclePaths:
     """Rows that follow from the sequence's tokens and the seed alone."""
     n_budgets, n_layers = len(problem.budgets), problem.n_layers
     n_rows = sequence.n_positions * n_budgets
@@ -32,35 +32,35 @@ def paths_of(sequence: Sequence, problem: Problem) -> OraclePaths:
         budget_R=np.tile(np.arange(n_budgets, dtype=np.int16), sequence.n_positions),
         branches_RL=generator.integers(1, 3, size=(n_rows, n_layers), dtype=np.uint8),
         loss_R=loss_R,
-        loss_small_R=loss_R + 1,
-        loss_big_R=loss_R + 0.5,
+        loss_cheapest_R=loss_R + 1,
+        loss_full_R=loss_R + 0.5,
         evaluations_R=np.full(n_rows, 1, dtype=np.int32),
         certified_R=np.zeros(n_rows, dtype=bool),
         null_gain_R=np.full(n_rows, np.nan),
         null_difficulty_R=np.full(n_rows, np.nan),
         null_above_R=np.full(n_rows, np.nan),
-        entropy_big_R=np.full(n_rows, np.nan),
+        entropy_full_R=np.full(n_rows, np.nan),
         leaves_R=np.full(n_rows, 1, dtype=np.int32),
     )
 
 
-def solves(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def solves(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     for sequence in sequences:
         sink.paths(sequence, paths_of(sequence, problem))
 
 
-def solves_slowly(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def solves_slowly(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     time.sleep(0.15)
     solves(model, sequences, problem, sink)
 
 
-def fails_on_sequence_2(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def fails_on_sequence_2(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     solves(model, sequences, problem, sink)
     if any(sequence.index == 2 for sequence in sequences):
         raise ArithmeticError("sequence 2 is one too many")
 
 
-def dies_once_on_sequence_2(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def dies_once_on_sequence_2(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     """Kills its process at the first try; the environment names the file that remembers it."""
     mark = Path(os.environ[MARK])
     if any(sequence.index == 2 for sequence in sequences) and not mark.exists():
@@ -69,13 +69,13 @@ def dies_once_on_sequence_2(model: RoutedModel, sequences: list[Sequence], probl
     solves_slowly(model, sequences, problem, sink)
 
 
-def is_interrupted(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def is_interrupted(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     if sequences[0].index:
         raise KeyboardInterrupt
     solves(model, sequences, problem, sink)
 
 
-def has_every_trouble(model: RoutedModel, sequences: list[Sequence], problem: Problem, sink: UnitSink) -> None:
+def has_every_trouble(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     """Raises on sequence 2, kills its worker on sequence 4 each time, and writes down which files its worker imports."""
     from duo_oracle import models, oracle, results, search
 

@@ -29,7 +29,7 @@ def random_excess(material: Material, holdout: str, k: int) -> np.ndarray | None
 def gain_effect(material: Material, holdout: str, k: int, what: str) -> Effect:
     """The oracle's gain over all-big at k big layers, beyond what luck gains by choosing among patterns.
 
-    raw: loss_big - loss. Control: its null gain, plus what a random pattern of the budget gains on real labels beyond drawn
+    raw: loss_full - loss. Control: its null gain, plus what a random pattern of the budget gains on real labels beyond drawn
     ones. That second part needs no choice: it is there wherever all-big is overconfident, for any other pattern.
     """
     real, calibration_N = material.positions(holdout, "big"), random_excess(material, holdout, k)

@@ -98,7 +98,7 @@ def _answer(material: Material) -> Answer:
             Table("Groups of tokens", ("text: tokens", "n", "all-small", "all-big", "oracle", "share taken off"), tuple(rows)),
         ),
         draw=partial(_draw, material),
-        size=(9.6, 0.24 * _n_rows(_layout(material, "loss_small")) * 2 + 1.6),
+        size=(9.6, 0.24 * _n_rows(_layout(material, "loss_cheapest")) * 2 + 1.6),
         notes=("Oracle: the best pattern of any budget. All in the context big.",),
     )
 
@@ -123,7 +123,10 @@ def _draw(material: Material, figure: Any) -> None:
     positions = material.positions(_code(material), "big")
     best = positions.budgets[int(positions.loss_NK.mean(axis=0).argmin())]
     panels = figure.subplots(2, 1)
-    titles = {"loss_small": "(a) all-small loss, nats", "difficulty": f"(b) all-small loss minus the oracle's at k = {best}, nats"}
+    titles = {
+        "loss_cheapest": "(a) all-small loss, nats",
+        "difficulty": f"(b) all-small loss minus the oracle's at k = {best}, nats",
+    }
     for axes, (measure, title) in zip(panels, titles.items(), strict=True):
         tokens = _layout(material, measure)
         values = [token.value for token in tokens if token.value is not None]

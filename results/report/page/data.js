@@ -37,26 +37,26 @@ const cheapestNamed = (run, text) => text.replace(/([Aa])ll-small/g, (_, first) 
 // key, name, what it says, colours (heat: nats; compute: big layers), values of all tokens under budget k
 const MEASURES = [
   ["difficulty", "Difficulty", "all-small loss minus the oracle's: what compute can buy", "heat",
-    (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss"))],
+    (run, k) => difference(losses(run, k, "loss_cheapest"), losses(run, k, "loss"))],
   ["gain", "Gain over all-big", "all-big loss minus the oracle's, luck included", "heat",
-    (run, k) => difference(losses(run, k, "loss_big"), losses(run, k, "loss"))],
+    (run, k) => difference(losses(run, k, "loss_full"), losses(run, k, "loss"))],
   ["null_gain", "Null gain", "the gain on labels drawn from all-big: luck alone", "heat", (run, k) => losses(run, k, "null_gain")],
   ["excess", "Excess", "gain minus null gain: what luck does not explain", "heat",
-    (run, k) => difference(difference(losses(run, k, "loss_big"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
+    (run, k) => difference(difference(losses(run, k, "loss_full"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
   ["excess_difficulty", "Excess difficulty", "difficulty minus that on labels drawn from all-big", "heat", (run, k) => losses(run, k, "excess_difficulty")],
-  ["entropy_big", "All-big entropy", "how uncertain all-big is of the next token", "heat", run => Float64Array.from(column(run, "entropy_big"))],
+  ["entropy_full", "All-big entropy", "how uncertain all-big is of the next token", "heat", run => Float64Array.from(column(run, "entropy_full"))],
   ["compute", "All-small minus all-big", "what big FFNs everywhere buy", "heat",
-    (run, k) => difference(losses(run, k, "loss_small"), losses(run, k, "loss_big"))],
+    (run, k) => difference(losses(run, k, "loss_cheapest"), losses(run, k, "loss_full"))],
   ["loss", "Oracle loss", "loss under the best pattern", "heat", (run, k) => losses(run, k, "loss")],
-  ["loss_small", "All-small loss", "loss of all-small", "heat", (run, k) => losses(run, k, "loss_small")],
-  ["loss_big", "All-big loss", "loss with every FFN big", "heat", (run, k) => losses(run, k, "loss_big")],
+  ["loss_cheapest", "All-small loss", "loss of all-small", "heat", (run, k) => losses(run, k, "loss_cheapest")],
+  ["loss_full", "All-big loss", "loss with every FFN big", "heat", (run, k) => losses(run, k, "loss_full")],
   ["n_big", "Big layers", "big layers in the oracle path", "compute",
     (run, k) => Float64Array.from(column(run, "pattern." + k), code => bigOf(run)[code])],
 ].map(([key, name, says, family, values]) => ({ key, name, says, family, values }));
 
 const unknown = (run, name) => run.columns[name].constant === null;
 function measuresOf(run) {
-  const missing = key => ["null_gain", "excess_difficulty", "entropy_big"].includes(key) && unknown(run, key === "entropy_big" ? key : key + ".0");
+  const missing = key => ["null_gain", "excess_difficulty", "entropy_full"].includes(key) && unknown(run, key === "entropy_full" ? key : key + ".0");
   const found = MEASURES.filter(m => !missing(m.key === "excess" ? "null_gain" : m.key))
     .map(m => ({ ...m, name: cheapestNamed(run, m.name), says: cheapestNamed(run, m.says) }));
   run.routers.forEach((router, r) => {

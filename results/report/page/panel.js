@@ -3,10 +3,10 @@ function drawPanel() {
   const run = theRun(), k = state.k, row = hovered === null ? state.row : hovered;
   const passage = passageOfRow(run, row), i = row - passage.start;
   const at = name => column(run, name + "." + k)[row];
-  const loss = at("loss"), small = at("loss_small"), big = at("loss_big"), luck = at("null_gain");
+  const loss = at("loss"), small = at("loss_cheapest"), big = at("loss_full"), luck = at("null_gain");
   const pattern = patternAt(run, row, k), budget = run.budgets[k];
   const numbers = [
-    [run.cheapest + " loss", small, "loss_small"], ["all-big loss", big, "loss_big"], ["oracle loss", loss, "loss"],
+    [run.cheapest + " loss", small, "loss_cheapest"], ["all-big loss", big, "loss_full"], ["oracle loss", loss, "loss"],
     ["difficulty", small - loss, "difficulty"], ["gain over all-big", big - loss, "gain"],
     ["null gain", luck, "null_gain"], ["excess", big - loss - luck, "excess"],
   ].filter(([, value, name]) => !Number.isNaN(value) || (name !== "null_gain" && name !== "excess"));
@@ -48,7 +48,7 @@ function otherBudgets(run, row) {
   return h("details", { open: panelOpen, ontoggle: event => { panelOpen = event.target.open; } }, h("summary", null, "Other budgets"),
     h("table", { class: "alternatives" }, h("thead", null, h("tr", null, ["budget", "path", "loss", "excess"].map((text, i) => h("th", { scope: "col", class: i > 1 ? "n" : null }, text)))),
       h("tbody", null, run.budgets.map((budget, k) => {
-        const loss = column(run, "loss." + k)[row], excess = column(run, "loss_big." + k)[row] - loss - column(run, "null_gain." + k)[row];
+        const loss = column(run, "loss." + k)[row], excess = column(run, "loss_full." + k)[row] - loss - column(run, "null_gain." + k)[row];
         return h("tr", { class: k === state.k ? "now" : null }, h("td", null, h("button", { type: "button", class: "link", onclick: () => change({ k }) }, budget.name)),
           h("td", null, cells(patternAt(run, row, k), true)), h("td", { class: "n" }, number(loss)), h("td", { class: "n" }, number(excess)));
       }))));

@@ -22,8 +22,8 @@ class DifficultyConfig:
     Args:
         run: run directory
         top: how many tokens
-        by: measure that orders them: difficulty, gain, excess, excess_difficulty, compute, loss, loss_small, loss_big, entropy_big,
-            least_big, slack or slack_big
+        by: measure that orders them: difficulty, gain, excess, excess_difficulty, compute, loss, loss_cheapest, loss_full,
+            entropy_full, least_big, slack or slack_big
         budget: budget whose oracle is meant, as the run was searched with; default the one that gains most
         before: tokens of its sentence shown before it
         after: tokens shown after it

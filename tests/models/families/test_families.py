@@ -7,27 +7,27 @@ from duo_oracle.models.checkpoint import Checkpoint, fingerprint_of
 from duo_oracle.models.family import DTYPES, family_names, load_family, load_model
 from duo_oracle.models.hf.pretrained import PretrainedModel
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
 
-def random_model(name: str, seed: int, dtype: str = "float64") -> RoutedModel:
+def random_model(name: str, seed: int, dtype: str = "float64") -> OracleModel:
     config, tensors = load_family(name).random_checkpoint(seed)
     return load_model(Checkpoint(config, tensors, None, fingerprint_of(config, tensors, None)), dtype)
 
 
-def random_inputs(model: RoutedModel, n_batch: int = 2, n_tokens: int = 7, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def random_inputs(model: OracleModel, n_batch: int = 2, n_tokens: int = 7, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     token_id_BT = torch.randint(0, model.n_vocabulary, (n_batch, n_tokens), generator=generator)
     return token_id_BT, torch.randint(0, 3, (n_batch, n_tokens, model.n_layers), generator=generator, dtype=torch.uint8)
 
 
-def tolerance(model: RoutedModel, exact: float) -> float:
+def tolerance(model: OracleModel, exact: float) -> float:
     """transformers' norms compute in float32 whatever the model's dtype is."""
     return 1e-5 if isinstance(model, PretrainedModel) else exact
 
 
-def walked_logits(model: RoutedModel, token_ids: torch.Tensor, mask_TL: torch.Tensor, skip: SkipReading) -> torch.Tensor:
+def walked_logits(model: OracleModel, token_ids: torch.Tensor, mask_TL: torch.Tensor, skip: SkipReading) -> torch.Tensor:
     """One token at a time through the Protocol's parts, with the keys and values of the tokens before it: logits_TV."""
     empty = torch.empty(1, model.n_kv_heads, 0, model.n_head_dim, dtype=model.dtype)
     cache = [(empty, empty)] * model.n_layers
@@ -51,7 +51,7 @@ def walked_logits(model: RoutedModel, token_ids: torch.Tensor, mask_TL: torch.Te
 def test_a_family_implements_the_protocol(name):
     family, model = load_family(name), random_model(name, 0)
     assert name == family.MODEL_TYPE
-    assert isinstance(model, RoutedModel)
+    assert isinstance(model, OracleModel)
     assert tuple(model.unembedding_VD.shape) == (model.n_vocabulary, model.n_hidden)
 
 

@@ -72,7 +72,7 @@ def test_the_tree_of_all_big_is_the_stock_model(family: str, context: str, tmp_p
     else:
         paths = oracle.in_same_context(0, token_id_T) if context == "same" else oracle.in_committed_context([0], [token_id_T])[0]
     assert abs(paths.loss_R - expected_T).max() < 1e-4
-    assert abs(paths.loss_big_R - expected_T).max() < 1e-4
+    assert abs(paths.loss_full_R - expected_T).max() < 1e-4
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])

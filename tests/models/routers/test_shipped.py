@@ -15,13 +15,13 @@ from duo_oracle.models.router import read_router, shipped_routers
 from duo_oracle.models.router_training.calibration import evaluate_router
 from duo_oracle.models.routing import route
 from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Sequence, read_sequences
+from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
 
 @pytest.fixture(scope="module")
-def duo_tiny() -> tuple[DuoLlama, str, list[Sequence]]:
+def duo_tiny() -> tuple[DuoLlama, str, list[Window]]:
     checkpoint = read_checkpoint("duo-tiny")
     module = build_module(checkpoint.config, checkpoint.tensors)
     tokenizer = load_tokenizer(checkpoint.tokenizer_json or "")

@@ -104,7 +104,12 @@ def test_the_costs_are_those_of_plain_passes(make: Make, tmp_path: Path, texts: 
 
     tokenizer = load_tokenizer(checkpoint.tokenizer_json or "")
     sequences = spread_sequences(texts[1], tokenizer, module.n_vocabulary, module.n_positions, 16, 30)
-    for small, expected in (((1, 2), cost.loss_small), ((), cost.loss_big), ((1,), cost.loss_alone[1]), ((2,), cost.loss_alone[2])):
+    for small, expected in (
+        ((1, 2), cost.loss_small),
+        ((), cost.loss_big),
+        ((1,), cost.loss_alone[1]),
+        ((2,), cost.loss_alone[2]),
+    ):
         total = n = 0.0
         for sequence in sequences:
             ids = torch.from_numpy(sequence.token_ids.astype("int64"))[None]

@@ -70,7 +70,7 @@ def test_the_exact_oracle_equals_brute_force_over_the_routable_letters(monkeypat
                 assert loss_P[chosen] == pytest.approx(loss_P.min(), abs=1e-4)
                 uniform_PL = with_the_others_big(np.array([[1] * n_letters, [2] * n_letters], dtype=np.uint8), layers)
                 small, big = brute_force(reference, token_id_T, position, uniform_PL, whole_context, skip, chosen_TL)
-                assert (paths.loss_small_R[row], paths.loss_big_R[row]) == pytest.approx((small, big), abs=1e-4)
+                assert (paths.loss_cheapest_R[row], paths.loss_full_R[row]) == pytest.approx((small, big), abs=1e-4)
 
 
 @pytest.mark.parametrize("skip", list(SkipReading))

@@ -27,16 +27,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def frame_of(run: Run, budget: int) -> pd.DataFrame:
     frame = run.paths().merge(run.tokens(), on=["sequence", "position"])
-    floats = dict.fromkeys(("loss", "loss_small", "loss_big", "excess", "null_difficulty"), float)
+    floats = dict.fromkeys(("loss", "loss_cheapest", "loss_full", "excess", "null_difficulty"), float)
     return frame[frame["budget"] == budget].astype(floats).sort_values(["sequence", "position"]).reset_index(drop=True)
 
 
 def test_the_view_has_the_whole_family(run: Run) -> None:
     frame = frame_of(run, 2)
     view = run.sql("SELECT * FROM measures WHERE budget = 2 ORDER BY sequence, position")
-    assert np.allclose(view["compute"], frame["loss_small"] - frame["loss_big"], atol=1e-5)
-    assert np.allclose(view["excess_difficulty"], frame["loss_small"] - frame["loss"] - frame["null_difficulty"], atol=1e-5)
-    assert np.allclose(view["entropy_big"], 1.0 + frame["position"])
+    assert np.allclose(view["compute"], frame["loss_cheapest"] - frame["loss_full"], atol=1e-5)
+    assert np.allclose(view["excess_difficulty"], frame["loss_cheapest"] - frame["loss"] - frame["null_difficulty"], atol=1e-5)
+    assert np.allclose(view["entropy_full"], 1.0 + frame["position"])
     every = run.paths().astype({"loss": float})
     least = every.groupby(["sequence", "position"])["loss"].transform("min")
     near = every[every["loss"] <= least + NEAR].groupby(["sequence", "position"])["n_big"].min()
@@ -64,7 +64,7 @@ def test_slack_of_a_committed_run_is_of_the_budgets_own_pass(tmp_path: Path) -> 
 
 def test_classes_follow_their_definitions(run: Run) -> None:
     frame = frame_of(run, 2)
-    difficulty, small = frame["loss_small"] - frame["loss"], frame["loss_small"]
+    difficulty, small = frame["loss_cheapest"] - frame["loss"], frame["loss_cheapest"]
     expected = np.select(
         [small < 0.5, difficulty < 0.1 * small, frame["null_above"] == 0], ["easy", "stubborn", "reducible"], "within luck"
     )
@@ -75,21 +75,21 @@ def test_classes_follow_their_definitions(run: Run) -> None:
 
 @pytest.mark.parametrize("group", ["document", "token-type", "position", "class", "surprise"])
 def test_groups_share_out_all_tokens_and_have_document_intervals(run: Run, group: str) -> None:
-    found = token_groups(run, group, ("difficulty", "loss_small"), "2")
+    found = token_groups(run, group, ("difficulty", "loss_cheapest"), "2")
     frame = frame_of(run, 2)
     assert sum(each.n_tokens for each in found) == len(frame)
     assert sum(each.share.mean for each in found) == pytest.approx(1)
     mean = sum(each.n_tokens * each.means["difficulty"].mean for each in found) / len(frame)
-    assert mean == pytest.approx(float((frame["loss_small"] - frame["loss"]).mean()), abs=1e-5)
+    assert mean == pytest.approx(float((frame["loss_cheapest"] - frame["loss"]).mean()), abs=1e-5)
     if group == "surprise":
-        assert [each.means["loss_small"].mean for each in found] == sorted(each.means["loss_small"].mean for each in found)
+        assert [each.means["loss_cheapest"].mean for each in found] == sorted(each.means["loss_cheapest"].mean for each in found)
 
 
 def test_a_groups_mean_is_the_bootstrap_of_its_tokens(run: Run) -> None:
     frame = frame_of(run, 2)
     early = {each.name: each for each in token_groups(run, "position", ("difficulty",), "2")}["8-15"]
     mine = frame["position"].between(8, 15)
-    values_N = np.where(mine, frame["loss_small"] - frame["loss"], np.nan)
+    values_N = np.where(mine, frame["loss_cheapest"] - frame["loss"], np.nan)
     (expected,) = bootstrap(values_N[:, None], frame["document"].to_numpy())
     assert early.means["difficulty"].mean == pytest.approx(expected.mean, abs=1e-5)
     assert early.means["difficulty"].low == pytest.approx(expected.low, abs=1e-5)
@@ -120,5 +120,5 @@ def test_the_command_prints_bands_and_groups(run: Run, capsys: pytest.CaptureFix
     text = capsys.readouterr().out
     for said in ("within bands of all-small loss", "by class", "slack", "gain more than each", "no evidence"):
         assert said in text
-    assert set(MEASURES) >= {"difficulty", "excess_difficulty", "entropy_big", "least_big", "slack", "slack_big"}
+    assert set(MEASURES) >= {"difficulty", "excess_difficulty", "entropy_full", "least_big", "slack", "slack_big"}
     assert "reducible" in str(groups_table(run, "class", budget="2"))

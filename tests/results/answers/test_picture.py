@@ -48,9 +48,9 @@ def test_a_piece_of_a_sequence_keeps_its_values(run: Run) -> None:
 
 
 def test_the_text_form_marks_the_greatest_with_the_last_sign(run: Run) -> None:
-    tokens = coloured_tokens(run, 0, "2", "loss_small")
+    tokens = coloured_tokens(run, 0, "2", "loss_cheapest")
     greatest = max(tokens, key=lambda token: token.value or 0)
-    lines = as_text(run, 0, "2", "loss_small").splitlines()
+    lines = as_text(run, 0, "2", "loss_cheapest").splitlines()
     marked = lines[2 * greatest.row + 1][greatest.column :][: len(greatest.text)]
     assert marked == "@" * len(greatest.text)
     assert lines[2 * greatest.row][greatest.column :].startswith(greatest.text.rstrip())

@@ -19,13 +19,13 @@ from tests.results.synthetic import WORDS, Synthetic
 
 def test_lines_are_the_means_of_paths(tmp_path: Path) -> None:
     run = Synthetic(budgets="any,1,atmost:2").write(tmp_path / "x")
-    frame = run.paths().astype({"loss": float, "loss_big": float, "excess": float})
+    frame = run.paths().astype({"loss": float, "loss_full": float, "excess": float})
     lines = budget_lines(run)
     assert [line.budget for line in lines] == ["any", "1", "atmost:2"]
     for line, kind in zip(lines, ["any", "exact", "atmost"], strict=True):
         rows = frame[frame["budget_kind"] == kind]
         assert line.oracle.mean == pytest.approx(rows["loss"].mean())
-        assert line.gain.mean == pytest.approx((rows["loss_big"] - rows["loss"]).mean())
+        assert line.gain.mean == pytest.approx((rows["loss_full"] - rows["loss"]).mean())
         assert line.excess is not None
         assert line.null_gain is not None
         assert line.excess.mean == pytest.approx(rows["excess"].mean())
@@ -144,14 +144,16 @@ def test_runs_on_other_data_are_not_put_into_one_curve(tmp_path: Path) -> None:
 def test_hardest_tokens_are_the_greatest_in_order(tmp_path: Path) -> None:
     run = Synthetic(length=20).write(tmp_path / "x")
     frame = (
-        run.paths().merge(run.tokens(), on=["sequence", "position"]).astype({"loss": float, "loss_small": float, "loss_big": float})
+        run.paths()
+        .merge(run.tokens(), on=["sequence", "position"])
+        .astype(dict.fromkeys(("loss", "loss_cheapest", "loss_full"), float))
     )
     frame = frame[frame["budget"] == 2]
     values = {
-        "difficulty": frame["loss_small"] - frame["loss"],
-        "gain": frame["loss_big"] - frame["loss"],
-        "compute": frame["loss_small"] - frame["loss_big"],
-        **{name: frame[name].astype(float) for name in ("excess", "loss", "loss_small", "loss_big")},
+        "difficulty": frame["loss_cheapest"] - frame["loss"],
+        "gain": frame["loss_full"] - frame["loss"],
+        "compute": frame["loss_cheapest"] - frame["loss_full"],
+        **{name: frame[name].astype(float) for name in ("excess", "loss", "loss_cheapest", "loss_full")},
     }
     for measure, of_rows in values.items():
         shown = hardest(run, 5, measure, "2")

@@ -50,7 +50,7 @@ def test_stored_losses_are_reproduced(tmp_path: Path, context: str) -> None:
 
 
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("column", ["loss_R", "loss_small_R", "loss_big_R"])
+@pytest.mark.parametrize("column", ["loss_R", "loss_cheapest_R", "loss_full_R"])
 def test_a_changed_loss_is_found(tmp_path: Path, context: str, column: str) -> None:
     run = searched(tmp_path / "x", context, {column: 3e-4})
     found = verify(run, BruteForce.model, "m0", sample=None)

@@ -67,7 +67,7 @@ def test_layers_go_by_their_numbers_in_the_model(page: Chrome) -> None:
 def test_the_cheapest_pattern_has_the_runs_name_for_it_everywhere(page: Chrome) -> None:
     for name, other in (("all-skip", "all-small"), ("all-small", "all-skip")):
         choose_budget(page, 2)
-        for measure in ("difficulty", "compute", "loss_small"):
+        for measure in ("difficulty", "compute", "loss_cheapest"):
             choose_measure(page, measure)
             assert name in page.find_element(By.ID, "legend").text.lower()
         names = [row.get_attribute("data-name") for row in page.find_elements(By.CSS_SELECTOR, "#summary tbody:first-of-type tr")]

@@ -67,9 +67,18 @@ def test_colours_follow_measure_and_budget(page: Chrome, run: Run) -> None:
     for option in [option.get_attribute("value") for option in Select(page.find_element(By.ID, "measure")).options]:
         choose_measure(page, option)
         seen[option] = colours(page)
-    assert {"difficulty", "gain", "null_gain", "excess", "loss", "loss_small", "loss_big", "n_big", "routed.0", "regret.0"} <= set(
-        seen
-    )
+    assert {
+        "difficulty",
+        "gain",
+        "null_gain",
+        "excess",
+        "loss",
+        "loss_cheapest",
+        "loss_full",
+        "n_big",
+        "routed.0",
+        "regret.0",
+    } <= set(seen)
     assert len({tuple(shades) for shades in seen.values()}) == len(seen)
     choose_measure(page, "loss")
     choose_budget(page, 4)
@@ -97,9 +106,9 @@ def test_hovering_shows_the_tokens_own_numbers(page: Chrome, run: Run, k: int) -
         shown, wanted = panel(page), rows.iloc[row]
         assert shown["row"] == str(row)
         assert shown["pattern"] == wanted["pattern"]
-        for name in ("loss", "loss_small", "loss_big", "difficulty", "null_gain", "excess"):
+        for name in ("loss", "loss_cheapest", "loss_full", "difficulty", "null_gain", "excess"):
             assert shown[name] == said(float(wanted[name])), name
-        assert shown["gain"] == said(float(wanted["loss_big"]) - float(wanted["loss"]))
+        assert shown["gain"] == said(float(wanted["loss_full"]) - float(wanted["loss"]))
         assert (
             page.execute_script("return document.querySelectorAll('#panel .small.cells').length") >= 2
         )  # routers' choices, others

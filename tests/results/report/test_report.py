@@ -65,7 +65,7 @@ def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: s
     assert [budget["name"] for budget in page["budgets"]] == list(run.budgets)
     for k, budget in enumerate(run.budgets):
         mine = paths[paths["budget_name"] == budget].sort_values(["sequence", "position"])
-        for name in ("loss", "loss_small", "loss_big", "null_gain", "evaluations", "certified"):
+        for name in ("loss", "loss_cheapest", "loss_full", "null_gain", "evaluations", "certified"):
             assert np.array_equal(column(page["columns"][f"{name}.{k}"], blocks), mine[name].to_numpy()), (name, budget)
         classes = run.sql(f"SELECT class FROM measures WHERE budget_name = '{budget}' ORDER BY sequence, position")["class"]
         assert [page["classes"][int(code)] for code in column(page["columns"][f"class.{k}"], blocks)] == classes.tolist()

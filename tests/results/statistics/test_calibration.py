@@ -9,7 +9,7 @@ import pytest
 
 from duo_oracle.results.statistics.calibration import (
     GRID,
-    AllBigTokens,
+    FullTokens,
     best_temperature,
     calibration,
     calibration_error,
@@ -17,7 +17,7 @@ from duo_oracle.results.statistics.calibration import (
 )
 
 
-def drawn_tokens(truth: float, n: int = 4000, n_documents: int = 8, seed: int = 0) -> AllBigTokens:
+def drawn_tokens(truth: float, n: int = 4000, n_documents: int = 8, seed: int = 0) -> FullTokens:
     """Tokens of a model of 12 words whose text was drawn at temperature `truth` of what it says."""
     rng = np.random.default_rng(seed)
     z_NV = rng.normal(0, 2, (n, 12))
@@ -29,7 +29,7 @@ def drawn_tokens(truth: float, n: int = 4000, n_documents: int = 8, seed: int = 
     p_NV = np.exp(log_p(truth))
     label_N = (p_NV.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
     said_NV = log_p(1.0)
-    return AllBigTokens(
+    return FullTokens(
         document_N=np.repeat([f"d{i}" for i in range(n_documents)], n // n_documents),
         loss_N=-said_NV[np.arange(n), label_N],
         entropy_N=-(np.exp(said_NV) * said_NV).sum(axis=1),

@@ -21,7 +21,7 @@ DESIGN = {
     "tokens": {"sequence": "int32", "document": "string", "position": "int32", "token_id": "int32", "token": "string"}
     | {"target_id": "int32", "target": "string"},
     "paths": {"sequence": "int32", "position": "int32", "budget_kind": "string", "budget": "int16", "pattern": "string"}
-    | {"n_big": "int16", "n_small": "int16", "n_skip": "int16", "loss": "float", "loss_small": "float", "loss_big": "float"}
+    | {"n_big": "int16", "n_small": "int16", "n_skip": "int16", "loss": "float", "loss_cheapest": "float", "loss_full": "float"}
     | {"difficulty": "float", "evaluations": "int32", "certified": "bool", "null_gain": "float", "excess": "float"},
 }
 
@@ -73,10 +73,10 @@ def test_paths_round_trip(tmp_path: Path) -> None:
     assert rows["budget_kind"].tolist() == ["any", "exact", "atmost"] * 6
     assert rows["budget"].tolist() == [pd.NA, 1, 2] * 6
     assert rows["pattern"].tolist() == to_strings(paths.branches_RL)
-    for name, values in {"loss": paths.loss_R, "loss_small": paths.loss_small_R, "loss_big": paths.loss_big_R}.items():
+    for name, values in {"loss": paths.loss_R, "loss_cheapest": paths.loss_cheapest_R, "loss_full": paths.loss_full_R}.items():
         assert np.array_equal(rows[name], values.astype(np.float32))
-    assert np.allclose(rows["difficulty"], paths.loss_small_R - paths.loss_R)
-    assert np.allclose(rows["excess"], paths.loss_big_R - paths.loss_R - paths.null_gain_R, atol=1e-6)
+    assert np.allclose(rows["difficulty"], paths.loss_cheapest_R - paths.loss_R)
+    assert np.allclose(rows["excess"], paths.loss_full_R - paths.loss_R - paths.null_gain_R, atol=1e-6)
     assert (rows["n_big"] + rows["n_small"] + rows["n_skip"] == 4).all()
     assert (rows["n_big"] == rows["pattern"].str.count("B")).all()
 

@@ -12,7 +12,7 @@ import pytest
 
 from duo_oracle import results
 from duo_oracle.models.families.toy import best_pattern, random_toy, write_toy
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.config import SearchConfig
@@ -122,10 +122,10 @@ def test_a_failing_unit_is_named_and_all_else_is_kept(asks: Asks, tmp_path: Path
 def test_units_are_planned_lazily_and_hold_whole_sequences() -> None:
     taken = []
 
-    def endless() -> Iterator[Sequence]:
+    def endless() -> Iterator[Window]:
         for index in range(10**9):
             taken.append(index)
-            yield Sequence(index, "d", np.zeros(3, np.int32))
+            yield Window(index, "d", np.zeros(3, np.int32))
 
     units = plan_units(endless(), 3)
     assert [[s.index for s in next(units).sequences] for _ in range(2)] == [[0, 1, 2], [3, 4, 5]]

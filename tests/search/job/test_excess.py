@@ -15,10 +15,10 @@ from duo_oracle.models.checkpoint import write_checkpoint
 from duo_oracle.models.duo_llm.placebo import with_fake_big
 from duo_oracle.models.families import duo_llama
 from duo_oracle.models.families.toy import MODEL_TYPE, ToyModel, random_tensors, random_toy
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 from duo_oracle.search.job.config import SearchConfig
@@ -32,7 +32,7 @@ N_LAYERS = 4
 BUDGETS = "0-4,any"
 
 
-def solved(model: RoutedModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def solved(model: OracleModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By budget the gain and the excess of every token, sequence after sequence, in the context big."""
     budgets = parse_budgets(BUDGETS, N_LAYERS)
     problem = Problem(
@@ -46,11 +46,11 @@ def solved(model: RoutedModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[s
         seed=seed,
     )
     sink = PathsSink()
-    solve_sequences(model, [Sequence(i, str(i), ids) for i, ids in enumerate(token_id_BT)], problem, sink)
+    solve_sequences(model, [Window(i, str(i), ids) for i, ids in enumerate(token_id_BT)], problem, sink)
     found = {}
     for number, budget in enumerate(budgets):
         rows = [(paths, paths.budget_R == number) for paths in sink.found.values()]
-        gain_N = np.concatenate([(paths.loss_big_R - paths.loss_R)[mine] for paths, mine in rows])
+        gain_N = np.concatenate([(paths.loss_full_R - paths.loss_R)[mine] for paths, mine in rows])
         null_N = np.concatenate([paths.null_gain_R[mine] for paths, mine in rows])
         found[str(budget)] = (gain_N, gain_N - null_N)
     return found

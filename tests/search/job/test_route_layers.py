@@ -65,7 +65,7 @@ def test_a_model_without_small_ffns_is_compared_with_all_skip(
     run = results.load(config.out)
     assert (run.identity["cheapest"], run.cheapest_name) == (".", "all-skip")
     paths = run.paths()
-    assert (paths["loss_small"][paths["budget"] == 0] - paths["loss"][paths["budget"] == 0]).abs().max() < 1e-6
+    assert (paths["loss_cheapest"][paths["budget"] == 0] - paths["loss"][paths["budget"] == 0]).abs().max() < 1e-6
     assert main(["verify", config.out, "--all"]) == 0
     assert "all-skip" in capsys.readouterr().out
 

@@ -14,7 +14,7 @@ from duo_oracle import results
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.router import read_router
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import to_strings
 from duo_oracle.oracle.spaces import parse_branches
@@ -44,7 +44,7 @@ def test_the_best_is_that_of_brute_force(asks_duo: Asks, duo: Path, branches: st
     for index in tokens["sequence"].unique():
         rows = tokens[tokens["sequence"] == index].sort_values("position")
         ids = torch.tensor([*rows["token_id"], rows["target_id"].iloc[-1]])
-        sequence = Sequence(int(index), "", ids.numpy().astype(np.int32))
+        sequence = Window(int(index), "", ids.numpy().astype(np.int32))
         chosen = next(routed(read_router(router), load_module(checkpoint), [sequence], SkipReading(skip), checkpoint.fingerprint))
         assert rows["context_pattern"].tolist() == to_strings(chosen.mask_TL)
         assert len(set(rows["context_pattern"])) > 1

@@ -12,10 +12,10 @@ import torch
 
 from duo_oracle import results
 from duo_oracle.models.families.toy import random_toy
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.results.answers.controls import Section
 from duo_oracle.search.cli import main
@@ -27,12 +27,12 @@ from tests.small_models import all_patterns, random_tokens, small_duo
 
 
 @pytest.mark.parametrize("model", [random_toy(seed=2, n_layers=3, interaction=1.0), small_duo(n_layers=3)])
-def test_log_z_is_what_summing_the_greatest_probabilities_gives(model: RoutedModel) -> None:
+def test_log_z_is_what_summing_the_greatest_probabilities_gives(model: OracleModel) -> None:
     token_id_T = random_tokens(6, model.n_vocabulary, seed=4)
     budgets = parse_budgets("0-3,atmost:2,any", 3)
     space = Space((Branch.SMALL, Branch.BIG), budgets, SkipReading.FFN)
     position_N = np.array([1, 4])
-    sequence = Sequence(0, "d", token_id_T.numpy().astype(np.int32))
+    sequence = Window(0, "d", token_id_T.numpy().astype(np.int32))
     found_NQ = log_z(model, space, sequence, RoutingPattern.parse("BBB"), position_N)
     branches_PL = all_patterns(3, (Branch.SMALL, Branch.BIG))
     for row, position in enumerate(position_N):
@@ -65,7 +65,7 @@ def test_every_control_of_a_run_is_printed(
     frame = results.load(out).paths()
     for record in found["gains"]:
         mine = frame[frame["budget"] == int(record["budget"])]
-        assert record["gain"]["mean"] == pytest.approx(float((mine["loss_big"] - mine["loss"]).mean()), abs=1e-5)
+        assert record["gain"]["mean"] == pytest.approx(float((mine["loss_full"] - mine["loss"]).mean()), abs=1e-5)
     for record in found["log_z"]:
         if record["budget"] in ("0", "4"):
             assert record["log Z"]["mean"] == pytest.approx(0, abs=1e-5)

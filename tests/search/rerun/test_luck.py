@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
@@ -40,7 +40,7 @@ def text_of_all_big(model, n_sequences, n_tokens):
 def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strategy, context):
     model = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35)
     token_id_BT = text_of_all_big(model, N_SEQUENCES, N_TOKENS)
-    sequences = [Sequence(index, f"document {index}", ids) for index, ids in enumerate(token_id_BT)]
+    sequences = [Window(index, f"document {index}", ids) for index, ids in enumerate(token_id_BT)]
     problem = Problem(
         n_layers=N_LAYERS,
         branches=(Branch.SMALL, Branch.BIG),
@@ -58,7 +58,7 @@ def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strate
     for budget in range(len(problem.budgets)):
         rows = [paths.budget_R == budget for paths in sink.found.values()]
         gain_N = np.concatenate(
-            [(paths.loss_big_R - paths.loss_R)[mine] for paths, mine in zip(sink.found.values(), rows, strict=True)]
+            [(paths.loss_full_R - paths.loss_R)[mine] for paths, mine in zip(sink.found.values(), rows, strict=True)]
         )
         null_N = np.concatenate([paths.null_gain_R[mine] for paths, mine in zip(sink.found.values(), rows, strict=True)])
         documents = np.repeat(np.arange(N_SEQUENCES), N_TOKENS - 1)

@@ -12,7 +12,7 @@ import torch
 
 from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
@@ -143,7 +143,7 @@ def test_sampled_text_is_what_all_big_draws_at_each_position() -> None:
     """Held to one plain forward pass: the label drawn at a position, and the next token of the text, are one."""
     model = small_duo(spread=0.5)
     sequences = [
-        Sequence(index, f"document {index}", random_tokens(length, seed=index).numpy()) for index, length in enumerate((9, 14))
+        Window(index, f"document {index}", random_tokens(length, seed=index).numpy()) for index, length in enumerate((9, 14))
     ]
     sampled = sample_like(model, sequences, seed=3)
     for real, drawn in zip(sequences, sampled, strict=True):
@@ -161,7 +161,7 @@ def test_sampled_text_is_what_all_big_draws_at_each_position() -> None:
 
 def test_a_sequence_is_sampled_alike_alone_and_beside_others() -> None:
     model = small_duo()
-    sequences = [Sequence(index, "d", random_tokens(10 + index, seed=index).numpy()) for index in range(3)]
+    sequences = [Window(index, "d", random_tokens(10 + index, seed=index).numpy()) for index in range(3)]
     together = sample_like(model, sequences, seed=0)
     for sequence, drawn in zip(sequences, together, strict=True):
         assert np.array_equal(sample_like(model, [sequence], seed=0)[0].token_ids, drawn.token_ids)

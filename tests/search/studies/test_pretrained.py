@@ -69,7 +69,7 @@ def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], P
             assert (run.identity["branches"], run.layers) == (branches, (1, 2, 3))
             paths = run.paths()
             mine = paths[paths["budget_kind"] == "any"]
-            gain = float((mine["loss_big"] - mine["loss"]).mean())
+            gain = float((mine["loss_full"] - mine["loss"]).mean())
             (effect,) = [e for e in verdicts[kind]["effects"] if e["what"].startswith(text)]
             assert effect["raw"][0] == pytest.approx(gain, abs=1e-5)
             assert effect["beyond"][0] == pytest.approx(float(mine["excess"].mean()), abs=1e-5)

@@ -12,32 +12,32 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from duo_oracle.models.text.windows import Sequence
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import RoutedModel
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
-from duo_oracle.results.statistics.calibration import GRID, AllBigTokens, fit_on_others
+from duo_oracle.results.statistics.calibration import GRID, FullTokens, fit_on_others
 
 _ROWS = 64  # tokens whose distributions are held at once
 
 
-def all_big_tokens(model: RoutedModel, sequences: Iterable[Sequence]) -> AllBigTokens:
+def full_tokens(model: OracleModel, sequences: Iterable[Window]) -> FullTokens:
     """What all-big says of every scored token, one forward pass a sequence."""
-    return AllBigTokens.of([_of_sequence(model, sequence) for sequence in sequences])
+    return FullTokens.of([_of_sequence(model, sequence) for sequence in sequences])
 
 
-def fitted_temperatures(model: RoutedModel, sequences: Iterable[Sequence]) -> dict[str, float]:
+def fitted_temperatures(model: OracleModel, sequences: Iterable[Window]) -> dict[str, float]:
     """The temperature of every document, fitted on all others. Raises InputError where there is one document alone."""
-    temperatures = fit_on_others(all_big_tokens(model, sequences))
+    temperatures = fit_on_others(full_tokens(model, sequences))
     if not temperatures:
         raise InputError("a temperature is fitted on other documents; the data is one document (give --null-temperature a number)")
     return temperatures
 
 
 @torch.no_grad()
-def _of_sequence(model: RoutedModel, sequence: Sequence) -> AllBigTokens:
+def _of_sequence(model: OracleModel, sequence: Window) -> FullTokens:
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
     mask_1TL = torch.full((1, sequence.n_positions, model.n_layers), int(Branch.BIG), dtype=torch.uint8, device=model.device)
     logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0]
@@ -51,7 +51,7 @@ def _of_sequence(model: RoutedModel, sequence: Sequence) -> AllBigTokens:
             [torch.logsumexp(z_TV / t, dim=1) - z_TV.gather(1, target_T1)[:, 0] / t for t in GRID.tolist()], dim=1
         )
         parts.append(
-            AllBigTokens(
+            FullTokens(
                 document_N=np.array([sequence.document] * len(z_TV)),
                 loss_N=-log_p_TV.gather(1, target_T1)[:, 0].cpu().numpy(),
                 entropy_N=-(p_TV * log_p_TV).sum(dim=1).cpu().numpy(),
@@ -60,4 +60,4 @@ def _of_sequence(model: RoutedModel, sequence: Sequence) -> AllBigTokens:
                 loss_NG=loss_TG.cpu().numpy(),
             )
         )
-    return AllBigTokens.of(parts)
+    return FullTokens.of(parts)
