@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import above, at_least, within
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import parse_branches
@@ -74,16 +75,9 @@ class RouterConfig:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
         if not self.text:
             raise InputError("training needs at least one text file; got none")
-        least_of = {"tokens": 1, "batch": 1, "calibration_tokens": 1, "holdout_tokens": 1, "threads": 0, "seed": 0}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}; got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise InputError(f"learning_rate must be above 0; got {self.learning_rate}")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup must lie between 0 and 1; got {self.warmup}")
-        if not self.checkpoint_minutes >= 0:
-            raise InputError(f"checkpoint_minutes must not be below 0; got {self.checkpoint_minutes}")
+        at_least(self, tokens=1, batch=1, calibration_tokens=1, holdout_tokens=1, threads=0, seed=0, checkpoint_minutes=0)
+        above(self, learning_rate=0)
+        within(self, warmup=(0, 1))
         branches = parse_branches(self.branches)
         if Branch.BIG not in branches or len(branches) < 2:
             raise InputError(f"a router chooses between B and at least one other branch; got branches {self.branches!r}")
@@ -94,4 +88,4 @@ class RouterConfig:
     def check_layers(self, n_layers: int) -> None:
         """Raises InputError where the model's layers do not hold the budget."""
         if not 0 < self.budget < n_layers:
-            raise InputError(f"budget must lie between 0 and the model's {n_layers} layers, both excluded; got {self.budget:g}")
+            raise InputError(f"`budget` must lie between 0 and the model's {n_layers} layers, both excluded; got {self.budget:g}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import above, at_least, within
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,6 @@ class DuoConfig:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
         if not self.text:
             raise InputError("small FFNs are made on text; got none")
-        if not 0 < self.ratio <= 1:
-            raise InputError(f"ratio must lie above 0 and be at most 1; got {self.ratio:g}")
-        for name, least in {"tokens": 1, "batch": 1, "holdout_tokens": 1, "threads": 0, "seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"{name} must be at least {least}; got {value}")
-        if not 0 < self.learning_rate < float("inf"):
-            raise InputError(f"learning_rate must be a number above 0; got {self.learning_rate}")
-        if not 0 <= self.warmup <= 1:
-            raise InputError(f"warmup must lie between 0 and 1; got {self.warmup}")
-        if not self.checkpoint_minutes >= 0:
-            raise InputError(f"checkpoint_minutes must not be below 0; got {self.checkpoint_minutes}")
+        at_least(self, tokens=1, batch=1, holdout_tokens=1, threads=0, seed=0, checkpoint_minutes=0)
+        above(self, ratio=0, learning_rate=0)
+        within(self, ratio=(0, 1), warmup=(0, 1))

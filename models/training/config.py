@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import above, at_least, within
 
 
 class TrainOrder(StrEnum):
@@ -84,29 +86,16 @@ class TrainConfig:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
         if not self.text:
             raise InputError("training needs at least one text file; got none")
-        positive = ("tokens", "layers", "hidden", "heads", "kv_heads", "big", "small", "batch", "holdout_tokens")
-        least_of = {**dict.fromkeys(positive, 1), "positions": 2, "vocabulary": 257, "threads": 0, "seed": 0}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise InputError(f"{name} must be at least {least}; got {getattr(self, name)}")
-        for name in ("p_big", "warmup"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} must lie between 0 and 1; got {getattr(self, name)}")
-        for name in ("learning_rate", "clip"):
-            if not getattr(self, name) > 0.0:
-                raise InputError(f"{name} must be above 0; got {getattr(self, name)}")
-        for name in ("weight_decay", "checkpoint_minutes"):
-            if not getattr(self, name) >= 0.0:
-                raise InputError(f"{name} must not be below 0; got {getattr(self, name)}")
+        at_least(self, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, big=1, small=1, batch=1, holdout_tokens=1)
+        at_least(self, positions=2, vocabulary=257, threads=0, seed=0, weight_decay=0, checkpoint_minutes=0)
+        above(self, learning_rate=0, clip=0)
+        within(self, p_big=(0, 1), warmup=(0, 1))
         if self.hidden % (2 * self.heads):
-            raise InputError(f"hidden must be an even multiple of heads; got hidden {self.hidden} and heads {self.heads}")
+            raise InputError(f"`hidden` must be an even multiple of `heads`; got hidden {self.hidden} and heads {self.heads}")
         if self.heads % self.kv_heads:
-            raise InputError(f"heads must be a multiple of kv_heads; got heads {self.heads} and kv_heads {self.kv_heads}")
-        if self.order not in list(TrainOrder):
-            raise InputError(f"unknown order {self.order!r}; available: {', '.join(TrainOrder)}")
-
-        if self.store not in list(StoredDtype):
-            raise InputError(f"unknown store {self.store!r}; available: {', '.join(StoredDtype)}")
+            raise InputError(f"`heads` must be a multiple of `kv_heads`; got heads {self.heads} and kv_heads {self.kv_heads}")
+        check_choice("order", self.order, TrainOrder)
+        check_choice("store", self.store, StoredDtype)
 
     @property
     def n_steps(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 
 
 class BenchFormat(StrEnum):
@@ -44,15 +45,6 @@ class BenchConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (
-            ("seq_len", 16),
-            ("rounds", 1),
-            ("threads", 1),
-            ("vocabulary", 2),
-            ("job_seconds", 0),
-            ("job_seq_len", 2),
-        ):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+        at_least(self, seq_len=16, rounds=1, threads=1, vocabulary=2, job_seconds=0, job_seq_len=2)
         if self.hidden is not None and (self.hidden < 64 or self.hidden % 64):
-            raise InputError(f"--hidden is a multiple of 64; got {self.hidden}")
+            raise InputError(f"`hidden` must be a multiple of 64; got {self.hidden}")

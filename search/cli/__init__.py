@@ -14,6 +14,7 @@ from types import ModuleType
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.search.cli.command import Command
 
 COMMANDS = "duo_oracle.search.cli.commands"
 
@@ -21,7 +22,7 @@ COMMANDS = "duo_oracle.search.cli.commands"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's arguments) names. Returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    resumes = False
+    command: Command | None = None
     try:
         if not arguments:
             raise InputError(f"a command is required; available: {', '.join(_names())}; see duo-oracle --help")
@@ -33,12 +34,15 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 0
         name = check_choice("command", arguments[0], _names())
         module = _module(name)
-        resumes = module.COMMAND.resumes
+        command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
 
-        return module.COMMAND.run(read_options(name, module.COMMAND, _summary(module), arguments[1:]))
+        return command.run(read_options(name, command, _summary(module), arguments[1:]))
     except KeyboardInterrupt:
-        print("duo-oracle: interrupted" + ("; the same command goes on from here" if resumes else ""), file=sys.stderr)
+        print(
+            "duo-oracle: interrupted" + ("; the same command goes on from here" if command is not None and command.resumes else ""),
+            file=sys.stderr,
+        )
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
@@ -49,7 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         return _refuse(f"{error.filename}: {error.strerror}")
     except InputError as error:
-        return _refuse(str(error))
+        from duo_oracle.search.cli.options import spell_parameters
+
+        return _refuse(spell_parameters(str(error), command))
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
     except Exception:

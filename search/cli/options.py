@@ -23,6 +23,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command
 
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")  # as library code names one in an error: `name` or `name=value`
 _METAVARS: dict[type, str] = {int: "N", float: "X", dict: "KEY=VALUE"}
 
 
@@ -43,12 +44,35 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
     by_name = {field.name: field for field in fields(command.options)}
     config = values.pop("config", None)
     merged = (_read_yaml(config, by_name) if config is not None else {}) | values
-    spelling = {field.name: field.name.upper() if field.name in command.positional else _flag(field) for field in by_name.values()}
+    spelling = _spelling(command)
     for field in by_name.values():
         if _is_required(field) and merged.get(field.name) in (None, []):
             raise InputError(f"{spelling[field.name]} is required; see {parser.prog} --help")
     hints = typing.get_type_hints(command.options)
     return command.options(**{key: _convert(spelling[key], hints[key], value) for key, value in merged.items()})
+
+
+def spell_parameters(text: str, command: Command | None) -> str:
+    """An error's text with the parameters that it names, `out` or `keep='losses'`, as the command line spells them.
+
+    >>> spell_parameters("`seq_len` must be at least 2; or search with `keep='losses'`", None)
+    '--seq-len must be at least 2; or search with --keep losses'
+    """
+    spelling = {} if command is None else _spelling(command)
+
+    def spelled(found: re.Match[str]) -> str:
+        name, value = found.groups()
+        option = spelling.get(name, "--" + name.replace("_", "-"))
+        return option if value in (None, "True") else f"{option} {value.strip(chr(39))}"
+
+    return _PARAMETER.sub(spelled, text)
+
+
+def _spelling(command: Command) -> dict[str, str]:
+    """How the command line writes each of the command's fields: DATA, --seq-len."""
+    return {
+        field.name: field.name.upper() if field.name in command.positional else _flag(field) for field in fields(command.options)
+    }
 
 
 def _parser(name: str, command: Command, summary: str) -> Parser:

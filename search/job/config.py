@@ -13,6 +13,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.spaces import parse_branches
@@ -123,20 +124,15 @@ class SearchConfig:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
-        least = dict.fromkeys(("max_sequences", "per_document", "unit_sequences", "workers", "threads"), 1)
-        least |= {"null_draws": 0, "seed": 0, "seq_len": 2}
-        for name, bound in least.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise InputError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+        at_least(self, max_sequences=1, per_document=1, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, seq_len=2)
         if self.local and self.address is not None:
-            raise InputError("--local works in this process and --address on a Ray cluster; give one of them")
+            raise InputError("`local=True` works in this process and `address` on a Ray cluster; give one of them")
         if self.local and self.workers not in (None, 1):
-            raise InputError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")
         if self.keep == Keep.LOSSES and not self.exact:
             raise InputError(
-                "--keep losses stores every pattern of the space, which only an exhaustive search evaluates; "
-                f"with --strategy {self.strategy} use --keep trials"
+                "`keep='losses'` stores every pattern of the space, which only an exhaustive search evaluates; "
+                f"with `strategy={self.strategy!r}` use `keep='trials'`"
             )
 
     @property
@@ -165,7 +161,7 @@ class SearchConfig:
         if null_draws is None:
             null_draws = 4 if self.exact else 0
         if not null_draws and parse_temperature(self.null_temperature) != 1.0:
-            raise InputError(f"--null-temperature {self.null_temperature} is of drawn labels; give --null-draws 1 or more as well")
+            raise InputError(f"`null_temperature={self.null_temperature}` is of drawn labels; give `null_draws` 1 or more as well")
         unit_sequences = self.unit_sequences
         if unit_sequences is None and parse_settings(self.strategy, self.settings).pooled:
             unit_sequences = ALL_SEQUENCES

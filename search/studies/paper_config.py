@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,8 @@ class ReproduceConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("seq_len", 8), ("max_documents", 2), ("workers", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+        at_least(self, seq_len=8, max_documents=2, workers=1, seed=0)
         if self.local and self.workers not in (None, 1):
-            raise InputError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")
         if not self.data:
-            raise InputError("--data is a holdout or a file; got none")
+            raise InputError("`data` is a holdout or a file; got none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,9 @@ class StudyConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        least = {
-            "seq_len": 2,
-            "max_documents": 2,
-            "beam_tokens": 2,
-            "beam_documents": 2,
-            "beam_big": 1,
-            "null_draws": 1,
-            "router_tokens": 1,
-        }
-        for name, bound in {**least, "seed": 0, "workers": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < bound:
-                raise InputError(f"--{name.replace('_', '-')} is at least {bound}; got {value}")
+        at_least(self, seq_len=2, max_documents=2, beam_tokens=2, beam_documents=2, beam_big=1)
+        at_least(self, null_draws=1, router_tokens=1, seed=0, workers=1)
         if self.local and self.workers not in (None, 1):
-            raise InputError(f"--local works in this one process; got --workers {self.workers}")
+            raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")
         if not self.data:
-            raise InputError("--data is a holdout or a file; got none")
+            raise InputError("`data` is a holdout or a file; got none")

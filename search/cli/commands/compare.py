@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.command import Command
 
 
@@ -46,11 +47,9 @@ class CompareConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("sample", 1), ("seed", 0), ("threads", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name} is at least {least}; got {getattr(self, name)}")
+        at_least(self, sample=1, seed=0, threads=1)
         if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise InputError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+            raise InputError(f"`plot` is a file .svg, .png or .pdf; got {self.plot!r}")
 
 
 def _run(config: CompareConfig) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.command import Command
 
 
@@ -39,9 +39,7 @@ class ControlsConfig:
     format: Format = Format.TABLE
 
     def __post_init__(self) -> None:
-        for name, least in (("best_of", 1), ("log_z", 0), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {getattr(self, name)}")
+        at_least(self, best_of=1, log_z=0, seed=0)
 
 
 def _run(config: ControlsConfig) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.command import Command
 
 
@@ -43,12 +44,9 @@ class StrategiesConfig:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        for name, least in (("max_sequences", 1), ("seed", 0), ("threads", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise InputError(f"--{name.replace('_', '-')} is at least {least}; got {value}")
+        at_least(self, max_sequences=1, seed=0, threads=1)
         if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise InputError(f"--plot is a file .svg, .png or .pdf; got {self.plot!r}")
+            raise InputError(f"`plot` is a file .svg, .png or .pdf; got {self.plot!r}")
 
 
 def _run(config: StrategiesConfig) -> int:

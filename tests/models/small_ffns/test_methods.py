@@ -289,10 +289,10 @@ def test_the_command_prints_costs_and_refuses_in_one_line(
     ("options", "said"),
     [
         ({"method": "magic"}, "unknown method 'magic'; available: distil, lowrank, neurons"),
-        ({"ratio": 0.0}, "ratio must lie above 0 and be at most 1; got 0"),
-        ({"ratio": 2.0}, "ratio must lie above 0 and be at most 1; got 2"),
+        ({"ratio": 0.0}, "`ratio` must be above 0; got 0"),
+        ({"ratio": 2.0}, "`ratio` must lie between 0 and 1; got 2"),
         ({"layers": "2-9"}, "layers are numbers of the model's 3 layers, 0 to 2 and rising"),
-        ({"tokens": 0}, "tokens must be at least 1; got 0"),
+        ({"tokens": 0}, "`tokens` must be at least 1; got 0"),
         ({"seq_len": 99}, "seq-len must not exceed the model's 32 positions; got 99"),
         ({"device": "toaster"}, "unknown device 'toaster'"),
     ],

@@ -296,7 +296,7 @@ COMMANDS = {
     "train": (unchanged, "TEXT is required"),
     "train NEW --out OUT": (unchanged, "there is no file"),
     "train DATA --out OUT --p-big 2": (unchanged, "between 0 and 1"),
-    "train DATA --out OUT --heads 3": (unchanged, "multiple of heads"),
+    "train DATA --out OUT --heads 3": (unchanged, "--hidden must be an even multiple of --heads"),
     "train DATA --out OUT --order sideways": (unchanged, "available: joint"),
     "bench --threads 0": (unchanged, "at least 1"),
     "bench --format xml": (unchanged, "available: table, json"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from duo_oracle.search.cli.command import Command
-from duo_oracle.search.cli.options import read_options
+from duo_oracle.search.cli.options import read_options, spell_parameters
 
 
 class Colour(StrEnum):
@@ -128,3 +128,10 @@ def test_a_misfit_in_yaml_is_one_line_too(said: str, tmp_path: Path) -> None:
     file.write_text(YAML_BAD[said])
     with pytest.raises(ValueError, match=said):
         read("x", "--out", "y", "--config", str(file))
+
+
+def test_parameters_in_an_error_are_spelled_as_the_command_takes_them() -> None:
+    text = "`source` or `settings`, not `loud=True`; search with `keep='losses'` or `seq_len=3`; `not a parameter`"
+    assert spell_parameters(text, COMMAND) == (
+        "SOURCE or --set, not --loud; search with --keep losses or --seq-len 3; `not a parameter`"
+    )

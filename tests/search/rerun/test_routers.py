@@ -233,7 +233,7 @@ def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.C
         (["--router", "fixed:B.s"], "compares the branches 'sB'; router fixed:B.s chose '.'"),
         (["--routes", "none.parquet"], "there is no 'none.parquet'"),
         (["--plot", "plane.gif"], ".svg, .png or .pdf"),
-        (["--sample", "0"], "--sample is at least 1"),
+        (["--sample", "0"], "--sample must be at least 1"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_in_one_line(

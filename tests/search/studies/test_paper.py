@@ -128,7 +128,7 @@ def test_without_routers_their_figures_are_left_out_by_name(model: Path, tmp_pat
     ("arguments", "said"),
     [
         (["--only", "fig44b"], "unknown figure 'fig44b'; did you mean 'fig4b'?"),
-        (["--max-documents", "1"], "--max-documents is at least 2; got 1"),
+        (["--max-documents", "1"], "--max-documents must be at least 2; got 1"),
         (["--local", "--workers", "2"], "--local works in this one process"),
     ],
 )

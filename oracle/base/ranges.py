@@ -1,0 +1,39 @@
+"""Laws of numbers that a dataclass of options states, each once: least values, bounds, intervals. Knows no options in particular.
+
+A value of None was not given and is within every range; NaN is within none.
+"""
+
+from __future__ import annotations
+
+from duo_oracle.oracle.base.errors import InputError
+
+
+def at_least(options: object, **least_of: float) -> None:
+    """Raises InputError for the first of these fields that is less.
+
+    >>> from types import SimpleNamespace
+    >>> at_least(SimpleNamespace(seed=0, seq_len=1), seed=0, seq_len=2)
+    Traceback (most recent call last):
+        ...
+    duo_oracle.oracle.base.errors.InputError: `seq_len` must be at least 2; got 1
+    """
+    for name, least in least_of.items():
+        value = getattr(options, name)
+        if value is not None and not value >= least:
+            raise InputError(f"`{name}` must be at least {least}; got {value}")
+
+
+def above(options: object, **bound_of: float) -> None:
+    """Raises InputError for the first of these fields that is not above its bound."""
+    for name, bound in bound_of.items():
+        value = getattr(options, name)
+        if value is not None and not value > bound:
+            raise InputError(f"`{name}` must be above {bound}; got {value}")
+
+
+def within(options: object, **interval_of: tuple[float, float]) -> None:
+    """Raises InputError for the first of these fields that lies outside its interval, both ends included."""
+    for name, (least, most) in interval_of.items():
+        value = getattr(options, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"`{name}` must lie between {least:g} and {most:g}; got {value}")
