@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import OwnSettings, read_settings
 from duo_oracle.oracle.spaces import SearchSpace
 
 
@@ -39,8 +39,8 @@ class Trials:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """A strategy's own options; each strategy declares its own dataclass of defaults."""
+class Settings(OwnSettings):
+    """A strategy's own options; each strategy declares its own."""
 
     @property
     def pooled(self) -> bool:
@@ -91,30 +91,6 @@ def build_strategy(name: str, raw: dict[str, str], space: SearchSpace, n_tokens:
     return load_strategy(name)(space, n_tokens, generator, parse_settings(name, raw))
 
 
-def parse_settings(name: str, raw: dict[str, str]) -> Any:
-    """The strategy's settings with the given values in place of defaults.
-
-    Raises InputError for an unknown key, or a value of another type.
-    """
-    declared = {field.name: field for field in fields(load_strategy(name).Settings)}
-    for key in raw:
-        if key not in declared:
-            choices = ", ".join(sorted(declared)) or "none"
-            raise InputError(f"unknown setting {key!r} of strategy {name}; available: {choices}")
-    return load_strategy(name).Settings(**{key: _parsed(name, key, declared[key].default, value) for key, value in raw.items()})
-
-
-def _parsed(name: str, key: str, default: Any, value: str) -> Any:
-    assert default is not MISSING, "every setting has a default"
-    if isinstance(default, bool):
-        if value not in ("true", "false"):
-            raise InputError(f"setting {key} of strategy {name} is true or false; got {value!r}")
-        return value == "true"
-    if isinstance(default, int | float):
-        try:
-            number = type(default)(value)
-        except ValueError:
-            kind = "whole number" if isinstance(default, int) else "number"
-            raise InputError(f"setting {key} of strategy {name} is a {kind}; got {value!r}") from None
-        return number
-    return value
+def parse_settings(name: str, raw: dict[str, str]) -> Settings:
+    """The strategy's settings with the given values in place of defaults. Raises InputError as `read_settings`."""
+    return read_settings(f"strategy {name}", load_strategy(name).Settings, raw)

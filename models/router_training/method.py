@@ -9,7 +9,7 @@ Axes: B batch, T token, N tokens of the batch (B x T), L layer, D hidden, K bran
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duo_oracle.models.linear_router import LinearMaps, margins
-from duo_oracle.oracle.base.choices import check_choice
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import OwnSettings
 from duo_oracle.oracle.patterns import Branch
 
 SNAPSHOTS = (0.25, 0.5)
@@ -42,9 +41,9 @@ class Task:
 
 
 class Method(nn.Module, ABC):
-    """One router in training. `Settings` are its own options, each with a default; a str's choices are in its metadata."""
+    """One router in training. `Settings` are its own options."""
 
-    Settings: ClassVar[type[Any]]
+    Settings: ClassVar[type[OwnSettings]]
     calibration: str = "pooled"
     """How cutoffs are set after training: pooled, one shift for all layers; or layer, so that each layer takes its target."""
     everywhere: bool = True
@@ -132,28 +131,3 @@ def two_branch_margin(logits_BTK: Tensor) -> Tensor:
     """logit_BT of one expert, big, against the always-on other."""
     assert logits_BTK.shape[-1] == 2
     return margins(logits_BTK)
-
-
-def parse_settings(name: str, settings: type[Any], raw: dict[str, str]) -> Any:
-    """A router's settings with the given values in place of defaults. Raises InputError for an unknown key or a bad value."""
-    declared = {field.name: field for field in fields(settings)}
-    for key in raw:
-        if key not in declared:
-            raise InputError(f"unknown setting {key!r} of router {name}; available: {', '.join(sorted(declared)) or 'none'}")
-    values: dict[str, Any] = {}
-    for key, text in raw.items():
-        field = declared[key]
-        assert field.default is not MISSING, "every setting has a default"
-        choices = field.metadata.get("choices")
-        if choices is not None:
-            values[key] = check_choice(f"setting {key} of router {name}", text, choices)
-            continue
-        try:
-            values[key] = type(field.default)(text)
-        except ValueError:
-            kind = "whole number" if isinstance(field.default, int) else "number"
-            raise InputError(f"setting {key} of router {name} is a {kind}; got {text!r}") from None
-        least, most = field.metadata.get("range", (float("-inf"), float("inf")))
-        if not least <= values[key] <= most:
-            raise InputError(f"setting {key} of router {name} must lie between {least:g} and {most:g}; got {text}")
-    return settings(**values)

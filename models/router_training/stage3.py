@@ -30,7 +30,7 @@ from duo_oracle.models.router_training.calibration import Calibration, calibrate
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
 from duo_oracle.models.router_training.labels import PatternLabels
-from duo_oracle.models.router_training.method import Method, Task, parse_settings
+from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
@@ -48,6 +48,7 @@ from duo_oracle.models.training.schedule import cosine_rate
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import read_settings
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.model import check_small
 from duo_oracle.oracle.spaces import parse_branches
@@ -82,7 +83,7 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     config.check()
     check_choice("trained router", config.router, trainable_routers())
     implementation = router_module(config.router)
-    settings = parse_settings(config.router, implementation.Settings, config.settings)
+    settings = read_settings(f"router {config.router}", implementation.Settings, config.settings)
     learns_from_labels = hasattr(implementation, "fit")
     if learns_from_labels != (labels is not None):
         raise InputError(

@@ -10,7 +10,7 @@ Axes: B batch, T token, D hidden, K branches, L layer.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,14 +18,13 @@ from torch import Tensor
 
 from duo_oracle.models.linear_router import read_linear
 from duo_oracle.models.router_training.method import Method, Task
+from duo_oracle.oracle.base.settings import OwnSettings, setting
 
 
 @dataclass(frozen=True)
-class Settings:
-    """alpha: weight of the budget; sharpness: 1 / tau at the end."""
-
-    alpha: float = field(default=30.0, metadata={"range": (0.0, 1e6)})
-    sharpness: float = field(default=10.0, metadata={"range": (1.0, 1e4)})
+class Settings(OwnSettings):
+    alpha: float = setting(30.0, "weight of the budget", least=0, most=1e6)
+    sharpness: float = setting(10.0, "1 / tau at the end", least=1, most=1e4)
 
 
 class Budget(Method):

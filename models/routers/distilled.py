@@ -13,7 +13,7 @@ Axes: T token, N some of the tokens, R patterns, L layer, D hidden, E = D + 1, K
 from __future__ import annotations
 
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.routers.budget import Budget
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import OwnSettings, setting
 from duo_oracle.oracle.contexts import SkipReading
 
 RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
@@ -36,12 +37,18 @@ _ROWS_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True)
-class Settings:
-    """rounds: how often the hidden states are taken anew, from the second time on under the choices of the router so far; tune:
-    whether the maps are then trained on as the budget router is, which counts what a branch does for later tokens too."""
-
-    rounds: int = field(default=2, metadata={"range": (1, 100)})
-    tune: str = field(default="no", metadata={"choices": ("no", "yes")})
+class Settings(OwnSettings):
+    rounds: int = setting(
+        2,
+        "how often the hidden states are taken anew, from the second time on under the router's choices so far",
+        least=1,
+        most=100,
+    )
+    tune: str = setting(
+        "no",
+        "whether the maps are then trained on as the budget router is, which counts what a branch does for later tokens too",
+        choices=("no", "yes"),
+    )
 
 
 def fit(

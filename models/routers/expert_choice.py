@@ -9,7 +9,7 @@ Axes: B batch, T token, D hidden, K branches, L layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,14 +19,13 @@ from duo_oracle.models.linear_router import LinearRouter, margins, read_linear
 from duo_oracle.models.router import Choose, TokenBatch
 from duo_oracle.models.router_training.cutoffs import CutoffMethod, top_k
 from duo_oracle.models.router_training.method import Task
+from duo_oracle.oracle.base.settings import OwnSettings, setting
 
 
 @dataclass(frozen=True)
-class Settings:
-    """beta: decay of the cutoffs' average, 0 for 1 - 10 / steps; gradient: at every token, or at the chosen alone."""
-
-    beta: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
-    gradient: str = field(default="chosen", metadata={"choices": ("all", "chosen")})
+class Settings(OwnSettings):
+    beta: float = setting(0.0, "decay of the cutoffs' average, 0 for 1 - 10 / steps", least=0, most=1)
+    gradient: str = setting("chosen", "at every token (all), or at the chosen alone", choices=("all", "chosen"))
 
 
 class ExpertChoice(CutoffMethod):

@@ -9,7 +9,7 @@ Axes: B batch, T token, D hidden, L layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -18,18 +18,16 @@ from duo_oracle.models.linear_router import read_linear
 from duo_oracle.models.router_training.cutoffs import CutoffMethod, top_k
 from duo_oracle.models.router_training.method import Task
 from duo_oracle.models.routers.expert_choice import default_beta
+from duo_oracle.oracle.base.settings import OwnSettings, setting
 
 
 @dataclass(frozen=True)
-class Settings:
-    """cutoff: one per layer, or pooled over the layers; beta: decay of its average, 0 for 1 - 10 / steps; warmup: share of the
-    steps that route by expert choice; capacity: C; gradient: at every token, or at the chosen alone."""
-
-    cutoff: str = field(default="layer", metadata={"choices": ("layer", "pooled")})
-    beta: float = field(default=0.0, metadata={"range": (0.0, 1.0)})
-    warmup: float = field(default=0.2, metadata={"range": (0.0, 1.0)})
-    capacity: float = field(default=0.5, metadata={"range": (0.0, 1e6)})
-    gradient: str = field(default="chosen", metadata={"choices": ("all", "chosen")})
+class Settings(OwnSettings):
+    cutoff: str = setting("layer", "one per layer, or pooled over the layers", choices=("layer", "pooled"))
+    beta: float = setting(0.0, "decay of the cutoff's average, 0 for 1 - 10 / steps", least=0, most=1)
+    warmup: float = setting(0.2, "share of the steps that route by expert choice", least=0, most=1)
+    capacity: float = setting(0.5, "C, within which share of k the number of big tokens is held", least=0, most=1e6)
+    gradient: str = setting("chosen", "at every token (all), or at the chosen alone", choices=("all", "chosen"))
 
 
 class ExpertThreshold(CutoffMethod):

@@ -9,7 +9,7 @@ Axes: B batch, T token, D hidden, K branches, L layer.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,17 +18,17 @@ from torch import Tensor
 
 from duo_oracle.models.linear_router import LinearMaps, read_linear
 from duo_oracle.models.router_training.method import Method, Task, fixed_parameter, straight_through
+from duo_oracle.oracle.base.settings import OwnSettings, setting
 
 
 @dataclass(frozen=True)
-class Settings:
-    """balance: how use is kept at its target; u: step of the bias; alpha: weight
-    of the balance loss; gradient: of all branches, or of the chosen one alone, as where the experts learn too."""
-
-    balance: str = field(default="loss_free", metadata={"choices": ("loss_free", "aux", "none")})
-    u: float = field(default=0.005, metadata={"range": (0.0, 10.0)})
-    alpha: float = field(default=0.1, metadata={"range": (0.0, 1e6)})
-    gradient: str = field(default="all", metadata={"choices": ("all", "chosen")})
+class Settings(OwnSettings):
+    balance: str = setting("loss_free", "how use is kept at its target", choices=("loss_free", "aux", "none"))
+    u: float = setting(0.005, "step of the bias", least=0, most=10)
+    alpha: float = setting(0.1, "weight of the balance loss", least=0, most=1e6)
+    gradient: str = setting(
+        "all", "of all branches, or of the chosen one alone, as where the experts learn too", choices=("all", "chosen")
+    )
 
 
 class TokenChoice(Method):

@@ -6,9 +6,13 @@ help of every command appears without torch, Ray or pandas.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from duo_oracle.oracle.base.choices import names_in
+from duo_oracle.oracle.base.settings import listed_settings
 
 
 @dataclass(frozen=True)
@@ -20,3 +24,19 @@ class Command:
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()  # fields given by place; the last may be a tuple, and then takes several
     resumes: bool = False  # whether the same command goes on after an interrupt
+    notes: Callable[[], str] | None = None  # what stands at the end of the help
+
+
+def settings_notes(package: str, what: str) -> Callable[[], str]:
+    """The settings of everything in a folder of implementations, with defaults, for the end of a help. Imports none of them."""
+
+    def notes() -> str:
+        lines = []
+        for name in names_in(package):
+            head = name.removesuffix("_router")
+            for given, text in listed_settings(f"{package}.{name}").items():
+                lines += textwrap.wrap(text, 118, initial_indent=f"  {head:<18}{given:<20} ", subsequent_indent=" " * 41)
+                head = ""
+        return f"settings of a {what}, KEY=DEFAULT:\n" + "\n".join(lines)
+
+    return notes

@@ -11,7 +11,7 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import StrEnum
@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import read_pairs
 from duo_oracle.search.cli.command import Command
 
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
@@ -28,7 +29,12 @@ _METAVARS: dict[type, str] = {int: "N", float: "X", dict: "KEY=VALUE"}
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse that raises InputError instead of printing a usage and exiting."""
+    """argparse that raises InputError instead of printing a usage and exiting, and writes a command's notes only when asked."""
+
+    notes: Callable[[], str] | None = None
+
+    def format_help(self) -> str:
+        return super().format_help() + (f"\n{self.notes()}\n" if self.notes is not None else "")
 
     def error(self, message: str) -> NoReturn:
         raise InputError(f"{message}; see {self.prog} --help")
@@ -103,6 +109,7 @@ def _parser(name: str, command: Command, summary: str) -> Parser:
                 metavar=choices or _METAVARS.get(kind, field.name.split("_")[-1].upper()),
                 help=text + _default(field),
             )
+    parser.notes = command.notes
     parser.add_argument("--config", metavar="FILE.yaml", help="options from a file; the command line goes first")
     return parser
 
@@ -201,13 +208,7 @@ def _convert(spelling: str, hint: Any, value: Any) -> Any:
 def _mapping(spelling: str, value: Any) -> dict[str, str]:
     if isinstance(value, dict):
         return {str(key): str(item) for key, item in value.items()}
-    items = {}
-    for item in value if isinstance(value, list) else [value]:
-        key, equals, text = str(item).partition("=")
-        if not equals or not key.strip():
-            raise InputError(f"{spelling} takes KEY=VALUE; got {item!r}")
-        items[key.strip()] = text.strip()
-    return items
+    return read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
 
 
 def _scalar(spelling: str, kind: type, value: Any) -> Any:

@@ -21,6 +21,7 @@ import torch
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import read_pairs
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
 from duo_oracle.oracle.engine.walk import CommittedContext
@@ -80,12 +81,7 @@ class Comparison:
 def parse_candidate(text: str) -> Candidate:
     """A strategy as `beam` or `beam:width=8,direction=down`. Raises InputError for another name or setting."""
     name, _, rest = text.partition(":")
-    settings = {}
-    for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"a strategy is NAME or NAME:KEY=VALUE,KEY=VALUE; got {text!r}")
-        settings[key.strip()] = value.strip()
+    settings = read_pairs(f"a strategy is NAME or NAME:KEY=VALUE,KEY=VALUE, so {text!r} takes", filter(None, rest.split(",")))
     if load_strategy(name).covers_space:
         raise InputError(f"{name} is what the others are compared with; it stands beside them without being named")
     if parse_settings(name, settings).pooled:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
@@ -33,17 +33,16 @@ class Additive(RoundStrategy):
 
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """top: guesses evaluated; base: what the effects are measured from: spread (half the layers big, or the nearest that the
-        budget admits), small, big, or a pattern.
-        """
-
-        top: int = 16
-        base: str = "spread"
+        top: int = setting(16, "guesses evaluated", least=1)
+        base: str = setting(
+            "spread",
+            "what the effects are measured from: spread (half the layers big, or the nearest that the budget admits), small, big, "
+            "or a pattern",
+        )
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             check_start("base", self.base, ("spread", "small", "big"))
-            if self.top < 1:
-                raise InputError(f"setting top of strategy additive is at least 1; got {self.top}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

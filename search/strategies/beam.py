@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.oracle.base.choices import check_choice
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.moves import Construction, Direction
 from duo_oracle.search.asking.rounds import Rounds
@@ -18,15 +17,8 @@ from duo_oracle.search.asking.rounds import Rounds
 class Beam(Construction):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """width: patterns held per token; direction: up adds to all-small, down takes away from all-big."""
-
-        width: int = 4
-        direction: str = "up"
-
-        def __post_init__(self) -> None:
-            if self.width < 1:
-                raise InputError(f"setting width of strategy beam is at least 1; got {self.width}")
-            check_choice("direction", self.direction, Direction)
+        width: int = setting(4, "patterns held per token", least=1)
+        direction: str = setting("up", "up adds to all-small, down takes away from all-big", choices=Direction)
 
     def search(self) -> Rounds:
         return self.construct(self.settings.direction, self.settings.width)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.moves import Construction, Direction
 from duo_oracle.search.asking.rounds import Rounds
@@ -18,12 +18,7 @@ from duo_oracle.search.asking.rounds import Rounds
 class Greedy(Construction):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """direction: up adds to all-small, down takes away from all-big."""
-
-        direction: str = "up"
-
-        def __post_init__(self) -> None:
-            check_choice("direction", self.direction, Direction)
+        direction: str = setting("up", "up adds to all-small, down takes away from all-big", choices=Direction)
 
     def search(self) -> Rounds:
         return self.construct(self.settings.direction, width=1)

@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from duo_oracle.oracle.base.choices import check_choice
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
@@ -35,20 +34,17 @@ class Order(StrEnum):
 class Layerwise(RoundStrategy):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """start: small, big (in the budget: its fewest or most B's, evenly spread), spread (half of the layers big, or the
-        nearest that the budget admits), random, or a pattern; order: of layers in a sweep, up, down or random; sweeps: at most
-        so many, 0 for until nothing changes.
-        """
-
-        start: str = "small"
-        order: str = "up"
-        sweeps: int = 0
+        start: str = setting(
+            "small",
+            "small, big (in the budget: its fewest or most B's, evenly spread), spread (half of the layers big, or the nearest "
+            "that the budget admits), random, or a pattern",
+        )
+        order: str = setting("up", "of layers in a sweep: up, down or random", choices=Order)
+        sweeps: int = setting(0, "at most so many sweeps, 0 for until nothing changes", least=0)
 
         def __post_init__(self) -> None:
+            super().__post_init__()
             check_start("start", self.start, ("small", "big", "spread", "random"))
-            check_choice("order", self.order, Order)
-            if self.sweeps < 0:
-                raise InputError(f"setting sweeps of strategy layerwise is at least 0; got {self.sweeps}")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

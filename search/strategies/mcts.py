@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
@@ -36,23 +36,19 @@ _SMOOTHING = 2.0  # a branch's score at a layer counts from about so many evalua
 class Mcts(RoundStrategy):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """simulations: patterns evaluated per token; exploration: weight of the rarely visited; widening: a node of n visits has
-        at most 1 + n ** widening children (0: all, for models of many layers 0.3 goes deeper); guidance: how much completions
-        prefer, in units of a token's spread of losses, branches that did well at their layer (0: uniformly random).
-        """
-
-        simulations: int = 100
-        exploration: float = 0.3
-        widening: float = 0.0
-        guidance: float = 16.0
-
-        def __post_init__(self) -> None:
-            if self.simulations < 1:
-                raise InputError(f"setting simulations of strategy mcts is at least 1; got {self.simulations}")
-            for key in ("exploration", "widening", "guidance"):
-                value = getattr(self, key)
-                if not 0 <= value < float("inf"):
-                    raise InputError(f"setting {key} of strategy mcts is a number of at least 0; got {value}")
+        simulations: int = setting(100, "patterns evaluated per token", least=1)
+        exploration: float = setting(0.3, "weight of the rarely visited", least=0)
+        widening: float = setting(
+            0.0,
+            "a node of n visits has at most 1 + n ** widening children (0: all, for models of many layers 0.3 goes deeper)",
+            least=0,
+        )
+        guidance: float = setting(
+            16.0,
+            "how much completions prefer, in units of a token's spread of losses, branches that did well at their layer "
+            "(0: uniformly random)",
+            least=0,
+        )
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

@@ -28,8 +28,8 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import Trial, TrialState
 
-from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import LETTERS, Branch, to_strings
 from duo_oracle.oracle.spaces import SearchSpace
@@ -54,24 +54,15 @@ class Scope(StrEnum):
 class Optuna(RoundStrategy):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """sampler: Optuna's, by name; trials: suggestions per study; scope: token or fixed; batch: suggestions asked for at a
-        time; pareto: mean loss against big layers, both the less the better (scope fixed, budget any or atmost); journal:
-        file that keeps the study (scope fixed), for optuna-dashboard.
-        """
-
-        sampler: str = "tpe"
-        trials: int = 100
-        scope: str = "token"
-        batch: int = 1
-        pareto: bool = False
-        journal: str = ""
+        sampler: str = setting("tpe", "Optuna's, by name", choices=sorted(_SAMPLERS))
+        trials: int = setting(100, "suggestions per study", least=1)
+        scope: str = setting("token", "token or fixed", choices=Scope)
+        batch: int = setting(1, "suggestions asked for at a time", least=1)
+        pareto: bool = setting(False, "mean loss against big layers, both the less the better (scope fixed, budget any or atmost)")
+        journal: str = setting("", "file that keeps the study (scope fixed), for optuna-dashboard")
 
         def __post_init__(self) -> None:
-            check_choice("sampler", self.sampler, sorted(_SAMPLERS))
-            check_choice("scope", self.scope, Scope)
-            for key in ("trials", "batch"):
-                if getattr(self, key) < 1:
-                    raise InputError(f"setting {key} of strategy optuna is at least 1; got {getattr(self, key)}")
+            super().__post_init__()
             for key in ("pareto", "journal"):
                 if getattr(self, key) and not self.pooled:
                     raise InputError(f"setting {key} of strategy optuna needs scope=fixed: with scope=token each token has a study")

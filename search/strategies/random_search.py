@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import setting
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.strategy import Proposals, Strategy, Trials
@@ -21,15 +21,9 @@ from duo_oracle.search.strategy import Proposals, Strategy, Trials
 class RandomSearch(Strategy):
     @dataclass(frozen=True)
     class Settings(strategy.Settings):
-        """n: patterns per token; shared: one set for all tokens; replacement: repeats are allowed."""
-
-        n: int = 100
-        shared: bool = False
-        replacement: bool = False
-
-        def __post_init__(self) -> None:
-            if self.n < 1:
-                raise InputError(f"setting n of strategy random_search is at least 1; got {self.n}")
+        n: int = setting(100, "patterns per token", least=1)
+        shared: bool = setting(False, "one set for all tokens")
+        replacement: bool = setting(False, "repeats are allowed")
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)

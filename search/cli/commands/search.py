@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, settings_notes
 from duo_oracle.search.job.config import SearchConfig
 
 
@@ -43,4 +43,5 @@ COMMAND = Command(
     ),
     positional=("model", "data"),
     resumes=True,
+    notes=settings_notes("duo_oracle.search.strategies", "strategy"),
 )

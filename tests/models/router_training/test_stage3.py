@@ -13,18 +13,19 @@ from safetensors.torch import load_file
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.families.toy import write_toy
-from duo_oracle.models.router import read_router
+from duo_oracle.models.router import read_router, router_module
 from duo_oracle.models.router_training import stage3
 from duo_oracle.models.router_training.calibration import evaluate_router
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
 from duo_oracle.models.router_training.labels import PatternLabels
-from duo_oracle.models.router_training.method import Task, parse_settings
+from duo_oracle.models.router_training.method import Task
 from duo_oracle.models.router_training.stage3 import prepare, train_router, trainable_routers
 from duo_oracle.models.routers import distilled
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
 from duo_oracle.models.routers.token_choice import Settings as TokenSettings
 from duo_oracle.models.routing import big_per_token, route
 from duo_oracle.models.training.schedule import cosine_rate
+from duo_oracle.oracle.base.settings import listed_settings, read_settings
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_POSITIONS, N_VOCABULARY, router_config, write_model, write_text
@@ -236,7 +237,10 @@ def test_the_rate_rises_and_falls_to_a_tenth(folder):
         ({"branches": "s"}, "a router chooses between B and at least one other branch; got branches 's'"),
         ({"branches": ".sB", "router": "expert_choice"}, "an expert that is on or off chooses between two branches; got 3"),
         ({"calibrate": "often"}, "unknown calibration 'often'; available: pooled, layer, none"),
-        ({"settings": {"alhpa": "1"}}, "unknown setting 'alhpa' of router budget; available: alpha, sharpness"),
+        (
+            {"settings": {"alhpa": "1"}},
+            "unknown setting of router budget 'alhpa'; did you mean 'alpha'. available: alpha, sh",
+        ),
         ({"settings": {"alpha": "much"}}, "setting alpha of router budget is a number; got 'much'"),
         ({"settings": {"sharpness": "0.5"}}, "setting sharpness of router budget must lie between 1 and 10000; got 0.5"),
         ({"text": ()}, "training needs at least one text file; got none"),
@@ -270,10 +274,17 @@ def test_progress_of_other_options_and_other_models_are_refused(folder, tmp_path
 
 
 def test_settings_are_read_as_the_types_of_their_defaults():
-    assert parse_settings("budget", BudgetSettings, {"alpha": "3"}) == BudgetSettings(alpha=3.0)
-    assert parse_settings("token_choice", TokenSettings, {"balance": "none"}).balance == "none"
+    assert read_settings("router budget", BudgetSettings, {"alpha": "3"}) == BudgetSettings(alpha=3.0)
+    assert read_settings("router token_choice", TokenSettings, {"balance": "none"}).balance == "none"
     with pytest.raises(ValueError, match="unknown setting balance of router token_choice 'fair'"):
-        parse_settings("token_choice", TokenSettings, {"balance": "fair"})
+        read_settings("router token_choice", TokenSettings, {"balance": "fair"})
+
+
+@pytest.mark.parametrize("name", trainable_routers())
+def test_the_listed_settings_are_those_of_the_class_and_each_says_what_it_does(name):
+    listed = listed_settings(f"duo_oracle.models.routers.{name}")
+    assert list(listed) == [f"{key}={value}" for key, value in vars(router_module(name).Settings()).items()]
+    assert all(listed.values())
 
 
 def test_a_model_without_a_tokenizer_is_refused(folder, tmp_path):

@@ -73,7 +73,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
 SEARCH_FLAGS = {
     "--strategy bean": "available: ",
     "--strategy exaustive": "did you mean 'exhaustive'",
-    "--strategy random_search --set width=3": "unknown setting 'width'",
+    "--strategy random_search --set width=3": "unknown setting of strategy random_search 'width'; available: n, shared",
     "--strategy random_search --set n=many": "n of strategy random_search is a whole number",
     "--set width": "KEY=VALUE",
     "--branches sX": "letters . s B",

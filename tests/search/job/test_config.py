@@ -33,7 +33,7 @@ def test_memory_is_read_in_binary_units(text: str, size: int) -> None:
     ("values", "said"),
     [
         ({"strategy": "exaustive"}, "did you mean 'exhaustive'"),
-        ({"settings": {"nonsense": "1"}}, "unknown setting 'nonsense'"),
+        ({"settings": {"nonsense": "1"}}, "strategy exhaustive has no settings; got 'nonsense'"),
         ({"skip": "attention"}, "available: ffn, layer"),
         ({"branches": "sX"}, "letters"),
         ({"branches": ""}, "letters"),

@@ -92,7 +92,7 @@ def test_the_landscape_of_a_run_is_printed(asks: Asks, capsys: pytest.CaptureFix
     [
         (["--strategy", "bean"], "did you mean 'beam'"),
         (["--strategy", "beam:width"], "NAME:KEY=VALUE"),
-        (["--strategy", "beam:size=3"], "unknown setting 'size'"),
+        (["--strategy", "beam:size=3"], "unknown setting of strategy beam 'size'"),
         (["--strategy", "exhaustive"], "without being named"),
         (["--strategy", "optuna:scope=fixed"], "per token"),
         (["--strategy", "layerwise:start=sB"], "4 letters"),
