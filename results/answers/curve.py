@@ -9,19 +9,20 @@ Axes: D documents, M measures.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.results.answers.picture import picture_ending
 from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
 from duo_oracle.results.store.reader import StoredRun
+
+if TYPE_CHECKING:
+    from duo_oracle.results.drawing import Picture
 
 _MEASURES = {
     "oracle": "loss",
@@ -72,6 +73,28 @@ def budget_lines(run: StoredRun) -> list[BudgetLine]:
         connection.close()
     fixed = fixed_patterns_of_run(run) if "losses" in run.tables else {}
     return [_line(budget, [row[2:] for row in rows if row[0] == budget], fixed.get(budget)) for budget in run.budgets]
+
+
+def as_record(line: BudgetLine) -> dict[str, Any]:
+    """The line's figures by name, an estimate as `NAME`, `NAME_low` and `NAME_high`; None where the run lacks what it needs."""
+    fixed = line.fixed
+    estimates = {
+        "oracle": line.oracle,
+        "loss_cheapest": line.all_small,
+        "loss_full": line.all_big,
+        "best_fixed": fixed.best if fixed else None,
+        "mean_random": fixed.mean if fixed else None,
+        "gain": line.gain,
+        "null_gain": line.null_gain,
+        "excess": line.excess,
+        "n_big": line.n_big,
+        "certified": line.certified,
+    }
+    record: dict[str, Any] = {"budget": line.budget}
+    for name, estimate in estimates.items():
+        found = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+        record |= dict(zip((name, f"{name}_low", f"{name}_high"), found, strict=True))
+    return record | {"tokens": line.oracle.n_tokens, "documents": line.oracle.n_documents}
 
 
 def markdown(runs: Sequence[StoredRun]) -> str:
@@ -130,16 +153,13 @@ def perplexity(estimate: Estimate | None) -> str:
     return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
 
 
-def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
-    """Draws the curves into `file` (.svg, .png or .pdf), a panel per context: the oracle, and where luck alone would put it.
+def draw_curve(runs: Sequence[StoredRun]) -> Picture:
+    """The curves of the runs, a panel per context: the oracle, and where luck alone would put it.
 
-    Raises InputError as `markdown`, for another ending, and where no run has two budgets that are exact numbers of B's.
+    Raises InputError as `markdown`, and where no run has two budgets that are exact numbers of B's.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from duo_oracle.results.drawing import picture
 
-    ending = picture_ending(file)
     check_comparable(runs)
     panels = {}
     for context in dict.fromkeys(run.context for run in runs):
@@ -148,9 +168,7 @@ def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
             panels[context] = sorted(lines, key=lambda line: int(line.budget))
     if not panels:
         raise InputError("a curve is drawn over at least two exact budgets; search --budget 0-12, say")
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle"}):
-        figure = Figure(figsize=(5.2 * len(panels), 4.0), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture((5.2 * len(panels), 4.0), {"svg.fonttype": "none"}) as figure:
         axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (context, lines) in zip(axes_of, panels.items(), strict=True):
             _panel(axes, context, lines)
@@ -158,7 +176,7 @@ def plot(runs: Sequence[StoredRun], file: str | os.PathLike[str]) -> None:
                 axes.set(xlabel=f"big layers per token, of layers {runs[0].route_layers}")
         axes_of[0].set_ylabel("nats per token")
         axes_of[-1].legend(fontsize=8, frameon=False)
-        figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)
+    return figure
 
 
 def _panel(axes: Any, context: str, lines: Sequence[BudgetLine]) -> None:

@@ -6,14 +6,16 @@ counts where it was evaluated at every token of the run. Its loss is chosen on t
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
+
+if TYPE_CHECKING:
+    from duo_oracle.results.drawing import Picture
 
 
 @dataclass(frozen=True)
@@ -62,24 +64,16 @@ def as_text(patterns: list[FixedPattern]) -> str:
     return "\n".join(aligned(rows, [True, False, True])) + "\n"
 
 
-def plot_front(patterns: list[FixedPattern], file: str | os.PathLike[str], title: str) -> None:
-    """Draws every evaluated pattern, and the front as a line, into a .svg, .png or .pdf. Equal patterns give equal bytes."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+def draw_front(patterns: list[FixedPattern], title: str) -> Picture:
+    """Every evaluated pattern, and the front as a line. Equal patterns give equal bytes."""
+    from duo_oracle.results.drawing import picture
 
-    ending = Path(file).suffix.lower()
-    if ending not in (".svg", ".png", ".pdf"):
-        raise InputError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
     front = [pattern for pattern in patterns if pattern.on_front]
-    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        figure = Figure(figsize=(5.2, 3.4), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture((5.2, 3.4), {"font.size": 8}) as figure:
         axes = figure.subplots()
         axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color="0.7", markersize=3, label="evaluated")
         axes.plot([p.n_big for p in front], [p.loss for p in front], "o-", markersize=4, label="Pareto front")
         axes.set(xlabel="big layers", ylabel="nats per token", title=title)
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.legend()
-        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
-        figure.savefig(file, dpi=160, metadata=metadata)
+    return figure

@@ -6,9 +6,11 @@ first token by none. Token texts are data: they are drawn letter by letter as th
 
 from __future__ import annotations
 
-import os
+import html
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +21,9 @@ from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 from duo_oracle.results.store.texts import one_line
+
+if TYPE_CHECKING:
+    from duo_oracle.results.drawing import Picture
 
 COLUMNS = 88
 _SHADES = " .:-=+*#@"
@@ -35,40 +40,30 @@ class ColouredToken:
     value: float | None
 
 
-def draw(
+def draw_text(
     run: StoredRun,
-    file: str | os.PathLike[str],
     sequence: int = 0,
     budget: str | None = None,
     measure: str = "difficulty",
     start: int = 0,
     length: int | None = None,
     title: str | None = None,
-) -> None:
-    """Draws `length` tokens of a sequence from `start` on into `file`, whose ending (.svg, .png, .pdf) says how.
+) -> Picture:
+    """`length` tokens of a sequence from `start` on. Equal runs give equal bytes.
 
-    Equal runs give equal bytes. Raises InputError for a sequence, budget, measure or ending that there is not.
+    Raises InputError for a sequence, budget or measure that there is not.
     """
-    from matplotlib import colormaps, rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    ending = picture_ending(file)
+    from duo_oracle.results.drawing import picture
+
     tokens = coloured_tokens(run, sequence, budget, measure, start, length)
-    values = [token.value for token in tokens if token.value is not None] or [0.0]
-    signed = min(values) < 0
-    # The rarest fiftieth saturates, or one token's colour would leave all the others pale.
-    most = max(1e-3, float(np.quantile(np.abs(values), 0.98)))
-    # White is zero, where compute buys nothing; what it costs, if anything, goes to blue on the same scale.
-    norm, colours = Normalize(-most if signed else 0.0, most), colormaps["RdBu_r" if signed else "Reds"]
+    colouring = Colouring.of([token.value for token in tokens])
     n_rows = 1 + max(token.row for token in tokens)
     cell_width, cell_height = 0.105, 0.25  # inches of one letter of DejaVu Sans Mono at 12.5 points, and of one line
-    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.family": "DejaVu Sans Mono"}):
-        figure = Figure(figsize=(COLUMNS * cell_width + 0.4, n_rows * cell_height + 0.95), layout=None)
-        FigureCanvasAgg(figure)
+    size = (COLUMNS * cell_width + 0.4, n_rows * cell_height + 0.95)
+    with picture(size, {"font.family": "DejaVu Sans Mono"}, layout=None) as figure:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((0.2 / width, 0.7 / height, COLUMNS * cell_width / width, n_rows * cell_height / height))
         axes.set(xlim=(0, COLUMNS), ylim=(n_rows, 0))
@@ -76,30 +71,92 @@ def draw(
         for token in tokens:
             ink = "black"
             if token.value is not None:
-                red, green, blue, _ = colour = colours(float(norm(token.value)))
+                colour, ink = colouring.at(token.value)
                 axes.add_patch(Rectangle((token.column, token.row + 0.06), len(token.text), 0.88, color=colour, linewidth=0))
-                ink = "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.45 else "white"
             for offset, letter in enumerate(token.text):
                 place = (token.column + offset + 0.5, token.row + 0.5)
                 axes.text(*place, letter, fontsize=12.5, ha="center", va="center_baseline", color=ink, parse_math=False)
         legend = figure.add_axes((0.2 / width, 0.38 / height, 0.35, 0.12 / height))
         bar = figure.colorbar(
-            ScalarMappable(norm, colours), cax=legend, orientation="horizontal", extend="both" if signed else "max"
+            ScalarMappable(colouring.norm, colouring.colours),
+            cax=legend,
+            orientation="horizontal",
+            extend="both" if colouring.signed else "max",
         )
         bar.ax.tick_params(labelsize=8)
-        said = title or f"{measure}: {MEASURES[measure].said(run.cheapest_name)}, nats"
-        where = f"budget {run.budget(budget)}, context {run.context}"
+        said, where = _legend(run, budget, measure)
+        said = title or said
         figure.text(0.2 / width + 0.37, 0.4 / height, f"{said}\n{where}", fontsize=8, va="center", parse_math=False)
-        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
-        figure.savefig(file, dpi=160, metadata=metadata)
+    return figure
 
 
-def picture_ending(file: str | os.PathLike[str]) -> str:
-    """How a picture is to be written, by the file's name: .svg, .png or .pdf. Raises InputError for another ending."""
-    ending = Path(file).suffix.lower()
-    if ending not in (".svg", ".png", ".pdf"):
-        raise InputError(f"a picture is written as .svg, .png or .pdf; got {str(file)!r}")
-    return ending
+@dataclass(frozen=True)
+class Colouring:
+    """How the values of a text become colours: white is zero, where compute buys nothing, and red what it buys.
+
+    What it costs, if anything, goes to blue on the same scale.
+    """
+
+    most: float
+    signed: bool
+
+    @classmethod
+    def of(cls, values: Sequence[float | None]) -> Colouring:
+        """The colours of these values; the rarest fiftieth saturates, or one token's colour would leave all the others pale."""
+        known = [value for value in values if value is not None] or [0.0]
+        return cls(max(1e-3, float(np.quantile(np.abs(known), 0.98))), min(known) < 0)
+
+    @cached_property
+    def norm(self) -> Any:
+        from matplotlib.colors import Normalize
+
+        return Normalize(-self.most if self.signed else 0.0, self.most)
+
+    @cached_property
+    def colours(self) -> Any:
+        from matplotlib import colormaps
+
+        return colormaps["RdBu_r" if self.signed else "Reds"]
+
+    def at(self, value: float) -> tuple[tuple[float, float, float, float], str]:
+        """The background of a value (red, green, blue, opacity) and the ink that is read on it, black or white."""
+        red, green, blue, _ = colour = self.colours(float(self.norm(value)))
+        return colour, "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.45 else "white"
+
+
+def as_html(
+    run: StoredRun,
+    sequence: int = 0,
+    budget: str | None = None,
+    measure: str = "difficulty",
+    start: int = 0,
+    length: int | None = None,
+) -> str:
+    """The same as HTML that wraps as its reader's window does; a token's value is shown under the pointer.
+
+    Token texts are escaped, and letters that would steer the page or its direction of writing are written out.
+    """
+    tokens = coloured_tokens(run, sequence, budget, measure, start, length, columns=None)
+    colouring = Colouring.of([token.value for token in tokens])
+    spans = []
+    for token in tokens:
+        text = html.escape(token.text) + "\n" * token.text.endswith(_SIGNS["\n"])
+        if token.value is None:
+            spans.append(f"<span>{text}</span>")
+            continue
+        colour, ink = colouring.at(token.value)
+        background = "#" + "".join(f"{round(255 * part):02x}" for part in colour[:3])
+        hint = f"{measure} {token.value:.3f} nats"
+        spans.append(f'<span style="background: {background}; color: {ink}" title="{hint}">{text}</span>')
+    said = html.escape("; ".join((*_legend(run, budget, measure), f"full colour from {colouring.most:.2f}")))
+    style = "background: white; color: black; padding: 0.8em; font-family: monospace"
+    text_style = "white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.6"
+    return f'<div style="{style}"><div style="{text_style}">{"".join(spans)}</div><small>{said}</small></div>'
+
+
+def _legend(run: StoredRun, budget: str | None, measure: str) -> tuple[str, str]:
+    said = f"{measure}: {MEASURES[measure].said(run.cheapest_name)}, nats"
+    return said, f"budget {run.budget(budget)}, context {run.context}"
 
 
 def as_text(
@@ -128,9 +185,15 @@ def as_text(
 
 
 def coloured_tokens(
-    run: StoredRun, sequence: int, budget: str | None, measure: str, start: int = 0, length: int | None = None
+    run: StoredRun,
+    sequence: int,
+    budget: str | None,
+    measure: str,
+    start: int = 0,
+    length: int | None = None,
+    columns: int | None = COLUMNS,
 ) -> list[ColouredToken]:
-    """The tokens of a sequence laid out in lines of at most COLUMNS letters, broken between tokens, with their values."""
+    """The tokens of a sequence laid out in lines of at most `columns` letters, broken between tokens, with their values."""
     source_of(run, [measure])
     pieces = read_pieces(run, [sequence]).get(sequence)
     if pieces is None:
@@ -141,8 +204,8 @@ def coloured_tokens(
     tokens: list[ColouredToken] = []
     row = column = 0
     for index in range(start, len(pieces) if length is None else min(len(pieces), start + length)):
-        text = "".join(_SIGNS.get(letter) or one_line(letter) for letter in pieces[index])[:COLUMNS]
-        if column + len(text) > COLUMNS:
+        text = "".join(_SIGNS.get(letter) or one_line(letter) for letter in pieces[index])[:columns]
+        if columns is not None and column + len(text) > columns:
             row, column = row + 1, 0
         tokens.append(ColouredToken(text, row, column, values.get(index - 1)))
         column += len(text)

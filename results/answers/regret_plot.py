@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
-from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.statistics.regret import Outcomes, regret_curve, regret_line
 
 _FLOOR = 1e-4  # nats: regret at and below it is drawn there, since the axis is logarithmic
@@ -20,20 +18,15 @@ def plot_regret(
 
     Raises InputError for an ending that is no picture's.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    ending = Path(file).suffix.lower()
-    if ending not in (".svg", ".png", ".pdf"):
-        raise InputError(f"a plot is written as .svg, .png or .pdf; got {str(file)!r}")
+    from duo_oracle.results.drawing import picture, picture_ending
+
+    picture_ending(file)
     budgets = list(dict.fromkeys(found.budget for found in outcomes))
     names = list(dict.fromkeys(found.strategy for found in outcomes))
     colour_of = {name: f"C{number % 10}" for number, name in enumerate(names)}
-    with rc_context({"svg.fonttype": "path", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        figure = Figure(figsize=(max(3.1 * len(budgets), 5), 5.6), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture((max(3.1 * len(budgets), 5), 5.6), {"font.size": 8}) as figure:
         axes = figure.subplots(2, len(budgets), squeeze=False, sharey=True)
         for column, budget in enumerate(budgets):
             above, below = axes[:, column]
@@ -58,5 +51,4 @@ def plot_regret(
             row[0].set_ylabel("regret, nats per token")
         figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=min(len(names), 4))
         figure.suptitle(f"{title}\ncross: as many random patterns; dashed: the exact oracle's time", fontsize=8)
-        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
-        figure.savefig(file, dpi=160, metadata=metadata)
+    figure.save(file)

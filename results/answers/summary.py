@@ -14,6 +14,7 @@ _EARLIER = {
 }
 _HEADINGS = ("budget", "oracle", "perplexity", "best fixed", "mean random", None, "all-big", "gain", "null gain", "excess [95%]")
 """None: what the run's cheapest pattern is called."""
+_NUMERIC = (*[True] * 9, False)
 
 
 def summarise(run: StoredRun) -> str:
@@ -22,11 +23,12 @@ def summarise(run: StoredRun) -> str:
     Raises InputError for a run without a finished unit.
     """
     lines = budget_lines(run)
-    body = _one_budget(run, lines[0]) if len(lines) == 1 else _many_budgets(run, lines)
-    return "\n".join([*_heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
+    body = _one_budget(run, lines[0]) if len(lines) == 1 else aligned(budget_rows(run, lines), _NUMERIC)
+    return "\n".join([*heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
 
 
-def _heading(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
+def heading(run: StoredRun, lines: list[BudgetLine]) -> tuple[str, str]:
+    """What the run is of, and what was searched, a line each."""
     facts, first = run.manifest.facts, lines[0].oracle
     said = [f"{first.n_tokens:,} tokens", f"{first.n_documents} document{'s' * (first.n_documents != 1)}"]
     said += [f"{key} {facts[key]}" for key in ("data", "model") if facts.get(key)]
@@ -36,7 +38,7 @@ def _heading(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     searched = [f"{identity.get('strategy')} over {identity.get('branches')}"]
     searched += [] if run.route_layers is None else [f"layers {run.route_layers}"]
     searched += [f"skip {identity.get('skip')}", budget, f"context {run.context} ({earlier})"]
-    return [" · ".join(said), " · ".join(searched)]
+    return " · ".join(said), " · ".join(searched)
 
 
 def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
@@ -56,14 +58,15 @@ def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
     return aligned(rows, [False, False, True])
 
 
-def _many_budgets(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
+def budget_rows(run: StoredRun, lines: list[BudgetLine]) -> list[list[str]]:
+    """A heading, and a row of figures per budget."""
     rows = [[heading or run.cheapest_name for heading in _HEADINGS]]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
         numbers = [_number(e) for e in (best, mean, line.all_small, line.all_big, line.gain, line.null_gain)]
         excess = "-" if line.excess is None else str(line.excess)
         rows.append([line.budget, _number(line.oracle), perplexity(line.oracle), *numbers, excess])
-    return aligned(rows, [True] * 9 + [False])
+    return rows
 
 
 def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:

@@ -100,16 +100,13 @@ def bands_of(values_N: np.ndarray, n_bands: int = BANDS) -> np.ndarray:
 def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[str]) -> None:
     """Three panels: share of B per layer, against the position in the sequence, and against the cheapest pattern's loss, a line per
     router; dotted what an even use of its target would be."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
+
+    from duo_oracle.results.drawing import picture
 
     position_band_N = (BANDS * plane.position_N / (plane.position_N.max() + 1)).astype(int)
     loss_band_N = bands_of(plane.loss_cheapest_N)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        figure = Figure(figsize=(12.0, 3.9), layout="constrained")
-        FigureCanvasAgg(figure)
+    with picture((12.0, 3.9), {"svg.fonttype": "none", "font.size": 8}) as figure:
         per_layer, by_position, by_loss = figure.subplots(1, 3, sharey=True)
         for number, routed in enumerate(routers):
             colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_layers
@@ -126,7 +123,7 @@ def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[
         for axes in (per_layer, by_position, by_loss):
             axes.grid(alpha=0.3, linewidth=0.5)
         figure.legend(*per_layer.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
-        figure.savefig(file, metadata={"Date": None})
+    figure.save(file)
 
 
 def _line_of_bands(axes: Any, at_N: np.ndarray, band_N: np.ndarray, share_N: np.ndarray, colour: str) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
-from duo_oracle.results.answers.picture import picture_ending
 from duo_oracle.results.compare.plane import UNIFORM, Line, Plane
+
+if TYPE_CHECKING:
+    from duo_oracle.results.drawing import Picture
 
 _STYLES = {
     "random": ("random pattern, expected", "tab:gray", "--"),
@@ -23,23 +24,17 @@ _MARKERS = "os^Dv<>Pp*Xh"
 _AVERAGE = "oracle of an average budget"
 
 
-def plot_plane(plane: Plane, lines: Sequence[Line], file: str | os.PathLike[str]) -> None:
-    """Draws the plane into `file` (.svg, .png or .pdf): a panel against big layers, one against operations per token where they are
-    known, and with routers one of their paired differences to the best fixed pattern, with intervals.
+def draw_plane(plane: Plane, lines: Sequence[Line]) -> Picture:
+    """The plane: a panel against big layers, one against operations per token where they are known, and with routers one of their
+    paired differences to the best fixed pattern, with intervals.
 
-    Routers whose names differ by a number at the end (`budget-4`, `budget-6`) share a mark. Raises InputError for another ending.
-    Equal lines give equal bytes.
+    Routers whose names differ by a number at the end (`budget-4`, `budget-6`) share a mark. Equal lines give equal bytes.
     """
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from duo_oracle.results.drawing import picture
 
-    ending = picture_ending(file)
     known = [line for line in lines if line.kind == "router" and line["minus_fixed"] is not None]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        n_panels = 1 + (plane.flops_per_layer is not None) + bool(known)
-        figure = Figure(figsize=(4.9 * n_panels, 4.8), layout="constrained")
-        FigureCanvasAgg(figure)
+    n_panels = 1 + (plane.flops_per_layer is not None) + bool(known)
+    with picture((4.9 * n_panels, 4.8), {"svg.fonttype": "none", "font.size": 8}) as figure:
         panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
         _panel(panels[0], plane, lines, lambda line: line.budget, lambda budget: budget)
         panels[0].set(xlabel=_per_token(plane), ylabel="perplexity")
@@ -53,8 +48,7 @@ def plot_plane(plane: Plane, lines: Sequence[Line], file: str | os.PathLike[str]
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
         first = lines[0].loss
         figure.suptitle(f"{first.n_tokens:,} tokens of {first.n_documents} documents, context {plane.context}", fontsize=8)
-        metadata = {"Date": None} if ending == ".svg" else {"CreationDate": None} if ending == ".pdf" else None
-        figure.savefig(file, dpi=160, metadata=metadata)
+    return figure
 
 
 def _panel(axes: Any, plane: Plane, lines: Sequence[Line], where: Any, of_budget: Any) -> None:

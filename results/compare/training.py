@@ -13,8 +13,6 @@ from typing import Protocol
 import numpy as np
 import pyarrow as pa
 
-from duo_oracle.results.answers.picture import picture_ending
-
 LAST = 0.25
 """Share of the steps, the last ones, over which means are taken."""
 STARVED, SATURATED = 0.01, 0.99
@@ -80,16 +78,13 @@ _SCHEMA = pa.schema(
 def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str]) -> None:
     """Two rows of panels, a column per router: the share of B per layer over the steps, the even use dotted; and the batch's cutoff
     minus its average. Raises InputError for an ending that is no picture's."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
-    from matplotlib.figure import Figure
 
-    ending = picture_ending(file)
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 8}):
-        figure = Figure(figsize=(max(3.2 * len(records), 5.0), 5.0), layout="constrained")
-        FigureCanvasAgg(figure)
+    from duo_oracle.results.drawing import picture, picture_ending
+
+    picture_ending(file)
+    with picture((max(3.2 * len(records), 5.0), 5.0), {"svg.fonttype": "none", "font.size": 8}) as figure:
         axes = figure.subplots(2, len(records), squeeze=False, sharey="row", sharex="col")
         numbers = [layer for record in records for layer in layers_of(record)]
         colours = ScalarMappable(Normalize(min(numbers), max(numbers)), "viridis")
@@ -107,4 +102,4 @@ def plot_training_usage(records: Sequence[Record], file: str | os.PathLike[str])
         axes[0, 0].set_ylabel("share of tokens that take B")
         axes[1, 0].set_ylabel("batch's cutoff - average, logits")
         figure.colorbar(colours, ax=axes, label="layer", fraction=0.03)
-        figure.savefig(file, dpi=160, metadata={"Date": None} if ending == ".svg" else None)
+    figure.save(file)

@@ -81,20 +81,12 @@ def write_pages(out: Path, items: Sequence[Item], page: Page) -> None:
 
 def draw(answer: Answer, file: str | os.PathLike[str]) -> None:
     """The answer's picture, as .svg, .png or .pdf by the file's name. Equal answers give equal bytes."""
-    from matplotlib import rc_context
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    from duo_oracle.results.drawing import picture
 
-    from duo_oracle.results.answers.picture import picture_ending
-
-    ending = picture_ending(file)
-    with rc_context(
-        {"svg.fonttype": "none", "svg.hashsalt": "duo-oracle", "font.size": 9, "font.family": ["DejaVu Sans", "sans-serif"]}
-    ):
-        figure = Figure(figsize=answer.size, layout="constrained")
-        FigureCanvasAgg(figure)
+    settings = {"svg.fonttype": "none", "font.size": 9, "font.family": ["DejaVu Sans", "sans-serif"]}
+    with picture(answer.size, settings) as figure:
         answer.draw(figure)
-        figure.savefig(file, dpi=120, metadata={"Date": None} if ending == ".svg" else None)
+    figure.save(file, dpi=120)
 
 
 def _record(item: Item) -> dict[str, Any]:

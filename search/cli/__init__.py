@@ -14,6 +14,7 @@ from types import ModuleType
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.search.cli.command import Command
 
 COMMANDS = "duo_oracle.search.cli.commands"
@@ -30,14 +31,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(_overview())
             return 0
         if arguments[0] == "--version":
-            print(_version())
+            from duo_oracle.oracle.base.version import __version__
+
+            print(__version__)
             return 0
         name = check_choice("command", arguments[0], _names())
         module = _module(name)
         command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
 
-        return command.run(read_options(name, command, _summary(module), arguments[1:]))
+        with extras_named(name):
+            return command.run(read_options(name, command, _summary(module), arguments[1:]))
     except KeyboardInterrupt:
         print(
             "duo-oracle: interrupted" + ("; the same command goes on from here" if command is not None and command.resumes else ""),
@@ -78,15 +82,6 @@ def _module(name: str) -> ModuleType:
 
 def _summary(module: ModuleType) -> str:
     return (module.__doc__ or "").strip().splitlines()[0]
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("duo-oracle")
-    except PackageNotFoundError:
-        return "of a checkout that is not installed"
 
 
 def _overview() -> str:

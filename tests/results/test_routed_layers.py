@@ -17,10 +17,10 @@ from duo_oracle.oracle.contexts import parse_context
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results import Run, load
 from duo_oracle.results.answers.controls import sections_of_run
-from duo_oracle.results.answers.curve import markdown, plot
+from duo_oracle.results.answers.curve import draw_curve, markdown
 from duo_oracle.results.answers.difficulty import table
 from duo_oracle.results.answers.difficulty_groups import groups_table
-from duo_oracle.results.answers.picture import as_text, draw
+from duo_oracle.results.answers.picture import as_text, draw_text
 from duo_oracle.results.answers.replicas import replication
 from duo_oracle.results.answers.summary import summarise
 from duo_oracle.results.answers.verify import verify
@@ -75,7 +75,7 @@ def test_a_summary_names_the_routed_layers_and_the_cheapest_pattern(tmp_path: Pa
 def test_difficulty_is_counted_from_all_skip(some: Run, every: Run, tmp_path: Path) -> None:
     texts = [table(some, 4, measure) for measure in MEASURES]
     texts += [str(groups_table(some, group)) for group in ("surprise", "class")]
-    draw(some, tmp_path / "some.svg")
+    draw_text(some).save(tmp_path / "some.svg")
     texts += [as_text(some)]
     assert not any("all-small" in text for text in texts)
     assert all("all-skip" in text for text in texts)
@@ -86,7 +86,7 @@ def test_difficulty_is_counted_from_all_skip(some: Run, every: Run, tmp_path: Pa
 
 
 def test_a_curve_names_the_routed_layers_and_mixes_no_others(some: Run, every: Run, tmp_path: Path) -> None:
-    plot([some], tmp_path / "some.svg")
+    draw_curve([some]).save(tmp_path / "some.svg")
     assert "big layers per token, of layers 3,8-10" in (tmp_path / "some.svg").read_text()
     assert "; k of layers 3,8-10 big, the others always" in markdown([some])
     assert "k of layers" not in markdown([every])

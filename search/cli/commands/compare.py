@@ -70,9 +70,9 @@ def _run(config: CompareConfig) -> int:
     routers = [router_line(plane, routed) for routed in found.routers]
     lines = [*reference_lines(plane, [line.budget for line in routers]), *routers]
     if config.plot is not None:
-        from duo_oracle.results.compare.plot import plot_plane
+        from duo_oracle.results.compare.plot import draw_plane
 
-        plot_plane(plane, lines, config.plot)
+        draw_plane(plane, lines).save(config.plot)
     if config.out is not None:
         from duo_oracle.results.compare.files import write_files
 

@@ -22,12 +22,12 @@ class CurveConfig:
 
 def _run(config: CurveConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.answers.curve import markdown, plot
+    from duo_oracle.results.answers.curve import draw_curve, markdown
 
     runs = [load(path) for path in config.runs]
     print(markdown(runs), end="")
     if config.plot is not None:
-        plot(runs, config.plot)
+        draw_curve(runs).save(config.plot)
     return 0
 
 

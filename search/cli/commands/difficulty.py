@@ -58,9 +58,9 @@ def _run(config: DifficultyConfig) -> int:
         print(*(groups_table(run, name, config.by, config.budget) for name in named), sep="\n\n")
         return 0
     if config.picture is not None:
-        from duo_oracle.results.answers.picture import draw
+        from duo_oracle.results.answers.picture import draw_text
 
-        draw(run, config.picture, config.sequence, config.budget, config.by)
+        draw_text(run, config.sequence, config.budget, config.by).save(config.picture)
         return 0
     print(table(run, config.top, config.by, config.budget, config.before, config.after).rstrip())
     return 0

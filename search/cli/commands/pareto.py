@@ -22,13 +22,13 @@ class ParetoConfig:
 
 def _run(config: ParetoConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.answers.pareto import as_text, fixed_patterns, plot_front
+    from duo_oracle.results.answers.pareto import as_text, draw_front, fixed_patterns
 
     run = load(config.run)
     patterns = fixed_patterns(run)
     if config.plot is not None:
         title = f"{len(patterns):,} fixed patterns, {run.n_tokens:,} tokens, context {run.context}"
-        plot_front(patterns, config.plot, title)
+        draw_front(patterns, title).save(config.plot)
     print(as_text(patterns).rstrip())
     return 0
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duo_oracle.results import Run
-from duo_oracle.results.answers.picture import COLUMNS, as_text, coloured_tokens, draw
+from duo_oracle.results.answers.picture import COLUMNS, as_text, coloured_tokens, draw_text
 from tests.results.synthetic import WORDS, Synthetic
 
 WORK = Synthetic(length=90, documents=1)
@@ -59,7 +59,7 @@ def test_the_text_form_marks_the_greatest_with_the_last_sign(run: Run) -> None:
 
 def test_equal_runs_give_equal_pictures(run: Run, tmp_path: Path) -> None:
     for name in ("a.svg", "b.svg", "c.png"):
-        draw(run, tmp_path / name, sequence=1, budget="2", length=30)
+        draw_text(run, sequence=1, budget="2", length=30).save(tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
@@ -73,4 +73,4 @@ def test_what_is_not_there_is_an_error(run: Run, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unknown measure"):
         as_text(run, 0, measure="colour")
     with pytest.raises(ValueError, match=r"\.svg, \.png or \.pdf"):
-        draw(run, tmp_path / "a.txt")
+        draw_text(run).save(tmp_path / "a.txt")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from duo_oracle.results import load
-from duo_oracle.results.answers.curve import budget_lines, markdown, plot
+from duo_oracle.results.answers.curve import budget_lines, draw_curve, markdown
 from duo_oracle.results.answers.difficulty import hardest, table
 from duo_oracle.results.answers.summary import summarise
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
@@ -125,14 +125,14 @@ def test_the_curve_has_a_table_per_context_and_a_row_per_budget(tmp_path: Path) 
 def test_the_drawn_curve_names_its_lines_and_is_the_same_twice(tmp_path: Path) -> None:
     runs = [Synthetic().write(tmp_path / "big"), Synthetic(context="committed", budgets="0-2").write(tmp_path / "committed")]
     for name in ("a.svg", "b.svg"):
-        plot(runs, tmp_path / name)
+        draw_curve(runs).save(tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
     assert all(said in text for said in ("oracle", "what luck alone would show", "context big", "context committed"))
     with pytest.raises(ValueError, match="two exact budgets"):
-        plot([Synthetic(context="committed", budgets="any").write(tmp_path / "any")], tmp_path / "c.svg")
+        draw_curve([Synthetic(context="committed", budgets="any").write(tmp_path / "any")])
     with pytest.raises(ValueError, match=r"written as \.svg"):
-        plot(runs, tmp_path / "c.gif")
+        draw_curve(runs).save(tmp_path / "c.gif")
 
 
 def test_runs_on_other_data_are_not_put_into_one_curve(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.compare.files import layers_table, write_files
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed, reference_lines, router_line
-from duo_oracle.results.compare.plot import plot_plane
+from duo_oracle.results.compare.plot import draw_plane
 from duo_oracle.results.compare.table import as_text
 from duo_oracle.results.compare.training import plot_training_usage, usage_table
 
@@ -82,7 +82,7 @@ def test_files_and_pictures_number_layers_as_the_model_does(tmp_path: Path) -> N
     assert router["layers"] == list(LAYERS)
     assert router["agreement_by_layer"] == pytest.approx([row["agreement"] - row["majority"] for row in rows])
     assert "all-skip's loss, nats" in (tmp_path / "usage.svg").read_text()
-    plot_plane(plane, lines, tmp_path / "plane.svg")
+    draw_plane(plane, lines).save(tmp_path / "plane.svg")
     drawn = (tmp_path / "plane.svg").read_text()
     assert "big layers per token, of layers 3,8-9, average" in drawn
     assert "all-skip" in drawn

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duo_oracle import results
-from duo_oracle.results.answers.pareto import fixed_patterns, plot_front
+from duo_oracle.results.answers.pareto import draw_front, fixed_patterns
 from duo_oracle.results.statistics.baselines import document_sums, fixed_patterns_of_run
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
@@ -56,7 +56,7 @@ def test_the_front_of_trials_is_the_front_of_all_losses(asks: Asks, exact: resul
     sums = document_sums(exact)
     assert min(wanted.values()) == pytest.approx(sums.sum_DP.sum(axis=0).min() / exact.n_tokens, abs=1e-5)
     for name in ("one.svg", "two.svg"):
-        plot_front(fixed_patterns(run), tmp_path / name, "toy")
+        draw_front(fixed_patterns(run), "toy").save(tmp_path / name)
     assert (tmp_path / "one.svg").read_bytes() == (tmp_path / "two.svg").read_bytes()
 
 

@@ -1,0 +1,1 @@
+"""What a notebook holds of a run: the run itself, its text in colours, and answers that show themselves."""
