@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 check test train bench clean
+.PHONY: help install demo paper smollm2 check test train bench schema clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 	$(BIN)/duo-oracle duo runs/smollm2/model holdout:prose holdout:code --method distil --ratio 0.25 --layers 18-29 \
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
 	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
+
+schema: $(INSTALLED)  ## write docs/schema.md again from the declarations of columns
+	$(BIN)/python -c "from duo_oracle.results.views import schema_markdown; print(schema_markdown(), end='')" > docs/schema.md
 
 check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
 	$(BIN)/ruff check .

@@ -31,6 +31,12 @@ class Budget:
     def __str__(self) -> str:
         return {"any": "any", "exact": f"{self.n_big}", "atmost": f"atmost:{self.n_big}"}[self.kind]
 
+    def bounds(self, n_letters: int) -> tuple[int, int]:
+        """The least and the greatest total of B's that the budget admits of patterns of `n_letters` letters."""
+        if self.n_big is None:
+            return 0, n_letters
+        return (self.n_big if self.kind is BudgetKind.EXACT else 0), self.n_big
+
     def allows(self, n_layers: int) -> np.ndarray:
         """Which totals of B's the budget admits: bool, shape (n_layers + 1,)."""
         totals = np.arange(n_layers + 1)

@@ -15,7 +15,7 @@ from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 class ContextKind(StrEnum):
     COMMITTED = "committed"  # every earlier token ran its own chosen pattern
     SAME = "same"  # every earlier token took the candidate pattern itself
-    FIXED = "fixed"  # every earlier token took one given pattern: big, small, or any other
+    FIXED = "fixed"  # every earlier token took one given pattern: full, cheapest, or any other
     ROUTER = "router"  # every earlier token took what a router chose for it
 
 
@@ -38,17 +38,30 @@ class Context:
         return self.kind is not ContextKind.COMMITTED
 
 
-def parse_context(text: str, n_layers: int) -> Context:
-    """The context that `text` names: committed, same, big, small, a pattern, or router:ROUTER. Raises InputError for another."""
+_ALIASES = {"big": "full", "small": "cheapest"}
+
+
+def stored_context(text: str) -> str:
+    """The spelling of a context that a run stores: `full` for `big`, `cheapest` for `small`, any other as it is."""
+    return _ALIASES.get(text, text)
+
+
+def parse_context(text: str, n_letters: int, cheapest: Branch = Branch.SMALL) -> Context:
+    """The context that `text` names: committed, same, full, cheapest, a pattern, or router:ROUTER. Raises InputError for another.
+
+    `cheapest` is the branch of the model's cheapest pattern. `big` and `small` are taken too, for all-big and all-small.
+    """
     if text in (ContextKind.COMMITTED, ContextKind.SAME):
         return Context(ContextKind(text))
-    if text in ("big", "small"):
-        return Context(ContextKind.FIXED, RoutingPattern.uniform(Branch[text.upper()], n_layers))
+    uniform = {"full": Branch.BIG, "big": Branch.BIG, "cheapest": cheapest, "small": Branch.SMALL}
+    if text in uniform:
+        return Context(ContextKind.FIXED, RoutingPattern.uniform(uniform[text], n_letters))
     kind, _, router = text.partition(":")
     if kind == ContextKind.ROUTER and router:
         return Context(ContextKind.ROUTER, router=router)
     if text and set(text) <= set(LETTERS):
-        return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_layers))
+        return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_letters))
     raise InputError(
-        f"unknown context {text!r}; available: committed, same, big, small, a pattern of {n_layers} letters . s B, or router:ROUTER"
+        f"unknown context {text!r}; available: committed, same, full, cheapest, a pattern of {n_letters} letters . s B, or "
+        "router:ROUTER"
     )

@@ -67,7 +67,7 @@ MEASURES = {
 VIEW = f"""
 CREATE VIEW measures AS
 SELECT
-    run, document, sequence, position, token, target, budget_kind, budget, budget_name, pattern, n_big,
+    run, document, sequence, position, token, target, budget, pattern, cost, n_big,
     loss_cheapest, loss_full, loss,
     loss_cheapest - loss_full AS compute,
     loss_cheapest - loss AS difficulty,
@@ -78,32 +78,32 @@ SELECT
     loss_cheapest - loss - null_difficulty AS excess_difficulty,
     null_above,
     entropy_full,
-    CASE WHEN count(*) OVER place > 1 THEN min(CASE WHEN loss <= least + {NEAR} THEN n_big END) OVER place END AS least_big,
+    CASE WHEN count(*) OVER place > 1 THEN min(CASE WHEN loss <= least + {NEAR} THEN cost END) OVER place END AS least_big,
     CASE
         WHEN loss_cheapest < 0.5 THEN 'easy'
         WHEN loss_cheapest - loss < 0.1 * loss_cheapest THEN 'stubborn'
         WHEN null_above IS NULL AND excess IS NULL THEN 'helped'
         WHEN coalesce(null_above = 0, excess > 0) THEN 'reducible'
         ELSE 'within luck'
-    END AS class
+    END AS class,
+    budget_kind, budget_name, loss_big, loss_small, entropy_big
 FROM (SELECT *, min(loss) OVER (PARTITION BY run, sequence, position) AS least FROM oracle)
 WINDOW place AS (PARTITION BY run, sequence, position)
 """
 
 SLACK_VIEW = f"""
 CREATE VIEW slack AS
-SELECT run, budget_kind AS pass_kind, budget AS pass_budget, sequence, position,
+SELECT run, budget AS pass_budget, sequence, position,
     count(*) FILTER (WHERE loss <= least + {NEAR}) AS slack,
-    min(n_big) FILTER (WHERE loss <= least + {NEAR}) AS slack_big
-FROM (SELECT *, min(loss) OVER (PARTITION BY run, budget_kind, budget, sequence, position) AS least FROM losses)
-GROUP BY run, budget_kind, budget, sequence, position
+    min(cost) FILTER (WHERE loss <= least + {NEAR}) AS slack_big
+FROM (SELECT *, min(loss) OVER (PARTITION BY run, budget, sequence, position) AS least FROM losses)
+GROUP BY run, budget, sequence, position
 """
 
 WITH_SLACK = """(
     SELECT measures.*, slack, slack_big
     FROM measures JOIN slack ON measures.run = slack.run AND measures.sequence = slack.sequence
-        AND measures.position = slack.position AND coalesce(pass_kind, budget_kind) = budget_kind
-        AND (pass_kind IS NULL OR pass_budget IS NOT DISTINCT FROM budget)
+        AND measures.position = slack.position AND coalesce(pass_budget, budget) = budget
 )"""
 """The rows of `measures` with those of `slack`: in a committed context each budget has its own pass."""
 

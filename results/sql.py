@@ -1,4 +1,4 @@
-"""SQL over runs: the views (tokens, paths, oracle, measures, ...) and the named questions in `results/queries/`.
+"""SQL over runs: the views of `results/views.py` and the named questions in `results/queries/`.
 
 Read-only by construction: the runs' tables are registered as Arrow datasets, then DuckDB loses all access to files,
 network, extensions and Python variables, and its configuration is locked. What remains is one SELECT over the views.
@@ -17,23 +17,15 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.results.measures import SLACK_VIEW, VIEW
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.results.store.columns import TABLES, Column
 from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.results.store.route_files import routes_view
-from duo_oracle.results.store.schemas import TABLES
-
-VIEWS = """\
-tokens   one row per scored position: the token there, and the target after it
-paths    one row per position and budget: the oracle path; loss_cheapest is of the pattern all-small, or all-skip (runs.cheapest)
-oracle   paths joined with tokens, and the budget as it is written
-measures the difficulty family per position and budget, and the token's class
-slack    how many patterns are as good as the best (runs with --keep losses)
-losses   every pattern's loss at every position (runs with --keep losses)
-trials   every evaluated pattern in order (runs with --keep trials)
-routes   one row per router and scored position: what it chose (query --routes)
-runs     one row per run: its config, context, model, data; route_layers (null for all), and layers, a pattern's letters' numbers"""
+from duo_oracle.results.store.version1 import ConvertedDataset
+from duo_oracle.results.views import BRANCH_COLUMNS, RUN_COLUMNS, make_views
 
 _LOCKDOWN = (
     "SET enable_external_access = false",
@@ -43,14 +35,6 @@ _LOCKDOWN = (
     "SET allow_community_extensions = false",
     "SET lock_configuration = true",
 )
-
-_ORACLE = """
-CREATE VIEW oracle AS
-SELECT paths.run, document, sequence, position, token_id, token, target_id, target, * EXCLUDE (
-    run, document, sequence, position, token_id, token, target_id, target),
-    CASE budget_kind WHEN 'any' THEN 'any' WHEN 'exact' THEN budget::VARCHAR ELSE 'atmost:' || budget END AS budget_name
-FROM paths JOIN tokens USING (run, sequence, position)
-"""
 
 
 def query(runs: Sequence[StoredRun | str | os.PathLike[str]], sql: str, routes: Sequence[str] = ()) -> pa.Table:
@@ -80,19 +64,17 @@ def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence
         raise InputError("a query is asked of one run or more; none was named")
     names = _names(opened)
     connection = duckdb.connect(":memory:", config={"temp_directory": _spill_directory()})
+    sources: dict[str, list[tuple[str, str]]] = {}
     for table in TABLES:
-        selects = []
         for number, (run, name) in enumerate(zip(opened, names, strict=True)):
             if table in run.tables:
-                connection.register(f"{table}_of_run_{number}", run.dataset(table))
-                selects.append(f"SELECT {_quoted(name)} AS run, * FROM {table}_of_run_{number}")
-        if selects:
-            connection.execute(f"CREATE VIEW {table} AS {' UNION ALL BY NAME '.join(selects)}")
-    connection.execute(_ORACLE)
-    connection.execute(VIEW)
-    if any("losses" in run.tables for run in opened):
-        connection.execute(SLACK_VIEW)
-    connection.register("runs", _runs_table(opened, names))
+                relation = f"{table}_of_run_{number}"
+                connection.register(relation, _relation(run, table))
+                sources.setdefault(table, []).append((name, relation))
+    make_views(connection, sources)
+    connection.register("runs", _rows(RUN_COLUMNS, [_run_row(run, name) for run, name in zip(opened, names, strict=True)]))
+    branches = [row for run, name in zip(opened, names, strict=True) for row in _branch_rows(run, name)]
+    connection.register("branches", _rows(BRANCH_COLUMNS, branches))
     if routes:
         connection.register("routes", routes_view(opened, names, routes))
     for statement in _LOCKDOWN:
@@ -141,28 +123,28 @@ def _names(runs: Sequence[StoredRun]) -> list[str]:
     return names if len(set(names)) == len(names) else [os.fspath(run.path) for run in runs]
 
 
-def _runs_table(runs: Sequence[StoredRun], names: Sequence[str]) -> pa.Table:
-    return pa.Table.from_pylist([_run_row(run, name) for run, name in zip(runs, names, strict=True)], schema=_RUNS)
+def _relation(run: StoredRun, table: str) -> ds.Dataset | ds.Scanner:
+    rows = run.dataset(table)
+    return rows.scanner() if isinstance(rows, ConvertedDataset) else rows
 
 
-_RUNS = pa.schema(
-    {
-        **dict.fromkeys(("run", "run_id", "state", "strategy", "branches", "skip", "context", "budgets", "dtype"), pa.string()),
-        **dict.fromkeys(("model", "model_fingerprint", "data", "data_fingerprint"), pa.string()),
-        **dict.fromkeys(("seed", "n_layers", "units", "failed_units", "sequences", "tokens"), pa.int64()),
-        "seconds": pa.float64(),
-        "route_layers": pa.string(),
-        "layers": pa.list_(pa.int64()),
-        "cheapest": pa.string(),
-        "config": pa.string(),
-    }
-)
+def _rows(columns: Sequence[Column], rows: list[dict[str, Any]]) -> pa.Table:
+    return pa.Table.from_pylist(rows, schema=pa.schema([(column.name, column.type) for column in columns]))
+
+
+def _branch_rows(run: StoredRun, name: str) -> list[dict[str, Any]]:
+    """The run's branch table: what its letters stand for."""
+    identity = run.identity
+    skipped = "nothing: the layer is skipped" if identity.get("skip") == "layer" else "attention alone: the FFN adds nothing"
+    what = {".": skipped, "s": "the small FFN", "B": "the big FFN"}
+    letters = [branch.letter for branch in parse_branches(identity.get("branches", "sB"))]
+    return [{"run": name, "letter": letter, "what": what[letter], "cost": int(letter == "B")} for letter in letters]
 
 
 def _run_row(run: StoredRun, name: str) -> dict[str, Any]:
     manifest = run.manifest
-    known = {**manifest.identity, "model": manifest.facts.get("model"), "data": manifest.facts.get("data")}
-    row = {column: known.get(column) for column in _RUNS.names}
+    known = {**run.identity, "model": manifest.facts.get("model"), "data": manifest.facts.get("data")}
+    row = {column.name: known.get(column.name) for column in RUN_COLUMNS}
     return row | {
         "run": name,
         "run_id": manifest.run_id,
@@ -177,11 +159,8 @@ def _run_row(run: StoredRun, name: str) -> dict[str, Any]:
         "layers": run.layers,
         "cheapest": run.cheapest.letter,
         "config": json.dumps(run.config, sort_keys=True),
+        "n_layers": run.n_layers,
     }
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _one_line(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:

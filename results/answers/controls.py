@@ -103,7 +103,7 @@ def _excess_beyond_zero(run: StoredRun) -> dict[str, Estimate]:
     connection = connect([run])
     try:
         rows = connection.execute(
-            "SELECT budget_name, document, sum(excess::DOUBLE), count(excess) FROM oracle GROUP BY ALL ORDER BY document"
+            "SELECT budget, document, sum(excess::DOUBLE), count(excess) FROM oracle GROUP BY ALL ORDER BY document"
         ).fetchall()
     finally:
         connection.close()

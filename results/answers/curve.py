@@ -67,7 +67,7 @@ def budget_lines(run: StoredRun) -> list[BudgetLine]:
     connection = connect([run])
     try:
         rows = connection.execute(
-            f"SELECT budget_name, document, {sums} FROM oracle GROUP BY budget_name, document ORDER BY document"
+            f"SELECT budget, document, {sums} FROM oracle GROUP BY budget, document ORDER BY document"
         ).fetchall()
     finally:
         connection.close()
@@ -112,7 +112,7 @@ def markdown(runs: Sequence[StoredRun]) -> str:
 
 def check_comparable(runs: Sequence[StoredRun]) -> None:
     """Raises InputError where runs differ in model, data or space."""
-    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_layers", "route_layers"):
+    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_letters", "route_layers"):
         values = {run.route_layers or "all" if key == "route_layers" else run.identity.get(key) for run in runs}
         if len(values) > 1:
             raise InputError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")

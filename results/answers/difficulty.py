@@ -53,10 +53,10 @@ def hardest(
             f"""
             SELECT {MEASURES[measure].sql} AS value, loss_cheapest, loss, loss_full, pattern, document, sequence, position
             FROM {source}
-            WHERE budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL
+            WHERE budget = ? AND value IS NOT NULL
             ORDER BY value DESC, sequence, position LIMIT ?
             """,
-            params=[chosen.kind.value, chosen.n_big, top],
+            params=[str(chosen), top],
         ).to_arrow_table()
     finally:
         connection.close()

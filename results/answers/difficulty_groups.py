@@ -45,13 +45,12 @@ def token_groups(run: StoredRun, group: str, measures: tuple[str, ...], budget: 
     order = {"position": "min(position)", "surprise": "min(loss_cheapest)"}.get(group, "name")
     connection = connect([run])
     try:
-        where = "budget_kind = ? AND budget IS NOT DISTINCT FROM ?"
         rows = connection.execute(
             f"""
-            SELECT name, document, count(*), {sums} FROM (SELECT *, {by} AS name FROM {source} WHERE {where})
+            SELECT name, document, count(*), {sums} FROM (SELECT *, {by} AS name FROM {source} WHERE budget = ?)
             GROUP BY name, document ORDER BY min({order}) OVER (PARTITION BY name), name, document
             """,
-            [chosen.kind.value, chosen.n_big],
+            [str(chosen)],
         ).fetchall()
     finally:
         connection.close()
@@ -94,8 +93,8 @@ def _note(run: StoredRun, group: str, budget: str | None) -> str:
     try:
         rows = connection.execute(
             """SELECT sum((null_above = 0)::INT), count(null_above) FROM measures
-            WHERE budget_kind = ? AND budget IS NOT DISTINCT FROM ? GROUP BY document ORDER BY document""",
-            [chosen.kind.value, chosen.n_big],
+            WHERE budget = ? GROUP BY document ORDER BY document""",
+            [str(chosen)],
         ).fetchall()
     finally:
         connection.close()

@@ -220,8 +220,8 @@ def _values(run: StoredRun, sequence: int, budget: str | None, measure: str) -> 
     try:
         rows = connection.execute(
             f"""SELECT position, {MEASURES[measure].sql} AS value FROM {source}
-            WHERE sequence = ? AND budget_kind = ? AND budget IS NOT DISTINCT FROM ? AND value IS NOT NULL""",
-            [sequence, chosen.kind.value, chosen.n_big],
+            WHERE sequence = ? AND budget = ? AND value IS NOT NULL""",
+            [sequence, str(chosen)],
         ).fetchall()
     finally:
         connection.close()

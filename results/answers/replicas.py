@@ -44,7 +44,7 @@ def replication(run: StoredRun, others: Sequence[StoredRun]) -> Section:
     """
     rows: list[tuple[Cell, ...]] = []
     for other in others:
-        for key in ("data_fingerprint", "n_layers", "branches"):
+        for key in ("data_fingerprint", "n_letters", "branches"):
             if run.identity[key] != other.identity[key]:
                 raise InputError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
         if run.layers != other.layers:
@@ -88,10 +88,7 @@ def _shares(pattern_N: np.ndarray) -> list[tuple[str, float]]:
 
 def _rows(run: StoredRun, budget: str) -> pd.DataFrame:
     """The paths of one budget, with their documents."""
-    parsed = run.budget(budget)
     paths = run.paths()
-    mine = paths["budget_kind"] == parsed.kind.value
-    if parsed.n_big is not None:
-        mine &= paths["budget"] == parsed.n_big
+    mine = paths["budget"] == str(run.budget(budget))
     documents = run.tokens()[[*_KEYS, "document"]]
     return paths[mine][[*_KEYS, "pattern", "excess"]].merge(documents, on=_KEYS)

@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
-from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
 from duo_oracle.results.store.reader import StoredRun
@@ -114,7 +113,7 @@ class _Verifier:
     def __init__(self, run: StoredRun, model: OracleModel) -> None:
         self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
-        self._context = parse_context(run.context, run.n_layers)
+        self._context = run.parsed_context
         self.oracle, self.big = Check("oracle path's loss"), Check("all-big loss")
         self.cheapest = Check(f"{run.cheapest_name} loss")
 
@@ -200,14 +199,13 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     if sample is not None and sample < n_rows:
         picked = np.sort(np.random.default_rng(seed).choice(n_rows, sample, replace=False))
     budgets = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
-    number = {(budget.kind.value, budget.n_big): index for index, budget in enumerate(budgets)}
-    routed = parse_context(run.context, run.n_layers).kind is ContextKind.ROUTER
+    number = {str(budget): index for index, budget in enumerate(budgets)}
+    routed = run.parsed_context.kind is ContextKind.ROUTER
     start = 0
     for record in records:
         tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
         paths = _read(run, "paths", record.unit, record.parts["paths"])
-        pairs = zip(paths["budget_kind"].to_pylist(), paths["budget"].to_pylist(), strict=True)
-        budget_R = np.array([number[pair] for pair in pairs], dtype=np.int64)
+        budget_R = np.array([number[text] for text in paths["budget"].to_pylist()], dtype=np.int64)
         branches = [RoutingPattern.parse(text, run.n_layers).branches for text in paths["pattern"].to_pylist()]
         branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_layers)
         loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_cheapest", "loss_full")], axis=1)
@@ -232,4 +230,4 @@ def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:
     path = part_path(run.path, table, unit)
     if not path.is_file() or file_sha256(path) != part.sha256:
         raise InputError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")
-    return pq.read_table(path)
+    return run.dataset(table, unit).to_table()

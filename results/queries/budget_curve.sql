@@ -2,7 +2,7 @@
 SELECT
     run,
     context,
-    budget_name AS budget,
+    budget,
     count(*) AS tokens,
     avg(oracle.loss) AS loss,
     exp(avg(oracle.loss)) AS perplexity,
@@ -13,5 +13,5 @@ SELECT
     avg(null_gain) AS null_gain,
     avg(excess) AS excess
 FROM oracle JOIN runs USING (run)
-GROUP BY run, context, budget_kind, oracle.budget, budget_name
-ORDER BY run, budget_kind, oracle.budget
+GROUP BY run, context, budget
+ORDER BY run, budget_order(budget)

@@ -1,7 +1,7 @@
 -- mean difficulty, gain and excess of every document
 SELECT
     run,
-    budget_name AS budget,
+    budget,
     document,
     count(*) AS tokens,
     avg(loss_cheapest) AS all_small,
@@ -11,5 +11,5 @@ SELECT
     avg(loss_full - loss) AS gain,
     avg(excess) AS excess
 FROM oracle
-GROUP BY run, budget_kind, budget, budget_name, document
-ORDER BY run, budget_kind, budget, difficulty DESC, document
+GROUP BY run, budget, document
+ORDER BY run, budget_order(budget), difficulty DESC, document

@@ -1,7 +1,7 @@
 -- difficulty within bands of all-small loss, since it grows with surprise by itself
 SELECT
     run,
-    budget_name AS budget,
+    budget,
     CASE WHEN loss_cheapest < 5 THEN floor(loss_cheapest)::INT ELSE 5 END AS nats_from,
     CASE WHEN loss_cheapest < 5 THEN floor(loss_cheapest)::INT + 1 END AS nats_to,
     count(*) AS tokens,
@@ -12,5 +12,5 @@ SELECT
     avg(null_gain) AS null_gain,
     avg(excess) AS excess
 FROM oracle
-GROUP BY run, budget_kind, budget, budget_name, nats_from, nats_to
-ORDER BY run, budget_kind, budget, nats_from
+GROUP BY run, budget, nats_from, nats_to
+ORDER BY run, budget_order(budget), nats_from

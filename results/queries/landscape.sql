@@ -3,7 +3,6 @@
 -- explain one at a time, the rest is interaction.
 SELECT
     run,
-    budget_kind,
     budget,
     layer,
     avg(effect) AS mu,
@@ -12,7 +11,7 @@ SELECT
     sum(effect ** 2 / 4) / sum(variance) AS share_of_variance,
     count(*) AS tokens
 FROM (
-    SELECT run, budget_kind, budget, sequence, position, layer,
+    SELECT run, budget, sequence, position, layer,
         avg(loss) FILTER (pattern[letter] = 'B') - avg(loss) FILTER (pattern[letter] <> 'B') AS effect,
         var_pop(loss) AS variance
     FROM (
@@ -20,7 +19,7 @@ FROM (
         FROM losses JOIN runs USING (run)
         WHERE cheapest = '.' OR strpos(pattern, '.') = 0
     )
-    GROUP BY run, budget_kind, budget, sequence, position, layer
+    GROUP BY run, budget, sequence, position, layer
 )
-GROUP BY run, budget_kind, budget, layer
-ORDER BY run, budget_kind, budget, layer
+GROUP BY run, budget, layer
+ORDER BY run, budget_order(budget), layer

@@ -2,7 +2,6 @@
 -- That pattern is all-small, or all-skip in a model without small FFNs.
 SELECT
     run,
-    one.budget_kind,
     one.budget,
     layers[strpos(one.pattern, 'B')] AS layer,
     avg(one.loss - none.loss) AS mean,
@@ -10,8 +9,8 @@ SELECT
     avg((one.loss < none.loss)::INT) AS share_better,
     count(*) AS tokens
 FROM losses AS one JOIN losses AS none USING (run, sequence, position) JOIN runs USING (run)
-WHERE one.n_big = 1 AND none.n_big = 0
+WHERE one.cost = 1 AND none.cost = 0
     AND (cheapest = '.' OR strpos(one.pattern, '.') = 0 AND strpos(none.pattern, '.') = 0)
-    AND one.budget_kind IS NOT DISTINCT FROM none.budget_kind AND one.budget IS NOT DISTINCT FROM none.budget
-GROUP BY run, one.budget_kind, one.budget, layer
-ORDER BY run, one.budget_kind, one.budget, layer
+    AND one.budget IS NOT DISTINCT FROM none.budget
+GROUP BY run, one.budget, layer
+ORDER BY run, budget_order(one.budget), layer

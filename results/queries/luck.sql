@@ -1,7 +1,7 @@
 -- gain over all-big beside the gain on labels drawn from all-big itself; standard errors treat documents as independent
 SELECT
     run,
-    budget_name AS budget,
+    budget,
     sum(n)::BIGINT AS tokens,
     count(*) AS documents,
     sum(gain) / sum(n) AS gain,
@@ -9,7 +9,7 @@ SELECT
     sum(excess) / sum(n) AS excess,
     sqrt(count(*) / nullif(count(*) - 1, 0) * sum((excess - n * mean_excess) ** 2)) / sum(n) AS excess_error
 FROM (
-    SELECT run, budget_kind, budget, budget_name, document,
+    SELECT run, budget, document,
         count(*) AS n,
         sum(loss_full - loss) AS gain,
         sum(null_gain) AS null_gain,
@@ -17,8 +17,8 @@ FROM (
         sum(sum(excess)) OVER every / sum(count(*)) OVER every AS mean_excess
     FROM oracle
     WHERE null_gain IS NOT NULL
-    GROUP BY run, budget_kind, budget, budget_name, document
-    WINDOW every AS (PARTITION BY run, budget_kind, budget)
+    GROUP BY run, budget, document
+    WINDOW every AS (PARTITION BY run, budget)
 )
-GROUP BY run, budget_kind, budget, budget_name
-ORDER BY run, budget_kind, budget
+GROUP BY run, budget
+ORDER BY run, budget_order(budget)

@@ -22,9 +22,8 @@ LEFT JOIN (
             unnest(string_split(pattern, '')) AS oracle_branch,
             unnest(layers) AS oracle_layer
         FROM paths JOIN runs USING (run)
-        WHERE budget_kind = 'exact'
     )
     GROUP BY ALL
-) AS oracle ON oracle.run = routes.run AND budget = nearest AND oracle_layer = layer
+) AS oracle ON oracle.run = routes.run AND budget = nearest::INT::VARCHAR AND oracle_layer = layer
 GROUP BY routes.run, router, layer
 ORDER BY routes.run, router, layer

@@ -1,7 +1,7 @@
 -- targets seen at least 5 times, by mean difficulty: which words compute helps
 SELECT
     run,
-    budget_name AS budget,
+    budget,
     target,
     count(*) AS times,
     avg(difficulty) AS difficulty,
@@ -9,6 +9,6 @@ SELECT
     avg(loss) AS loss,
     avg(n_big) AS mean_big
 FROM oracle
-GROUP BY run, budget_kind, budget, budget_name, target, target_id
+GROUP BY run, budget, target, target_id
 HAVING count(*) >= 5
-ORDER BY run, budget_kind, budget, difficulty DESC, target
+ORDER BY run, budget_order(budget), difficulty DESC, target

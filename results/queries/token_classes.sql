@@ -3,9 +3,9 @@
 -- reducible gain more than every label drawn from all-big (where none were drawn, luck is not known and they are "helped").
 SELECT
     run,
-    budget_name AS budget,
+    budget,
     class,
-    count(*) / sum(count(*)) OVER (PARTITION BY run, budget_kind, budget) AS share,
+    count(*) / sum(count(*)) OVER (PARTITION BY run, budget) AS share,
     count(*) AS tokens,
     avg(loss_cheapest) AS all_small,
     avg(loss_full) AS all_big,
@@ -13,5 +13,5 @@ SELECT
     avg(difficulty) AS difficulty,
     avg(excess) AS excess
 FROM measures
-GROUP BY run, budget_kind, budget, budget_name, class
-ORDER BY run, budget_kind, budget, class
+GROUP BY run, budget, class
+ORDER BY run, budget_order(budget), class

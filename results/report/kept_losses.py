@@ -21,7 +21,7 @@ from duo_oracle.results.report.positions import Passage, RunPositions
 
 ALTERNATIVES = 4
 """The next best patterns kept beside the oracle path: the five best in all."""
-_COLUMNS = ["budget_kind", "budget", "position", "pattern", "loss"]
+_COLUMNS = ["budget", "position", "pattern", "loss"]
 
 
 @dataclass(frozen=True)
@@ -69,21 +69,16 @@ def read_kept(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> Kep
 
 
 def _sequences(positions: RunPositions) -> Iterator[tuple[Passage, pa.Table]]:
-    """Every sequence's rows of the losses table, file by file."""
+    """Every sequence's rows of the losses table, unit by unit."""
     passage_of = {passage.sequence: passage for passage in positions.passages}
-    dataset = positions.run.dataset("losses")
-    for fragment in dataset.get_fragments():
-        held = fragment.to_table(schema=dataset.schema, columns=["sequence"])
-        for sequence in pc.unique(held["sequence"]).to_pylist():
-            mine = ds.field("sequence") == sequence
-            yield passage_of[sequence], fragment.to_table(schema=dataset.schema, columns=_COLUMNS, filter=mine)
+    for unit in sorted(positions.run.manifest.units):
+        losses = positions.run.dataset("losses", unit)
+        for sequence in pc.unique(losses.to_table(columns=["sequence"])["sequence"]).to_pylist():
+            yield passage_of[sequence], losses.to_table(columns=_COLUMNS, filter=ds.field("sequence") == sequence)
 
 
 def _of_pass(table: pa.Table, budget: Budget | None) -> pa.Table:
-    if budget is None:
-        return table
-    mine = ds.field("budget_kind") == budget.kind.value
-    return table.filter(mine if budget.n_big is None else mine & (ds.field("budget") == budget.n_big))
+    return table if budget is None else table.filter(ds.field("budget") == str(budget))
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
@@ -68,7 +66,7 @@ def read_run(run: StoredRun) -> RunPositions:
     pattern_KN, evaluations_KN, certified_KN = [], [], []
     values_KN: dict[str, list[np.ndarray]] = {name: [] for name in _LOSSES}
     for text in run.budgets:
-        rows = _rows_of_budget(paths, text, run.n_layers)
+        rows = paths.filter(pc.equal(paths["budget"], text)).sort_by(_ORDER)
         same = rows.num_rows == len(sequence_N) and np.array_equal(rows["sequence"].to_numpy(), sequence_N)
         if not same or not np.array_equal(rows["position"].to_numpy(), position_N):
             raise InputError(
@@ -104,7 +102,7 @@ def _measures(run: StoredRun) -> tuple[list[list[str]], dict[str, list[np.ndarra
     try:
         for text in run.budgets:
             rows = connection.sql(
-                f"SELECT class, {', '.join(_MEASURED)} FROM measures WHERE budget_name = ? ORDER BY sequence, position",
+                f"SELECT class, {', '.join(_MEASURED)} FROM measures WHERE budget = ? ORDER BY sequence, position",
                 params=[text],
             ).to_arrow_table()
             class_KN.append(rows["class"].to_pylist())
@@ -113,14 +111,6 @@ def _measures(run: StoredRun) -> tuple[list[list[str]], dict[str, list[np.ndarra
     finally:
         connection.close()
     return class_KN, values_KN
-
-
-def _rows_of_budget(paths: pa.Table, text: str, n_layers: int) -> pa.Table:
-    budget = parse_budgets(text, n_layers)[0]
-    mine = pc.equal(paths["budget_kind"], budget.kind.value)
-    if budget.n_big is not None:
-        mine = pc.and_(mine, pc.equal(paths["budget"], budget.n_big))
-    return paths.filter(mine).sort_by(_ORDER)
 
 
 def _passages(run: StoredRun, sequence_N: np.ndarray, position_N: np.ndarray, document_N: np.ndarray) -> tuple[Passage, ...]:

@@ -17,8 +17,8 @@ _BRANCH = {".": "no FFN at all (skip)", "s": "the small FFN", "B": "the big FFN"
 _EARLIER = {
     "committed": "each earlier token of the text ran its own chosen pattern",
     "same": "the earlier tokens of the text took the candidate pattern itself",
-    "big": "all earlier tokens of the text ran all-big",
-    "small": "all earlier tokens of the text ran all-small",
+    "full": "all earlier tokens of the text ran all-big",
+    "cheapest": "all earlier tokens of the text ran all-small",
 }
 
 

@@ -127,6 +127,5 @@ def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None
 
 def _pass_filter(run: StoredRun, budget: str | None) -> tuple[str, list]:
     if budget is None:
-        return "budget_kind IS NULL", []
-    parsed = parse_budgets(budget, run.n_layers)[0]
-    return "budget_kind = ? AND budget IS NOT DISTINCT FROM ?", [parsed.kind.value, parsed.n_big]
+        return "budget IS NULL", []
+    return "budget = ?", [str(run.budget(budget))]

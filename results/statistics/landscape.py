@@ -126,12 +126,12 @@ def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarra
     """Each sequence's document and loss_NP, patterns by their number."""
     losses, n_patterns = run.dataset("losses"), 2**run.n_layers
     branches = f"{run.cheapest.letter} and B"
-    of_pass = ds.field("budget_kind").is_null()
+    of_pass = ds.field("budget").is_null()
     if run.context == "committed":
         chosen = run.budget(budget or "any")
         if chosen.kind is BudgetKind.EXACT:
             raise InputError(f"a landscape is over all patterns of {branches}; budget {chosen} keeps some of them")
-        of_pass = ds.field("budget_kind") == chosen.kind.value
+        of_pass = ds.field("budget") == str(chosen)
     documents = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
     for row in documents.sort_by("sequence").to_pylist():
         mine = of_pass & (ds.field("sequence") == row["sequence"])

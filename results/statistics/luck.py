@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
 from duo_oracle.results.store.reader import StoredRun
@@ -116,10 +116,9 @@ def sequence_losses(run: StoredRun, sequence: int, budget: Budget, most_big: int
     """
     mine = ds.field("sequence") == sequence
     if run.context == "committed":
-        n_big = ds.field("budget").is_null() if budget.n_big is None else ds.field("budget") == budget.n_big
-        mine &= (ds.field("budget_kind") == budget.kind.value) & n_big
+        mine &= ds.field("budget") == str(budget)
     if most_big is not None:
-        mine &= ds.field("n_big") <= most_big
+        mine &= ds.field("cost") <= most_big
     table = run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
     codes = table["pattern"].unify_dictionaries().combine_chunks()
     code_R, position_R = codes.indices.to_numpy(), table["position"].to_numpy()
@@ -164,8 +163,7 @@ def _shares(run: StoredRun, low: str, high: str) -> tuple[list[Estimate], ...]:
     counts: dict[str, int] = {}
     documents = dict(sequences_of(run))
     for column, text in enumerate((low, high)):
-        mine = (ds.field("budget_kind") == "exact") & (ds.field("budget") == parse_budgets(text, run.n_layers)[0].n_big)
-        table = run.dataset("paths").to_table(columns=["sequence", "pattern"], filter=mine)
+        table = run.dataset("paths").to_table(columns=["sequence", "pattern"], filter=ds.field("budget") == text)
         big_NL = to_array(RoutingPattern.parse(pattern) for pattern in table["pattern"].to_pylist()) == Branch.BIG
         sequence_N = table["sequence"].to_numpy()
         for sequence in np.unique(sequence_N):

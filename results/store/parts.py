@@ -24,7 +24,6 @@ from duo_oracle.results.store import schemas
 from duo_oracle.results.store.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
 
 ROW_GROUP = 1 << 20
-_LOSS_COLUMNS = {"loss", "loss_cheapest", "loss_full", "difficulty", "null_gain", "excess", "null_difficulty", "entropy_full"}
 
 
 class UnitWriter:
@@ -122,14 +121,14 @@ class _PartFile:
         self._path, self._aside = path, aside_of(path)
         self._schema = schemas.schema(table, run_id)
         path.parent.mkdir(parents=True, exist_ok=True)
-        floats = [name for name in self._schema.names if name in _LOSS_COLUMNS]
+        floats = [field.name for field in self._schema if pa.types.is_floating(field.type)]
         # Losses are nearly all distinct: a dictionary of them costs more than the bytes split by significance.
         self._writer = pq.ParquetWriter(
             self._aside,
             self._schema,
             compression="zstd",
             compression_level=3,
-            use_dictionary=[name for name in self._schema.names if name not in _LOSS_COLUMNS],
+            use_dictionary=[name for name in self._schema.names if name not in floats],
             column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
         )
         self._waiting: list[pa.Table] = []

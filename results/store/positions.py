@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.store.reader import StoredRun
 
@@ -58,9 +57,7 @@ def read_positions(run: StoredRun) -> Positions:
     """The run's tables as arrays. Raises InputError for a run whose positions do not all have every budget."""
     tokens = run.dataset("tokens").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
     paths = run.dataset("paths").to_table()
-    names = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
-    column_of = {(budget.kind.value, budget.n_big): column for column, budget in enumerate(names)}
-    column_R = np.array([column_of[key] for key in zip(paths["budget_kind"].to_pylist(), paths["budget"].to_pylist(), strict=True)])
+    column_R = np.array([run.budgets.index(text) for text in paths["budget"].to_pylist()])
     order_R = np.lexsort((column_R, paths["position"].to_numpy(), paths["sequence"].to_numpy()))
     shape = (tokens.num_rows, len(run.budgets))
     if len(order_R) != shape[0] * shape[1]:

@@ -12,15 +12,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import Budget, BudgetKind, parse_budgets
+from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import LETTERS, Branch
+from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
 from duo_oracle.results.store.manifest import Manifest, part_path, read_manifest
-from duo_oracle.results.store.schemas import SCHEMA_VERSION, TABLES, schema
+from duo_oracle.results.store.schemas import schema
+from duo_oracle.results.store.version1 import ConvertedDataset, converted_identity
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +46,9 @@ class StoredRun:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that decides the run's tables."""
-        return self.manifest.identity
+        """All that decides the run's tables, in the words of this version."""
+        identity = self.manifest.identity
+        return identity if self.manifest.schema_version == SCHEMA_VERSION else converted_identity(identity)
 
     @property
     def budgets(self) -> tuple[str, ...]:
@@ -57,9 +60,13 @@ class StoredRun:
         return self.identity["context"]
 
     @property
+    def parsed_context(self) -> Context:
+        return parse_context(self.context, self.n_layers, self.cheapest)
+
+    @property
     def n_layers(self) -> int:
         """How many letters a pattern has: one for each routed layer."""
-        return self.identity["n_layers"]
+        return self.identity["n_letters"]
 
     @property
     def layers(self) -> tuple[int, ...]:
@@ -107,25 +114,34 @@ class StoredRun:
             raise InputError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
         return parse_budgets(text, self.n_layers)[0]
 
-    def dataset(self, table: str) -> ds.Dataset:
-        """The rows of `table`, read when they are asked for. Raises InputError where the run does not hold it."""
+    def dataset(self, table: str, unit: int | None = None) -> ds.Dataset | ConvertedDataset:
+        """The rows of `table`, read when they are asked for; of one unit where it is given.
+
+        Raises InputError where the run does not hold them.
+        """
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
             raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with --keep {table})")
-        files = [part_path(self.path, table, unit) for unit in sorted(self.manifest.units)]
+        files = [part_path(self.path, table, number) for number in (sorted(self.manifest.units) if unit is None else [unit])]
         missing = [file for file in files if not file.is_file()]
         if missing:
             raise InputError(f"{missing[0]} is named by the run and missing; the search that wrote the run searches it again")
         if not files:
             return ds.dataset(wanted.empty_table())
-        return ds.dataset([os.fspath(file) for file in files], schema=wanted, format="parquet")
+        names = [os.fspath(file) for file in files]
+        if self.manifest.schema_version != SCHEMA_VERSION:
+            return ConvertedDataset(names, table, wanted, self.n_layers)
+        return ds.dataset(names, schema=wanted, format="parquet")
 
     def tokens(self) -> pd.DataFrame:
         """One row per scored position: sequence, document, position, token_id, token, target_id, target."""
         return self._pandas("tokens")
 
     def paths(self) -> pd.DataFrame:
-        """One row per position and budget: the oracle path, its loss in nats, and what it is compared with."""
+        """One row per position and budget: the oracle path, its loss in nats, and what it is compared with.
+
+        The last columns repeat some under version 1's names: loss_big, loss_small, entropy_big, budget_kind.
+        """
         return self._pandas("paths")
 
     def losses(self) -> pd.DataFrame:
@@ -139,19 +155,17 @@ class StoredRun:
     def _least_budget(self) -> str:
         if len(self.budgets) == 1:
             return self.budgets[0]
-        rows = self.dataset("paths").to_table(columns=["budget_kind", "budget", "loss"])
-        means: list[dict[str, Any]] = (
-            rows.group_by(["budget_kind", "budget"]).aggregate([("loss", "mean")]).sort_by("loss_mean").to_pylist()
-        )
-        if not means:
-            return self.budgets[0]
-        return str(Budget(BudgetKind(means[0]["budget_kind"]), means[0]["budget"]))
+        rows = self.dataset("paths").to_table(columns=["budget", "loss"])
+        means = rows.group_by("budget").aggregate([("loss", "mean")]).sort_by("loss_mean")
+        return means["budget"][0].as_py() if means.num_rows else self.budgets[0]
 
     def _pandas(self, table: str) -> pd.DataFrame:
-        rows: pa.Table = self.dataset(table).to_table()
-        frame = rows.to_pandas()
+        frame: pd.DataFrame = self.dataset(table).to_table().to_pandas()
+        for old, new in OLD_NAMES.get(table, {}).items():
+            frame[old] = frame[new]
         if "budget" in frame:
-            frame["budget"] = frame["budget"].astype("Int16")  # null for `any`, and still whole numbers
+            kinds = {text: budget_kind(text) for text in self.budgets}
+            frame["budget_kind"] = frame["budget"].map(kinds)
         return frame
 
 

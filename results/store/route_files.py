@@ -23,9 +23,21 @@ import pyarrow.parquet as pq
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
+from duo_oracle.results.store.columns import Column
 from duo_oracle.results.store.reader import StoredRun
 
 VERSION = 1
+ROUTE_COLUMNS = (
+    Column("run", pa.string(), "", "name of the run"),
+    Column("router", pa.string(), "", "name of the router, or of its file"),
+    Column("target", pa.float64(), "big layers", "mean cost per token that the router was made for; null where its file says none"),
+    Column("sequence", pa.int32(), "", "number of the window"),
+    Column("position", pa.int32(), "tokens", "place of the token in its window, from 0"),
+    Column("pattern", pa.string(), "", "what the router chose, a letter for each routed layer"),
+    Column("cost", pa.int16(), "big layers", "cost of the pattern"),
+    Column("n_big", pa.int16(), "letters", "how many of the pattern's letters are B"),
+)
+"""The columns of the view `routes`."""
 _PREFIX = "duo_oracle."
 _TABLE = "routes"
 FACTS = (
@@ -124,7 +136,7 @@ def named_file(text: str) -> tuple[str | None, str]:
 
 
 def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence[str]) -> pa.Table:
-    """The rows of route files (`FILE` or `NAME=FILE`): run, router, target, sequence, position, pattern, n_big.
+    """The rows of route files (`FILE` or `NAME=FILE`): the columns of ROUTE_COLUMNS.
 
     Each file is of the first run that it fits. Raises InputError where it fits none, and for two of one name and run.
     """
@@ -149,6 +161,7 @@ def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence
 
 def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
     positions, n_rows = positions_of(run), len(routes.branches_NL)
+    n_big = pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16())
     return pa.table(
         {
             "run": pa.array([run_name] * n_rows, pa.string()),
@@ -157,7 +170,8 @@ def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
             "sequence": positions["sequence"],
             "position": positions["position"],
             "pattern": pa.array(to_strings(routes.branches_NL), pa.string()),
-            "n_big": pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16()),
+            "cost": n_big,
+            "n_big": n_big,
         }
     )
 

@@ -1,4 +1,4 @@
-"""The Arrow tables of a run: their columns, and how the search's records become rows of them.
+"""The Arrow tables of a run: how the search's records become rows of the columns of `results/store/columns.py`.
 
 Knows nothing of files, models or strategies. Losses are nats. Every schema carries its version and the run's id in its
 metadata, so that a part copied away from its run still says what it is.
@@ -17,79 +17,13 @@ import pyarrow as pa
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
-
-SCHEMA_VERSION = 1
-_PATTERN_CODES = pa.dictionary(pa.int32(), pa.string())
-
-_COLUMNS: dict[str, list[tuple[str, pa.DataType]]] = {
-    # One row per scored position: the token there, and the token after it, whose loss is counted.
-    "tokens": [
-        ("sequence", pa.int32()),
-        ("document", pa.string()),
-        ("position", pa.int32()),
-        ("token_id", pa.int32()),
-        ("token", pa.string()),  # null where the model came without a tokenizer
-        ("target_id", pa.int32()),
-        ("target", pa.string()),
-        ("context_pattern", pa.string()),  # what the token took as context of later ones: in a router's context, else null
-    ],
-    # One row per position and budget: the best pattern found, and what it is compared with.
-    "paths": [
-        ("sequence", pa.int32()),
-        ("position", pa.int32()),
-        ("budget_kind", pa.string()),  # any, exact, atmost
-        ("budget", pa.int16()),  # null for any
-        ("pattern", pa.string()),
-        ("n_big", pa.int16()),
-        ("n_small", pa.int16()),
-        ("n_skip", pa.int16()),
-        ("loss", pa.float32()),
-        ("loss_cheapest", pa.float32()),  # all-small (or all-skip: `Run.cheapest`) at this position, in this run's context
-        ("loss_full", pa.float32()),  # all-big at this position, in this run's context
-        ("difficulty", pa.float32()),  # loss_cheapest - loss
-        ("evaluations", pa.int32()),  # patterns whose loss was computed or certified not to be the best
-        ("certified", pa.bool_()),  # proven to be the best of the space
-        ("null_gain", pa.float32()),  # null where no labels were drawn
-        ("excess", pa.float32()),  # (loss_full - loss) - null_gain
-        ("null_difficulty", pa.float32()),  # as null_gain, counted from loss_cheapest's pattern; null where no labels were drawn
-        ("null_above", pa.int16()),  # drawn labels whose difficulty is as great as the real one's; null where none were drawn
-        ("entropy_full", pa.float32()),  # of all-big's distribution at the position; null where it was not computed
-        ("leaves", pa.int32()),  # patterns whose loss went through the whole vocabulary head
-    ],
-    # One row per position and pattern. The budget is that of the pass in a committed context, null where one pass serves all.
-    "losses": [
-        ("sequence", pa.int32()),
-        ("position", pa.int32()),
-        ("budget_kind", pa.string()),
-        ("budget", pa.int16()),
-        ("pattern", _PATTERN_CODES),
-        ("n_big", pa.int16()),
-        ("loss", pa.float32()),
-    ],
-    # One row per evaluated pattern, in the order asked for: `trial` counts from 0 at every position and budget.
-    "trials": [
-        ("sequence", pa.int32()),
-        ("position", pa.int32()),
-        ("budget_kind", pa.string()),
-        ("budget", pa.int16()),
-        ("trial", pa.int32()),
-        ("pattern", pa.string()),
-        ("n_big", pa.int16()),
-        ("n_small", pa.int16()),
-        ("n_skip", pa.int16()),
-        ("loss", pa.float32()),  # null where the trial failed
-        ("state", pa.string()),  # complete, failed
-        ("message", pa.string()),  # null where it is complete
-    ],
-}
-
-TABLES = tuple(_COLUMNS)
+from duo_oracle.results.store.columns import COLUMNS, SCHEMA_VERSION
 
 
 def schema(table: str, run_id: str) -> pa.Schema:
     """The columns of `table`, with schema version and run id as metadata."""
     metadata = {"duo_oracle.table": table, "duo_oracle.schema_version": str(SCHEMA_VERSION), "duo_oracle.run_id": run_id}
-    return pa.schema(_COLUMNS[table], metadata=metadata)
+    return pa.schema([(column.name, column.type) for column in COLUMNS[table]], metadata=metadata)
 
 
 def tokens_table(
@@ -117,6 +51,7 @@ def tokens_table(
         ids[1:],
         pa.array(strings[1:], pa.string()),
         pa.array([None] * n_scored if mask_TL is None else to_strings(mask_TL), pa.string()),
+        np.arange(n_scored, dtype=np.int32),
     ]
     return _table("tokens", run_id, columns)
 
@@ -125,21 +60,22 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
     """The paths rows of one sequence, by position and then by budget in the run's order; `paths.budget_R` indexes `budgets`."""
     order_R = np.lexsort((paths.budget_R, paths.position_R))
     branches_RL = paths.branches_RL[order_R]
-    loss_R, small_R, big_R = paths.loss_R[order_R], paths.loss_cheapest_R[order_R], paths.loss_full_R[order_R]
-    null_gain_R = paths.null_gain_R[order_R]
+    loss_R, full_R, cheapest_R = paths.loss_R[order_R], paths.loss_full_R[order_R], paths.loss_cheapest_R[order_R]
+    null_gain_R, index_R = paths.null_gain_R[order_R], paths.budget_R[order_R]
     columns = [
         np.full(len(order_R), sequence, np.int32),
         paths.position_R[order_R],
-        *_budget_columns(paths.budget_R[order_R], budgets),
+        _budget_column(index_R, budgets),
+        *_bound_columns(index_R, budgets, branches_RL.shape[1]),
         *_pattern_columns(branches_RL),
         loss_R,
-        small_R,
-        big_R,
-        small_R - loss_R,
+        full_R,
+        cheapest_R,
+        cheapest_R - loss_R,
         paths.evaluations_R[order_R],
         paths.certified_R[order_R],
         _null_where_nan(null_gain_R),
-        _null_where_nan((big_R - loss_R) - null_gain_R),
+        _null_where_nan((full_R - loss_R) - null_gain_R),
         _null_where_nan(paths.null_difficulty_R[order_R]),
         _null_where_nan(paths.null_above_R[order_R]),
         _null_where_nan(paths.entropy_full_R[order_R]),
@@ -154,12 +90,11 @@ def losses_table(run_id: str, sequence: int, block: PatternLosses, budgets: Sequ
     n_rows = n_positions * n_patterns
     strings, n_big_P = _pattern_strings(block.branches_PL.tobytes(), *block.branches_PL.shape)
     codes = np.tile(np.arange(n_patterns, dtype=np.int32), n_positions)
-    budget = None if block.budget is None else budgets[block.budget]
+    budget = None if block.budget is None else str(budgets[block.budget])
     columns = [
         np.full(n_rows, sequence, np.int32),
         np.repeat(block.position_N.astype(np.int32), n_patterns),
-        _constant(None if budget is None else budget.kind.value, n_rows, pa.string()),
-        _constant(None if budget is None else budget.n_big, n_rows, pa.int16()),
+        pa.nulls(n_rows, pa.string()) if budget is None else pa.repeat(pa.scalar(budget, pa.string()), n_rows),
         pa.DictionaryArray.from_arrays(codes, strings),
         np.tile(n_big_P, n_positions),
         block.loss_NP.ravel(),
@@ -173,7 +108,7 @@ def trials_table(run_id: str, sequence: int, trials: Trials, budgets: Sequence[B
     columns = [
         np.full(len(failed_R), sequence, np.int32),
         trials.position_R,
-        *_budget_columns(trials.budget_R, budgets),
+        _budget_column(trials.budget_R, budgets),
         number_R.astype(np.int32),
         *_pattern_columns(trials.branches_RL),
         pa.array(trials.loss_R.astype(np.float32), mask=failed_R),
@@ -192,16 +127,19 @@ def _table(name: str, run_id: str, columns: list) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=wanted)
 
 
-def _budget_columns(budget_R: np.ndarray, budgets: Sequence[Budget]) -> list[pa.Array]:
-    kinds = pa.array([budget.kind.value for budget in budgets], pa.string())
-    totals = pa.array([budget.n_big for budget in budgets], pa.int16())
-    index_R = pa.array(budget_R.astype(np.int32))
-    return [kinds.take(index_R), totals.take(index_R)]
+def _budget_column(budget_R: np.ndarray, budgets: Sequence[Budget]) -> pa.Array:
+    return pa.array([str(budget) for budget in budgets], pa.string()).take(pa.array(budget_R.astype(np.int32)))
+
+
+def _bound_columns(budget_R: np.ndarray, budgets: Sequence[Budget], n_letters: int) -> tuple[np.ndarray, np.ndarray]:
+    bounds_K2 = np.array([budget.bounds(n_letters) for budget in budgets], dtype=np.int16)
+    return bounds_K2[budget_R, 0], bounds_K2[budget_R, 1]
 
 
 def _pattern_columns(branches_RL: np.ndarray) -> list:
-    counts = [branch_counts(branches_RL, branch) for branch in (Branch.BIG, Branch.SMALL, Branch.SKIP)]
-    return [pa.array(to_strings(branches_RL), pa.string()), *counts]
+    """pattern, cost, n_big, n_small and n_skip: a big layer costs 1 and nothing else does."""
+    n_big_R, n_small_R, n_skip_R = (branch_counts(branches_RL, branch) for branch in (Branch.BIG, Branch.SMALL, Branch.SKIP))
+    return [pa.array(to_strings(branches_RL), pa.string()), n_big_R, n_big_R, n_small_R, n_skip_R]
 
 
 @lru_cache(maxsize=4)
@@ -209,10 +147,6 @@ def _pattern_strings(data: bytes, n_patterns: int, n_layers: int) -> tuple[pa.Ar
     # The same block of patterns comes again for every position: its strings are made once.
     branches_PL = np.frombuffer(data, dtype=np.uint8).reshape(n_patterns, n_layers)
     return pa.array(to_strings(branches_PL), pa.string()), branch_counts(branches_PL, Branch.BIG)
-
-
-def _constant(value: str | int | None, n_rows: int, kind: pa.DataType) -> pa.Array:
-    return pa.nulls(n_rows, kind) if value is None else pa.repeat(pa.scalar(value, kind), n_rows)
 
 
 def _null_where_nan(values_R: np.ndarray) -> pa.Array:

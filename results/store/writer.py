@@ -19,6 +19,7 @@ from typing import Any, TextIO
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import asides
+from duo_oracle.results.store.columns import SCHEMA_VERSION, TABLES
 from duo_oracle.results.store.manifest import (
     JOURNAL,
     MANIFEST,
@@ -32,7 +33,6 @@ from duo_oracle.results.store.manifest import (
     run_id_of,
     write_manifest,
 )
-from duo_oracle.results.store.schemas import SCHEMA_VERSION, TABLES
 
 _LOCK = ".lock"
 _SYNC_SECONDS = 1.0
@@ -190,8 +190,12 @@ def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool)
 
 
 def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> None:
-    old = {"schema_version": found.schema_version, **found.identity}
-    new = {"schema_version": SCHEMA_VERSION, **identity}
+    if found.schema_version != SCHEMA_VERSION:
+        raise InputError(
+            f"{directory} holds a run of version {found.schema_version} of the tables, which can be read but not resumed (this is "
+            f"version {SCHEMA_VERSION}); --overwrite replaces it, another --out keeps both"
+        )
+    old, new = found.identity, identity
     differing = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
     if differing:
         said = "; ".join(f"{key} {old.get(key)!r}, not {new.get(key)!r}" for key in differing)

@@ -15,7 +15,8 @@ from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.oracle.budgets import parse_budgets
-from duo_oracle.oracle.contexts import SkipReading, parse_context
+from duo_oracle.oracle.contexts import SkipReading, parse_context, stored_context
+from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.search.job.problem import Keep, Problem
 from duo_oracle.search.strategy import load_strategy, parse_settings
@@ -68,7 +69,7 @@ class SearchConfig:
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
-        context: routing of the earlier tokens: committed, same, big, small, a pattern such as Bs.s, or router:ROUTER
+        context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
         null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
@@ -153,7 +154,8 @@ class SearchConfig:
         if temperature != 1.0:
             values["null_temperature"] = "fit" if temperature is None else temperature
         budgets = [str(budget) for budget in self.problem(n_layers).budgets]
-        return {**values, "budgets": budgets, "keep": None if self.keep == Keep.NONE else self.keep, "n_layers": n_layers}
+        keep = None if self.keep == Keep.NONE else self.keep
+        return {**values, "context": stored_context(self.context), "budgets": budgets, "keep": keep, "n_letters": n_layers}
 
     def resolved(self, n_layers: int, seq_len: int) -> SearchConfig:
         """The same with the defaults filled in that depend on the model: `seq_len` is the length of its windows."""
@@ -171,13 +173,16 @@ class SearchConfig:
             unit_sequences = min(max(UNIT_PATTERNS // (seq_len * per_position), 1), MAX_UNIT_SEQUENCES)
         return replace(self, seq_len=seq_len, null_draws=null_draws, unit_sequences=unit_sequences)
 
-    def problem(self, n_layers: int) -> Problem:
-        """The question as the engine takes it. Raises InputError where an option does not fit a model of `n_layers`."""
+    def problem(self, n_layers: int, cheapest: Branch = Branch.SMALL) -> Problem:
+        """The question as the engine takes it; `cheapest` is the branch of the model's cheapest pattern.
+
+        Raises InputError where an option does not fit a model of `n_layers` routed layers.
+        """
         return Problem(
             n_layers=n_layers,
             branches=parse_branches(self.branches),
             budgets=parse_budgets(self.budget, n_layers),
-            context=parse_context(self.context, n_layers),
+            context=parse_context(self.context, n_layers, cheapest),
             skip=SkipReading(self.skip),
             strategy=self.strategy,
             settings=dict(self.settings),

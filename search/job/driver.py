@@ -70,7 +70,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers)
     config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
-    problem = config.problem(model.n_layers)
+    problem = config.problem(model.n_layers, cheapest_branch(model))
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
     read = partial(

@@ -10,7 +10,7 @@ import numpy as np
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
+from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.answers.controls import Cell, Section, calibration_section
@@ -44,7 +44,7 @@ def log_z_of_run(run: StoredRun, model: OracleModel, n_positions: int, seed: int
     """
     groups = list(read_groups(run, run.budgets, None))
     picked = _picked(groups, n_positions, seed)
-    parsed = parse_context(run.context, run.n_layers)
+    parsed = run.parsed_context
     committed = parsed.kind is ContextKind.COMMITTED
     skip, branches = SkipReading(run.identity["skip"]), parse_branches(run.identity["branches"])
     budgets = tuple(run.budget(text) for text in run.budgets)
@@ -84,11 +84,7 @@ def _all_big(run: StoredRun, picked: dict[int, np.ndarray]) -> np.ndarray:
     paths = run.paths()
     columns = []
     for text in run.budgets:
-        budget = run.budget(text)
-        mine = paths["budget_kind"] == budget.kind.value
-        if budget.n_big is not None:
-            mine &= paths["budget"] == budget.n_big
-        of = paths[mine].set_index(["sequence", "position"])["loss_full"]
+        of = paths[paths["budget"] == text].set_index(["sequence", "position"])["loss_full"]
         columns.append([of[(index, int(position))] for index, positions in picked.items() for position in positions])
     return np.array(columns, dtype=np.float64).T
 

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.router_training.labels import PatternLabels
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.contexts import ContextKind, parse_context
+from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.results import load
 from duo_oracle.results.store.reader import StoredRun
@@ -34,7 +34,7 @@ def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
             raise InputError(f"{run.path} was searched with another model than {model}")
         if not {"losses", "trials"} & set(run.tables):
             raise InputError(f"{run.path} kept no losses of patterns; search with --keep trials or --keep losses")
-        kind = parse_context(run.context, run.n_layers).kind
+        kind = run.parsed_context.kind
         if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
             had = f"context {run.context}, budgets {', '.join(run.budgets)}"
             raise InputError(f"{run.path}: the earlier tokens of a position must have had one routing; it has {had}")
@@ -43,7 +43,7 @@ def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
 
 def _of_run(run: StoredRun) -> Iterator[PatternLabels]:
     table = "losses" if "losses" in run.tables else "trials"
-    context = parse_context(run.context, run.n_layers)
+    context = run.parsed_context
     for group in read_groups(run, run.budgets, None):
         first, start = group.sequences[0].index, 0
         last = group.sequences[-1].index

@@ -13,7 +13,7 @@ import pyarrow.dataset as ds
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import Budget
-from duo_oracle.oracle.contexts import ContextKind, parse_context
+from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.config import SearchConfig
@@ -37,8 +37,7 @@ def kept_losses(run: StoredRun, sequence: Window, budget: Budget) -> np.ndarray:
     """loss_NP of one sequence's positions, for the patterns that the budget admits."""
     mine = ds.field("sequence") == sequence.index
     if run.context == "committed":
-        mine &= ds.field("budget_kind") == budget.kind.value
-        mine &= ds.field("budget").is_null() if budget.n_big is None else ds.field("budget") == budget.n_big
+        mine &= ds.field("budget") == str(budget)
     rows = run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
     codes = rows["pattern"].unify_dictionaries().combine_chunks()
     branches_PL = to_array(RoutingPattern.parse(pattern) for pattern in codes.dictionary.to_pylist())
@@ -53,7 +52,7 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...], max_sequences: int | N
     columns = ["sequence", "document", "position", "token_id", "target_id", "context_pattern"]
     tokens = run.dataset("tokens").to_table(columns=columns).to_pandas()
     paths = run.paths()
-    routed = parse_context(run.context, run.n_layers).kind is ContextKind.ROUTER
+    routed = run.parsed_context.kind is ContextKind.ROUTER
     tokens = tokens.sort_values(["sequence", "position"])
     paths = paths.sort_values(["sequence", "position"])
     indices = tokens["sequence"].unique().tolist()[:n_left]
@@ -72,11 +71,7 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...], max_sequences: int | N
         of_group = paths[paths["sequence"].isin(members)]
         chosen = {}
         for text in budgets:
-            budget = run.budget(text)
-            mine = of_group["budget_kind"] == budget.kind.value
-            if budget.n_big is not None:
-                mine &= of_group["budget"] == budget.n_big
-            rows = of_group[mine]
+            rows = of_group[of_group["budget"] == str(run.budget(text))]
             branches_NL = to_array(RoutingPattern.parse(pattern) for pattern in rows["pattern"])
             chosen[text] = (rows["loss"].to_numpy(np.float64), branches_NL, rows["certified"].to_numpy())
         yield Group(sequences, chosen)
@@ -88,4 +83,4 @@ def problem_of(run: StoredRun, seed: int) -> Problem:
     config = SearchConfig(
         model="", data="", out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
     )
-    return replace(config.problem(run.n_layers), seed=seed, keep=Keep.NONE)
+    return replace(config.problem(run.n_layers, run.cheapest), seed=seed, keep=Keep.NONE)

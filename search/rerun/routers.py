@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
@@ -304,16 +305,12 @@ class _Work:
 def _stored(run: StoredRun) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
     """The run's oracles by whole budget and without one, whether the former are "at most", and all-small and all-big."""
     rows = run.dataset("paths").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
-    kinds, budgets = rows["budget_kind"].to_numpy(zero_copy_only=False), rows["budget"].to_pandas().to_numpy()
     parsed = [run.budget(text) for text in run.budgets]
     at_most = not any(budget.kind is BudgetKind.EXACT for budget in parsed)
     oracles: dict[int, Oracle] = {}
     any_oracle: Oracle | None = None
     for budget in parsed:
-        mine = kinds == budget.kind.value
-        if budget.n_big is not None:
-            mine &= budgets == budget.n_big
-        oracle = _oracle(rows.filter(pa.array(mine)))
+        oracle = _oracle(rows.filter(pc.equal(rows["budget"], str(budget))))
         if budget.n_big is None:
             any_oracle = oracle
         elif at_most or budget.kind is BudgetKind.EXACT:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from duo_oracle.oracle.budgets import Budget, parse_budgets
+from duo_oracle.oracle.contexts import stored_context
 from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results import Run, load
@@ -29,7 +30,7 @@ class Synthetic:
     length: int = 7
     n_layers: int = 4
     budgets: str = "0-4"
-    context: str = "big"
+    context: str = "full"
     keep: str | None = "losses"
     texts: bool = True
     nulls: bool = True
@@ -49,9 +50,9 @@ class Synthetic:
             "settings": {},
             "branches": f"{self.cheapest.letter}B",
             "skip": "ffn",
-            "context": self.context,
+            "context": stored_context(self.context),
             "budgets": [str(budget) for budget in self.parsed_budgets],
-            "n_layers": self.n_layers,
+            "n_letters": self.n_layers,
             "dtype": "float32",
             "seed": self.seed,
             "keep": self.keep,

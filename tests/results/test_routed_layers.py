@@ -152,7 +152,7 @@ def test_the_words_of_a_report_say_which_layers_of_how_many(some: Run, every: Ru
     assert "the 4 layers 3,8-10 of the 30 of toy may each take" in searched(read_run(deep))
 
 
-@pytest.mark.parametrize("context", ["committed", "same", "big", "..B"])
+@pytest.mark.parametrize("context", ["committed", "same", "full", "..B"])
 def test_verify_scores_all_skip_again(tmp_path: Path, context: str) -> None:
     work = BruteForce(
         documents=1,

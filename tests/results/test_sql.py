@@ -55,7 +55,8 @@ def test_oracle_is_paths_with_tokens(kept_losses: Run) -> None:
     joined = joined.sort_values(["sequence", "position", "budget"]).reset_index(drop=True)
     for column in joined.columns:
         assert rows[column].tolist() == joined[column].tolist()
-    assert rows["budget_name"].tolist() == [str(k) for k in range(5)] * 72
+    assert rows["budget"].tolist() == rows["budget_name"].tolist()
+    assert rows["budget"].tolist() == [str(k) for k in range(5)] * 72
     assert rows.columns.is_unique
 
 
@@ -76,7 +77,7 @@ def test_runs_of_one_name_go_by_their_paths(tmp_path: Path, kept_losses: Run) ->
 
 def test_runs_says_how_each_was_searched(kept_losses: Run) -> None:
     (row,) = query([kept_losses], "SELECT * FROM runs").to_pylist()
-    assert row["context"] == "big"
+    assert row["context"] == "full"
     assert row["budgets"] == "0,1,2,3,4"
     assert (row["tokens"], row["units"], row["failed_units"], row["state"]) == (72, 6, 0, "complete")
     assert json.loads(row["config"]) == {"seed": 0}
@@ -137,7 +138,7 @@ def test_only_one_select_over_the_views_is_answered(
     ("sql", "law"),
     [
         ("SELECT nothing FROM paths", "nothing"),
-        ("SELECT * FROM pahts", "unknown table 'pahts'; available: losses, measures, oracle, paths, runs, slack, tokens"),
+        ("SELECT * FROM pahts", "unknown table 'pahts'; available: branches, losses, measures, oracle, paths, runs, slack, tokens"),
         ("SELECT * FROM trials", "search with --keep trials"),
         ("SELEC 1", "syntax error"),
         ("SELECT 1 2 3", "syntax error"),
@@ -224,7 +225,7 @@ def test_how_routers_route(kept_losses: Run, routes: list[str]) -> None:
     use = query([kept_losses], "router_layer_use", routes).to_pandas()
     assert use[use["router"] == "mixed"]["big"].tolist() == [0.5, 0.0, 0.5, 0.5]
     exact = kept_losses.paths()
-    oracle = exact[exact["budget"] == 2]["pattern"].str[3].eq("B").mean()
+    oracle = exact[exact["budget"] == "2"]["pattern"].str[3].eq("B").mean()
     assert use[(use["router"] == "mixed") & (use["layer"] == 3)]["oracle_big"].tolist() == [pytest.approx(oracle)]
     by_loss = query([kept_losses], "router_by_loss", routes).to_pandas()
     assert by_loss.groupby("router")["tokens"].sum().tolist() == [72, 72]

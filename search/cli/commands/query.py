@@ -24,25 +24,32 @@ class QueryConfig:
     Args:
         run_sql: run directories, and last the SELECT or the name of a question
         list: list the named questions and the views
+        schema: print every column of every view, with its unit and meaning
         routes: FILE.parquet or NAME=FILE.parquet, what a router chose at a run's positions, for the view routes; repeatable
         format: of the answer on stdout
     """
 
     run_sql: tuple[str, ...] = ()
     list: bool = False
+    schema: bool = False
     routes: tuple[str, ...] = ()
     format: Format = Format.TABLE
 
 
 def _run(config: QueryConfig) -> int:
     from duo_oracle.results.formats import write
-    from duo_oracle.results.sql import VIEWS, query, questions
+    from duo_oracle.results.sql import query, questions
+    from duo_oracle.results.views import VIEWS, schema_table
 
     if config.list:
         named = questions()
         width = max(map(len, named))
         print("named questions:", *(f"  {name:<{width}}  {answer}" for name, answer in named.items()), sep="\n")
-        print("\nviews:", *(f"  {line}" for line in VIEWS.splitlines()), sep="\n")
+        print("\nviews:", *(f"  {name:<{width}}  {about}" for name, about in VIEWS.items()), sep="\n")
+        return 0
+    if config.schema:
+        write(schema_table(), config.format, sys.stdout.buffer)
+        sys.stdout.flush()
         return 0
     if len(config.run_sql) < 2:
         raise InputError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
@@ -58,6 +65,7 @@ COMMAND = Command(
     positional=("run_sql",),
     examples=(
         "duo-oracle query --list",
+        "duo-oracle query --schema",
         "duo-oracle query runs/first hardest_tokens",
         "duo-oracle query runs/prose runs/code router_budget --routes a=prose-routes.parquet --routes a=code-routes.parquet",
         'duo-oracle query runs/first "SELECT n_big, avg(difficulty) AS gain FROM paths GROUP BY n_big ORDER BY n_big"',

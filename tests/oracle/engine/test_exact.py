@@ -55,7 +55,7 @@ def assert_equal_to_brute_force(model, token_ids, branches, budgets, context, sk
 
 @pytest.mark.parametrize("skip", list(SkipReading))
 @pytest.mark.parametrize("branches", ["sB", ".sB", ".B", ".s"])
-@pytest.mark.parametrize("context", ["committed", "same", "big", "small", "B.s"])
+@pytest.mark.parametrize("context", ["committed", "same", "full", "cheapest", "B.s"])
 def test_exhaustive_equals_brute_force(certifying, context, branches, skip):
     model = small_duo(dtype=torch.float32)
     reference = small_duo(dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_exhaustive_equals_brute_force(certifying, context, branches, skip):
     n_vocabulary=st.integers(2, 60),
     n_tokens=st.integers(2, 6),
     branches=st.sampled_from(["sB", ".sB", ".B"]),
-    context=st.sampled_from(["committed", "same", "big", "small"]),
+    context=st.sampled_from(["committed", "same", "full", "cheapest"]),
     skip=st.sampled_from(list(SkipReading)),
     spread=st.sampled_from([0.1, 0.4]),
 )
@@ -101,7 +101,7 @@ def test_exhaustive_equals_brute_force_on_any_shape(
     assert_equal_to_brute_force(reference, token_ids, parse_branches(branches), budgets, where, skip, found)
 
 
-@pytest.mark.parametrize("context", [pytest.param("committed", marks=pytest.mark.slow), "same", "big"])
+@pytest.mark.parametrize("context", [pytest.param("committed", marks=pytest.mark.slow), "same", "full"])
 def test_memory_bound_changes_no_answer_but_the_blocks(context, monkeypatch):
     monkeypatch.setattr(exact, "_FEW_LEAVES", 0)
     model, token_ids = small_duo(n_layers=5), [random_tokens(5)]
@@ -144,7 +144,7 @@ def test_every_loss_is_handed_over_and_the_least_is_the_oracle_path():
     blocks = []
     budgets = parse_budgets("any,2", 4)
     oracle = ExactOracle(model, tuple(Branch), budgets, SkipReading.FFN, on_losses=lambda sequence, block: blocks.append(block))
-    where = parse_context("big", 4)
+    where = parse_context("full", 4)
     paths = oracle.in_fixed_context(3, token_id_T, where.pattern)
     everything_PL = all_patterns(4, tuple(Branch))
     for position in range(4):
@@ -168,7 +168,7 @@ def test_equal_losses_go_by_fewer_big_then_the_string(certifying):
             down_FD.zero_()
     budgets = parse_budgets("any,2,atmost:1,4", 4)
     paths = ExactOracle(model, tuple(Branch), budgets, SkipReading.FFN).in_fixed_context(
-        0, random_tokens(4), parse_context("big", 4).pattern
+        0, random_tokens(4), parse_context("full", 4).pattern
     )
     assert to_strings(paths.branches_RL) == ["....", "..BB", "....", "BBBB"] * 3
 

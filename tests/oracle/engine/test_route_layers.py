@@ -18,7 +18,7 @@ from tests.small_models import all_patterns, brute_force, random_tokens, small_d
 
 DEPTH = 8
 SOME_LAYERS = [(1, 3, 4, 6), (0, 7), (5,), (2, 3, 4)]
-CONTEXTS = ["committed", "same", "big", "small", "a pattern"]
+CONTEXTS = ["committed", "same", "full", "cheapest", "a pattern"]
 
 
 def with_the_others_big(branches_PL: np.ndarray, layers: tuple[int, ...]) -> np.ndarray:
@@ -83,11 +83,11 @@ def test_a_scorer_gives_the_losses_of_brute_force(layers, skip):
     place_R = generator.integers(0, 5, 60)
     branches_RL = patterns_PL[generator.integers(0, len(patterns_PL), 60)]
     chosen_TL = patterns_PL[generator.integers(0, len(patterns_PL), 5)]
-    for name in ("big", "same", "committed"):
+    for name in ("full", "same", "committed"):
         context, whole_context = context_of(name, len(layers), layers)
         if name == "same":
             loss_R = SameScorer(model, 0, token_id_T, skip).score(place_R, branches_RL)
-        elif name == "big":
+        elif name == "full":
             loss_R = FixedScorer(model, 0, token_id_T, context.pattern, skip).score(place_R, branches_RL)
         else:
             loss_R, committed = np.empty(60), CommittedContext(model, 1, 5, skip)

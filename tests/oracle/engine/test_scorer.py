@@ -19,7 +19,7 @@ def random_rows(n_rows, n_places, n_layers, seed=0):
 
 
 @pytest.mark.parametrize("skip", list(SkipReading))
-@pytest.mark.parametrize("context", ["same", "big", "small", "Bs.B"])
+@pytest.mark.parametrize("context", ["same", "full", "cheapest", "Bs.B"])
 def test_rows_of_any_positions_score_as_plain_passes_do(context, skip):
     model, token_id_T = small_duo(n_layers=4), random_tokens(6)
     where = parse_context(context, 4)

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def frame_of(run: Run, budget: int) -> pd.DataFrame:
     frame = run.paths().merge(run.tokens(), on=["sequence", "position"])
     floats = dict.fromkeys(("loss", "loss_cheapest", "loss_full", "excess", "null_difficulty"), float)
-    return frame[frame["budget"] == budget].astype(floats).sort_values(["sequence", "position"]).reset_index(drop=True)
+    return frame[frame["budget"] == str(budget)].astype(floats).sort_values(["sequence", "position"]).reset_index(drop=True)
 
 
 def test_the_view_has_the_whole_family(run: Run) -> None:

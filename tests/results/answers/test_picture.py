@@ -21,7 +21,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_token_has_the_value_of_the_position_before_it(run: Run) -> None:
     frame = run.paths()
-    frame = frame[(frame["sequence"] == 1) & (frame["budget"] == 2)].set_index("position")
+    frame = frame[(frame["sequence"] == 1) & (frame["budget"] == "2")].set_index("position")
     tokens = coloured_tokens(run, 1, "2", "difficulty")
     assert len(tokens) == WORK.length
     assert tokens[0].value is None

@@ -128,7 +128,7 @@ def test_the_drawn_curve_names_its_lines_and_is_the_same_twice(tmp_path: Path) -
         draw_curve(runs).save(tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
-    assert all(said in text for said in ("oracle", "what luck alone would show", "context big", "context committed"))
+    assert all(said in text for said in ("oracle", "what luck alone would show", "context full", "context committed"))
     with pytest.raises(ValueError, match="two exact budgets"):
         draw_curve([Synthetic(context="committed", budgets="any").write(tmp_path / "any")])
     with pytest.raises(ValueError, match=r"written as \.svg"):
@@ -148,7 +148,7 @@ def test_hardest_tokens_are_the_greatest_in_order(tmp_path: Path) -> None:
         .merge(run.tokens(), on=["sequence", "position"])
         .astype(dict.fromkeys(("loss", "loss_cheapest", "loss_full"), float))
     )
-    frame = frame[frame["budget"] == 2]
+    frame = frame[frame["budget"] == "2"]
     values = {
         "difficulty": frame["loss_cheapest"] - frame["loss"],
         "gain": frame["loss_full"] - frame["loss"],
@@ -182,7 +182,7 @@ def test_the_table_is_a_heading_and_a_line_for_each_token(tmp_path: Path) -> Non
     run = Synthetic(budgets="any").write(tmp_path / "x")
     lines = table(run, 4).splitlines()
     assert len(lines) == 2 + 4
-    assert "budget any, context big" in lines[0]
+    assert "budget any, context full" in lines[0]
     for line, token in zip(lines[2:], hardest(run, 4), strict=True):
         assert line.endswith(f"{token.before}[{token.target}]{token.after}".rstrip())
         assert token.pattern in line

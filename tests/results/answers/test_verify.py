@@ -15,7 +15,7 @@ from duo_oracle.results.store.parts import UnitWriter
 from duo_oracle.results.store.writer import RunWriter
 from tests.results.plain_model import BruteForce, PlainModel
 
-CONTEXTS = ["committed", "same", "big", "small", "sBsB"]
+CONTEXTS = ["committed", "same", "full", "cheapest", "sBsB"]
 
 
 def searched(directory: Path, context: str, change: dict[str, float] | None = None) -> Run:
@@ -69,7 +69,7 @@ def test_a_changed_path_is_found_by_all_that_comes_after_it(tmp_path: Path) -> N
 
 
 def test_a_loss_that_is_no_number_does_not_pass(tmp_path: Path) -> None:
-    run = searched(tmp_path / "x", "big", {"loss_R": np.nan})
+    run = searched(tmp_path / "x", "full", {"loss_R": np.nan})
     assert not verify(run, BruteForce.model, "m0", sample=None).passed
 
 
@@ -82,7 +82,7 @@ def test_a_committed_run_takes_one_pass_per_sequence_and_budget_besides_the_samp
 
 
 def test_the_sample_is_spread_over_the_run_and_drawn_by_the_seed(tmp_path: Path) -> None:
-    run = searched(tmp_path / "x", "small")
+    run = searched(tmp_path / "x", "cheapest")
     first = verify(run, BruteForce.model, "m0", sample=7)
     assert [check.checked for check in first.checks] == [7, 7, 7]
     assert [check.stored for check in first.checks] == [16, 16, 16]
@@ -92,7 +92,7 @@ def test_the_sample_is_spread_over_the_run_and_drawn_by_the_seed(tmp_path: Path)
 
 
 def test_small_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = searched(tmp_path / "x", "big")
+    run = searched(tmp_path / "x", "full")
     whole = verify(run, BruteForce.model, "m0", sample=None)
     monkeypatch.setattr("duo_oracle.results.answers.verify._LOGITS", 1)
     assert [check.checked for check in verify(run, BruteForce.model, "m0", sample=None).checks] == [
@@ -102,19 +102,19 @@ def test_small_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_another_model_is_refused(tmp_path: Path) -> None:
-    run = searched(tmp_path / "x", "big")
+    run = searched(tmp_path / "x", "full")
     with pytest.raises(ValueError, match="'plain', fingerprint m0, not m1"):
         verify(run, BruteForce.model, "m1")
 
 
 def test_a_sample_of_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--sample is 1 or more; got 0"):
-        verify(searched(tmp_path / "x", "big"), BruteForce.model, "m0", sample=0)
+        verify(searched(tmp_path / "x", "full"), BruteForce.model, "m0", sample=0)
 
 
 def test_parts_that_are_not_the_runs_are_refused(tmp_path: Path) -> None:
-    run = searched(tmp_path / "x", "big")
-    other = searched(tmp_path / "y", "big", {"loss_R": 1.0})
+    run = searched(tmp_path / "x", "full")
+    other = searched(tmp_path / "y", "full", {"loss_R": 1.0})
     (run.path / "paths" / "part-00001.parquet").write_bytes((other.path / "paths" / "part-00001.parquet").read_bytes())
     with pytest.raises(ValueError, match=r"part-00001\.parquet is not the part that the run wrote"):
         verify(run, BruteForce.model, "m0")

@@ -33,7 +33,7 @@ def plane_of(cheapest: Branch, layers: tuple[int, ...] | None) -> Plane:
         sequence_N=np.arange(N_TOKENS) // 2,
         position_N=np.arange(N_TOKENS) % 2,
         document_N=np.array([f"doc{n // 4}" for n in range(N_TOKENS)]),
-        context="big",
+        context="full",
         independent=True,
         branches=(cheapest, Branch.BIG),
         loss_cheapest_N=level_KN[0],

@@ -117,4 +117,4 @@ def table_rows(browser: Chrome) -> list[int]:
 
 def rows_of(run: Run, budget: str) -> Any:
     """The run's own rows under a budget, in the order of the page's."""
-    return run.sql(f"SELECT * FROM oracle WHERE budget_name = '{budget}' ORDER BY sequence, position")
+    return run.sql(f"SELECT * FROM oracle WHERE budget = '{budget}' ORDER BY sequence, position")

@@ -53,7 +53,7 @@ def routes_file(path: Path, run: Run, patterns: list[str]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("context", ["big", "committed"])
+@pytest.mark.parametrize("context", ["full", "committed"])
 @pytest.mark.parametrize("texts", [True, False])
 def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: str, texts: bool) -> None:
     run = Synthetic(documents=3, context=context, budgets="0,2,any,atmost:2", texts=texts).write(tmp_path / "run")
@@ -64,10 +64,10 @@ def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: s
     paths = run.sql("SELECT * FROM oracle")
     assert [budget["name"] for budget in page["budgets"]] == list(run.budgets)
     for k, budget in enumerate(run.budgets):
-        mine = paths[paths["budget_name"] == budget].sort_values(["sequence", "position"])
+        mine = paths[paths["budget"] == budget].sort_values(["sequence", "position"])
         for name in ("loss", "loss_cheapest", "loss_full", "null_gain", "evaluations", "certified"):
             assert np.array_equal(column(page["columns"][f"{name}.{k}"], blocks), mine[name].to_numpy()), (name, budget)
-        classes = run.sql(f"SELECT class FROM measures WHERE budget_name = '{budget}' ORDER BY sequence, position")["class"]
+        classes = run.sql(f"SELECT class FROM measures WHERE budget = '{budget}' ORDER BY sequence, position")["class"]
         assert [page["classes"][int(code)] for code in column(page["columns"][f"class.{k}"], blocks)] == classes.tolist()
         codes = column(page["columns"][f"pattern.{k}"], blocks)
         assert [page["patterns"][int(code)] for code in codes] == mine["pattern"].tolist()
@@ -81,7 +81,7 @@ def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: s
         assert page["documents"][document] == rows["document"].iloc[0]
 
 
-@pytest.mark.parametrize("context", ["big", "committed"])
+@pytest.mark.parametrize("context", ["full", "committed"])
 def test_alternatives_are_the_next_best_patterns_of_the_budget(tmp_path: Path, context: str) -> None:
     made = Synthetic(documents=3, context=context, budgets="0,2,any")
     positions = read_run(made.write(tmp_path / "run"))

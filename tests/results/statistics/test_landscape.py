@@ -40,7 +40,7 @@ def test_the_squares_of_the_spectrum_add_up_to_the_variance() -> None:
     assert (spectrum(loss_NP)[:, 1:] ** 2).sum(axis=1) == pytest.approx(loss_NP.var(axis=1))
 
 
-@pytest.mark.parametrize("context", ["big", "committed"])
+@pytest.mark.parametrize("context", ["full", "committed"])
 def test_additive_losses_have_all_their_variance_in_order_1(tmp_path: Path, context: str) -> None:
     found = landscape(Known(budgets="any", context=context).write(tmp_path))
     assert [share.mean for share in found.share_O] == pytest.approx([1, 0, 0, 0], abs=1e-6)

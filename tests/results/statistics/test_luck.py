@@ -41,7 +41,7 @@ def test_weights_of_the_least_are_a_distribution_and_favour_the_first() -> None:
         assert weight_P[0] == pytest.approx(n / 30)
 
 
-@pytest.mark.parametrize("context", ["big", "committed"])
+@pytest.mark.parametrize("context", ["full", "committed"])
 def test_the_mixture_is_the_loss_of_the_mean_probability(tmp_path: Path, context: str) -> None:
     work = Synthetic(context=context)
     for line in best_of_n_of_run(work.write(tmp_path / "x")):
@@ -65,7 +65,7 @@ def test_layers_have_the_effect_of_one_big_and_the_share_of_both_budgets(tmp_pat
         assert line.mu is not None
         assert line.mu.mean == pytest.approx(effect_N.mean(), abs=1e-6)
         assert line.sigma.mean == pytest.approx(effect_N.std(), abs=1e-6)
-        shares = [(frame[frame["budget"] == k]["pattern"].str[line.layer] == "B").mean() for k in (2, 3)]
+        shares = [(frame[frame["budget"] == str(k)]["pattern"].str[line.layer] == "B").mean() for k in (2, 3)]
         assert [line.low_share.mean, line.high_share.mean] == pytest.approx(shares)
         assert line.total.mean == pytest.approx(sum(shares))
 

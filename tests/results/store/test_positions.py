@@ -25,7 +25,7 @@ def test_every_value_stands_at_its_position_and_budget(nulls: bool, tmp_path: Pa
             tokens.loc[place, ["document", "token", "target"]]
         )
         for budget in found.budgets:
-            row, column = paths.loc[(*place, int(budget))], found.column(budget)
+            row, column = paths.loc[(*place, budget)], found.column(budget)
             assert to_strings(found.branches_NKL[n : n + 1, column]) == [row["pattern"]]
             assert found.loss_NK[n, column] == pytest.approx(row["loss"])
             assert (found.small_N[n], found.big_N[n]) == pytest.approx((row["loss_cheapest"], row["loss_full"]))

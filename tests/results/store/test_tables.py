@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -20,7 +19,8 @@ from tests.results.synthetic import WORDS, Synthetic
 DESIGN = {
     "tokens": {"sequence": "int32", "document": "string", "position": "int32", "token_id": "int32", "token": "string"}
     | {"target_id": "int32", "target": "string"},
-    "paths": {"sequence": "int32", "position": "int32", "budget_kind": "string", "budget": "int16", "pattern": "string"}
+    "paths": {"sequence": "int32", "position": "int32", "budget": "string", "budget_low": "int16"}
+    | {"budget_high": "int16", "pattern": "string", "cost": "int16"}
     | {"n_big": "int16", "n_small": "int16", "n_skip": "int16", "loss": "float", "loss_cheapest": "float", "loss_full": "float"}
     | {"difficulty": "float", "evaluations": "int32", "certified": "bool", "null_gain": "float", "excess": "float"},
 }
@@ -36,7 +36,7 @@ def test_every_part_says_version_and_run(tmp_path: Path) -> None:
     run = Synthetic(keep="trials").write(tmp_path / "x")
     for table in ("tokens", "paths", "trials"):
         metadata = pq.read_schema(run.path / table / "part-00001.parquet").metadata
-        assert metadata[b"duo_oracle.schema_version"] == b"1"
+        assert metadata[b"duo_oracle.schema_version"] == b"2"
         assert metadata[b"duo_oracle.run_id"] == run.manifest.run_id.encode()
 
 
@@ -70,8 +70,10 @@ def test_paths_round_trip(tmp_path: Path) -> None:
     rows = frame[frame["sequence"] == 3].reset_index(drop=True)
     paths = work.paths(3)
     assert rows["position"].tolist() == paths.position_R.tolist()
-    assert rows["budget_kind"].tolist() == ["any", "exact", "atmost"] * 6
-    assert rows["budget"].tolist() == [pd.NA, 1, 2] * 6
+    assert rows["budget"].tolist() == ["any", "1", "atmost:2"] * 6
+    assert rows["budget_low"].tolist() == [0, 1, 0] * 6
+    assert rows["budget_high"].tolist() == [4, 1, 2] * 6
+    assert rows["cost"].tolist() == rows["n_big"].tolist()
     assert rows["pattern"].tolist() == to_strings(paths.branches_RL)
     for name, values in {"loss": paths.loss_R, "loss_cheapest": paths.loss_cheapest_R, "loss_full": paths.loss_full_R}.items():
         assert np.array_equal(rows[name], values.astype(np.float32))
@@ -96,16 +98,16 @@ def test_without_draws_null_gain_and_excess_are_null(tmp_path: Path) -> None:
     assert table["loss"].null_count == 0
 
 
-@pytest.mark.parametrize("context", ["big", "committed"])
+@pytest.mark.parametrize("context", ["full", "committed"])
 def test_losses_round_trip(tmp_path: Path, context: str) -> None:
     work = Synthetic(context=context, budgets="0,any")
     frame = work.write(tmp_path / "x").losses()
     passes = 2 if context == "committed" else 1
     assert len(frame) == 12 * 6 * 16 * passes
-    rows = frame[(frame["sequence"] == 4) & (frame["budget_kind"].isna() if context == "big" else frame["budget_kind"] == "any")]
+    rows = frame[(frame["sequence"] == 4) & (frame["budget"].isna() if context == "full" else frame["budget"] == "any")]
     wide = rows.pivot(index="position", columns="pattern", values="loss")
     assert np.array_equal(wide[to_strings(work.branches_PL)].to_numpy(), work.loss_NP(4))
-    assert (rows["n_big"] == rows["pattern"].astype(str).str.count("B")).all()
+    assert (rows["cost"] == rows["pattern"].astype(str).str.count("B")).all()
 
 
 def test_long_blocks_of_losses_are_written_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -127,7 +127,7 @@ def test_a_broken_part_is_searched_again(tmp_path: Path, harm: str) -> None:
 
 def test_a_run_of_another_identity_is_refused_with_key_and_both_values(tmp_path: Path) -> None:
     Synthetic().write(tmp_path / "x")
-    with pytest.raises(ValueError, match=r"context 'big', not 'same'; --overwrite replaces it") as caught:
+    with pytest.raises(ValueError, match=r"context 'full', not 'same'; --overwrite replaces it") as caught:
         RunWriter.open(tmp_path / "x", Synthetic(context="same").identity)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="extra None, not 1"):

@@ -79,7 +79,7 @@ SEARCH_FLAGS = {
     "--branches sX": "letters . s B",
     "--branches ss": "each once",
     "--skip all": "available: ffn, layer",
-    "--context huge": "available: committed, same, big, small",
+    "--context huge": "available: committed, same, full, cheapest",
     "--context Bs": "3 letters",
     "--budget some": "any, K, LOW-HIGH or atmost:K",
     "--budget 9": "3 layers",

@@ -35,7 +35,7 @@ def train(folder: Path, out: Path, *options: str) -> list[str]:
 
 
 KEPT = {
-    "losses": ("--context", "big", "--budget", "any", "--keep", "losses"),
+    "losses": ("--context", "full", "--budget", "any", "--keep", "losses"),
     "trials": ("--strategy", "random_search", "--set", "n=5", "--context", "router:random:1", "--keep", "trials"),
     "committed": ("--budget", "1", "--keep", "losses"),
 }
@@ -86,7 +86,7 @@ def test_the_command_trains_and_a_setting_reaches_the_router(folder, tmp_path):
             "the earlier tokens of a position must have had one routing; it has context same",
         ),
         (("--budget", "1,2", "--keep", "losses"), "it has context committed, budgets 1, 2"),
-        (("--context", "big"), "kept no losses of patterns; search with --keep trials or --keep losses"),
+        (("--context", "full"), "kept no losses of patterns; search with --keep trials or --keep losses"),
     ],
 )
 def test_runs_that_cannot_teach_are_refused(run, message, folder, tmp_path, capsys):

@@ -10,6 +10,7 @@ import pytest
 
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
+from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.job.config import SearchConfig, parse_bytes
 from duo_oracle.search.job.problem import Keep
 
@@ -105,7 +106,7 @@ def test_the_identity_is_json_and_knows_nothing_of_places_and_workers() -> None:
     [
         {"seed": 1},
         {"budget": "2"},
-        {"context": "big"},
+        {"context": "full"},
         {"branches": ".sB"},
         {"dtype": "float64"},
         {"keep": "losses"},
@@ -119,3 +120,14 @@ def test_the_identity_tells_questions_apart(values: dict[str, Any]) -> None:
 def test_a_default_said_aloud_is_the_same_question() -> None:
     aloud = config(null_draws=4, seq_len=16, budget="0-1").resolved(4, 16).identity(4)
     assert aloud == config(budget="0,1").resolved(4, 16).identity(4)
+
+
+@pytest.mark.parametrize(("spelling", "stored"), [("big", "full"), ("small", "cheapest"), ("full", "full"), ("same", "same")])
+def test_a_context_has_one_spelling_in_the_identity(spelling: str, stored: str) -> None:
+    assert config(context=spelling).resolved(4, 16).identity(4)["context"] == stored
+    assert config(context=spelling).problem(4).context == config(context=stored).problem(4).context
+
+
+def test_the_cheapest_context_is_of_the_models_cheapest_branch() -> None:
+    assert str(config(context="cheapest").problem(4, Branch.SKIP).context.pattern) == "...."
+    assert str(config(context="small").problem(4, Branch.SKIP).context.pattern) == "ssss"  # and so refused without small FFNs

@@ -30,7 +30,7 @@ def test_the_oracle_of_a_toy_is_the_known_optimum(asks: Asks) -> None:
     frame = run.sql("SELECT * FROM oracle")
     toy = random_toy(seed=3, n_layers=4, n_vocabulary=16, n_positions=12, interaction=1.0)
     for row in frame.itertuples():
-        (budget,) = parse_budgets(row.budget_name, 4)
+        (budget,) = parse_budgets(row.budget, 4)
         assert row.pattern == str(best_pattern(toy, row.token_id, row.target_id, budget=budget))
         assert row.certified
 

@@ -33,13 +33,13 @@ BUDGETS = "0-4,any"
 
 
 def solved(model: OracleModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By budget the gain and the excess of every token, sequence after sequence, in the context big."""
+    """By budget the gain and the excess of every token, sequence after sequence, in the context full."""
     budgets = parse_budgets(BUDGETS, N_LAYERS)
     problem = Problem(
         n_layers=N_LAYERS,
         branches=(Branch.SMALL, Branch.BIG),
         budgets=budgets,
-        context=parse_context("big", N_LAYERS),
+        context=parse_context("full", N_LAYERS),
         skip=SkipReading.FFN,
         strategy="exhaustive",
         null_draws=4,
@@ -148,12 +148,12 @@ def test_a_fitted_temperature_explains_the_excess_of_an_overconfident_model(
     for temperature in ("1", "fit", "2"):
         out = str(tmp_path / temperature)
         config = SearchConfig(
-            model=model, data=text, out=out, local=True, context="big", budget="0,2", null_temperature=temperature
+            model=model, data=text, out=out, local=True, context="full", budget="0,2", null_temperature=temperature
         )
         run_search(config)
         run = results.load(out)
         table = run.paths().merge(run.tokens(), on=["sequence", "position"])
-        for budget in (0, 2):
+        for budget in ("0", "2"):
             rows = table[table["budget"] == budget]
             excess[temperature, budget] = bootstrap(rows[["excess"]].to_numpy(np.float64), rows["document"].to_numpy())[0]
         if temperature == "fit":
@@ -164,11 +164,11 @@ def test_a_fitted_temperature_explains_the_excess_of_an_overconfident_model(
             run_search(config)  # an equal command finds an equal run
         elif temperature == "1":
             assert "null_temperature" not in run.identity
-    assert excess["1", 2].low > 0.02  # the plain excess takes overconfidence for use of compute
+    assert excess["1", "2"].low > 0.02  # the plain excess takes overconfidence for use of compute
     for temperature in ("fit", "2"):
-        for budget in (0, 2):
+        for budget in ("0", "2"):
             assert excess[temperature, budget].low <= 0 <= excess[temperature, budget].high
-            assert excess[temperature, budget].error < excess["1", 2].mean / 2  # narrow enough to have shown the other
+            assert excess[temperature, budget].error < excess["1", "2"].mean / 2  # narrow enough to have shown the other
 
 
 def test_a_temperature_is_a_number_above_zero_or_fitted_on_other_documents(

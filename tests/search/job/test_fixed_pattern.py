@@ -39,7 +39,7 @@ def test_the_best_fixed_pattern_is_that_of_the_exact_table(asks: Asks, exact: re
 
 
 def test_a_units_sequences_are_searched_as_one_set(asks: Asks) -> None:
-    run_search(asks(context="big", strategy="optuna", settings={**FIXED, "trials": "5"}, keep="trials", unit_sequences=None))
+    run_search(asks(context="full", strategy="optuna", settings={**FIXED, "trials": "5"}, keep="trials", unit_sequences=None))
     run = results.load(asks().out)
     patterns = run.trials().groupby(["sequence", "position"])["pattern"].agg(tuple)
     assert len(run.tokens()["sequence"].unique()) == N_SEQUENCES
@@ -69,7 +69,7 @@ def test_the_command_prints_the_front(exact: results.Run, capsys: pytest.Capture
 
 
 def test_runs_without_patterns_for_all_tokens_have_no_front(asks: Asks, tmp_path: Path) -> None:
-    run_search(asks(context="big", strategy="mcts", settings={"simulations": "1"}, keep="trials"))
+    run_search(asks(context="full", strategy="mcts", settings={"simulations": "1"}, keep="trials"))
     with pytest.raises(ValueError, match="no pattern was evaluated at every token"):
         fixed_patterns(results.load(asks().out))
     run_search(asks(null_draws=0, out=str(tmp_path / "bare")))

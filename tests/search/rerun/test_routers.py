@@ -45,7 +45,7 @@ def same(left: Line, right: Line, but: tuple[str, ...] = ()) -> bool:
     return True
 
 
-@pytest.mark.parametrize("context", ["big", "same", "sBs", "committed", "router:random:1"])
+@pytest.mark.parametrize("context", ["full", "same", "sBs", "committed", "router:random:1"])
 def test_routes_read_back_give_the_numbers_of_their_router(asks_duo: Asks, tmp_path: Path, context: str) -> None:
     config = asks_duo(context=context, budget="0-3", keep="losses", seq_len=6)
     run_search(config)
@@ -85,7 +85,7 @@ def test_a_committed_loss_is_that_of_a_plain_pass(asks_duo: Asks, duo: Path) -> 
     assert any("committed" in note for note in found.notes)
 
 
-@pytest.mark.parametrize("context", ["big", "same", "sBs", "router:random:1"])
+@pytest.mark.parametrize("context", ["full", "same", "sBs", "router:random:1"])
 @pytest.mark.parametrize("keep", ["losses", "none"])
 def test_no_router_beats_the_oracle_of_its_budget(asks_duo: Asks, context: str, keep: str) -> None:
     found = compared(asks_duo(context=context, keep=keep, budget="0-3,any"), *ROUTERS)
@@ -105,7 +105,7 @@ def test_no_router_beats_the_oracle_of_its_budget(asks_duo: Asks, context: str, 
 
 def test_the_lines_are_what_their_names_say(asks_duo: Asks) -> None:
     """Everything against the kept losses, computed here the slow way."""
-    config = asks_duo(context="big", keep="losses", budget="0-3")
+    config = asks_duo(context="full", keep="losses", budget="0-3")
     found = compared(config, "fixed:BsB", "random:2@3", "random:1.5")
     run, plane = results.load(config.out), found.plane
     losses = run.losses().astype({"pattern": str})
@@ -141,14 +141,14 @@ def test_the_lines_are_what_their_names_say(asks_duo: Asks) -> None:
 
 def test_where_nothing_is_chosen_the_gap_has_no_excess(asks_duo: Asks) -> None:
     """At 0 and L there is one pattern: fixed and oracle are the same, on drawn labels too."""
-    plane = compared(asks_duo(context="big", keep="losses", budget="0-3", null_draws=3)).plane
+    plane = compared(asks_duo(context="full", keep="losses", budget="0-3", null_draws=3)).plane
     for k in (0, 3):
         assert plane.gap_excess_KN[k] == pytest.approx(0, abs=1e-4)
     assert np.abs(plane.gap_excess_KN[1]).max() > 0.01
 
 
 def test_budgets_that_are_bounds_are_named_so(asks_duo: Asks) -> None:
-    found = compared(asks_duo(context="big", budget="atmost:1,atmost:2"), "random:1.4")
+    found = compared(asks_duo(context="full", budget="atmost:1,atmost:2"), "random:1.4")
     line = router_line(found.plane, found.routers[0])
     assert line["compared_with"] == "oracle at most 1"
     assert line["regret_exact"].mean > 0
@@ -158,7 +158,7 @@ def test_budgets_that_are_bounds_are_named_so(asks_duo: Asks) -> None:
 
 
 def test_the_non_routed_lines(asks_duo: Asks) -> None:
-    plane = compared(asks_duo(context="big", keep="losses", budget="0-3,any")).plane
+    plane = compared(asks_duo(context="full", keep="losses", budget="0-3,any")).plane
     lines = {line.name: line for line in reference_lines(plane, [1.25])}
     assert {"all-small", "all-big", "best fixed 2", "random 1", "oracle 3", "oracle any", "oracle average 1.25"} <= lines.keys()
     assert lines["oracle 0"].loss.mean == pytest.approx(lines["all-small"].loss.mean)
@@ -170,7 +170,7 @@ def test_the_non_routed_lines(asks_duo: Asks) -> None:
 
 
 def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsys: pytest.CaptureFixture[str]) -> None:
-    config = asks_duo(context="big", budget="1,any", null_draws=0)
+    config = asks_duo(context="full", budget="1,any", null_draws=0)
     run_search(config)
     assert main(["compare", config.out, "--router", "random:1", "--format", "json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
@@ -192,7 +192,7 @@ def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsy
 
 
 def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    config = asks_duo(context="big", budget="0-3", keep="losses")
+    config = asks_duo(context="full", budget="0-3", keep="losses")
     run_search(config)
     plot, out = tmp_path / "plane.svg", tmp_path / "out"
     argv = ["compare", config.out, "--router", "random:1.4", "--router", "fixed:ssB", "--plot", str(plot), "--out", str(out)]
@@ -239,7 +239,7 @@ def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.C
 def test_what_cannot_be_compared_is_refused_in_one_line(
     asks_duo: Asks, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
 ) -> None:
-    config = asks_duo(context="big", max_sequences=1, null_draws=0)
+    config = asks_duo(context="full", max_sequences=1, null_draws=0)
     run_search(config)
     assert main(["compare", config.out, *argv]) == 2
     err = capsys.readouterr().err
@@ -263,7 +263,7 @@ def test_route_says_what_it_wrote_and_refuses_what_is_not_there(
 
 
 def test_one_document_leaves_the_fixed_pattern_unknown(asks_duo: Asks) -> None:
-    found = compared(asks_duo(context="big", budget="0-3", keep="losses", max_sequences=1), "random:1")
+    found = compared(asks_duo(context="full", budget="0-3", keep="losses", max_sequences=1), "random:1")
     line = router_line(found.plane, found.routers[0])
     assert line["minus_fixed"] is None
     assert line["gap_closed_exact"] is None

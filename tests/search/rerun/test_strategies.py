@@ -22,7 +22,7 @@ Asks = Callable[..., SearchConfig]
 ALL = [parse_candidate(text) for text in ("greedy", "beam:width=99", "layerwise", "additive:top=99", "mcts", "random_search:n=3")]
 
 
-@pytest.mark.parametrize("context", ["big", "same", "BsBs", "committed"])
+@pytest.mark.parametrize("context", ["full", "same", "BsBs", "committed"])
 @pytest.mark.parametrize("keep", ["losses", "none"])
 def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: str, keep: str) -> None:
     config = asks(context=context, keep=keep, budget="2,any", null_draws=0, unit_sequences=3)
@@ -44,7 +44,7 @@ def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: 
 
 
 def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
-    config = asks(context="big", keep="losses", budget="any", null_draws=0)
+    config = asks(context="full", keep="losses", budget="any", null_draws=0)
     run_search(config)
     run = results.load(config.out)
     means = []
@@ -55,7 +55,7 @@ def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
 
 
 def test_where_no_oracle_is_exact_the_best_found_is_the_reference(asks: Asks) -> None:
-    config = asks(context="big", strategy="random_search", settings={"n": "2"}, budget="any")
+    config = asks(context="full", strategy="random_search", settings={"n": "2"}, budget="any")
     run_search(config)
     run = results.load(config.out)
     found = compare(run, [parse_candidate("greedy"), parse_candidate("beam")], ("any",), None, seed=0)
@@ -81,7 +81,7 @@ def test_the_command_prints_a_table_and_draws_a_plot(asks: Asks, capsys: pytest.
 
 
 def test_the_landscape_of_a_run_is_printed(asks: Asks, capsys: pytest.CaptureFixture[str]) -> None:
-    config = asks(context="big", keep="losses", null_draws=0)
+    config = asks(context="full", keep="losses", null_draws=0)
     run_search(config)
     assert main(["landscape", config.out]) == 0
     assert "share of variance" in capsys.readouterr().out
@@ -104,7 +104,7 @@ def test_the_landscape_of_a_run_is_printed(asks: Asks, capsys: pytest.CaptureFix
 def test_what_cannot_be_compared_is_refused_in_one_line(
     asks: Asks, capsys: pytest.CaptureFixture[str], options: list[str], said: str
 ) -> None:
-    config = asks(context="big", max_sequences=1, null_draws=0)
+    config = asks(context="full", max_sequences=1, null_draws=0)
     run_search(config)
     assert main(["strategies", config.out, *options]) == 2
     err = capsys.readouterr().err

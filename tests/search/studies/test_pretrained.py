@@ -68,7 +68,7 @@ def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], P
             run = results.load(out / "runs" / f"{text}-{kind}")
             assert (run.identity["branches"], run.layers) == (branches, (1, 2, 3))
             paths = run.paths()
-            mine = paths[paths["budget_kind"] == "any"]
+            mine = paths[paths["budget"] == "any"]
             gain = float((mine["loss_full"] - mine["loss"]).mean())
             (effect,) = [e for e in verdicts[kind]["effects"] if e["what"].startswith(text)]
             assert effect["raw"][0] == pytest.approx(gain, abs=1e-5)

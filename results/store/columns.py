@@ -1,0 +1,113 @@
+"""The columns of a run's tables: name, type, unit and meaning of each, written once.
+
+What is written (`results/store/schemas.py`), what SQL shows and what docs/schema.md says are made from these lists. Knows no
+rows and no files.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pyarrow as pa
+
+SCHEMA_VERSION = 2
+
+
+class Column(NamedTuple):
+    """One column: its Arrow type, the unit of its numbers (empty for texts, flags and ids), and what it says."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+
+_INT16, _INT32, _FLOAT, _TEXT = pa.int16(), pa.int32(), pa.float32(), pa.string()
+_CODES = pa.dictionary(pa.int32(), pa.string())
+
+_SEQUENCE = Column("sequence", _INT32, "", "number of the window, from 0 over all documents")
+_POSITION = Column("position", _INT32, "tokens", "place of the token in its window, from 0")
+_PASS = Column("budget", _TEXT, "", "budget of the pass in a committed context; null where one pass serves all budgets")
+_COUNTS = (
+    Column("n_big", _INT16, "letters", "how many of the pattern's letters are B"),
+    Column("n_small", _INT16, "letters", "how many of the pattern's letters are s"),
+    Column("n_skip", _INT16, "letters", "how many of the pattern's letters are ."),
+)
+_COST = Column("cost", _INT16, "big layers", "cost of the pattern: the sum of its letters' costs (view branches)")
+
+COLUMNS: dict[str, tuple[Column, ...]] = {
+    "tokens": (
+        _SEQUENCE,
+        Column("document", _TEXT, "", "name of the document that the window is a piece of"),
+        _POSITION,
+        Column("token_id", _INT32, "", "vocabulary id of the token at the position, whose routing is searched"),
+        Column("token", _TEXT, "", "how that token reads; null where the model came without a tokenizer"),
+        Column("target_id", _INT32, "", "vocabulary id of the next token, whose loss is counted"),
+        Column("target", _TEXT, "", "how the next token reads; null where the model came without a tokenizer"),
+        Column("context_pattern", _TEXT, "", "what the token took as context of later ones, in a router's context; else null"),
+        Column("context_tokens", _INT32, "tokens", "how many tokens stood before it in its window"),
+    ),
+    "paths": (
+        _SEQUENCE,
+        _POSITION,
+        Column("budget", _TEXT, "", "budget as it is written: any, 4, atmost:4"),
+        Column("budget_low", _INT16, "big layers", "least cost that the budget admits"),
+        Column("budget_high", _INT16, "big layers", "greatest cost that the budget admits"),
+        Column("pattern", _TEXT, "", "the oracle path: the best pattern found, a letter for each routed layer"),
+        _COST,
+        *_COUNTS,
+        Column("loss", _FLOAT, "nats", "loss of the oracle path"),
+        Column("loss_full", _FLOAT, "nats", "loss of all-big at the position, in the run's context; gains are counted from it"),
+        Column("loss_cheapest", _FLOAT, "nats", "loss of the cheapest pattern, all-small or all-skip (runs.cheapest)"),
+        Column("difficulty", _FLOAT, "nats", "compute gain: loss_cheapest - loss"),
+        Column("evaluations", _INT32, "patterns", "patterns whose loss was computed, or certified not to be the best"),
+        Column("certified", pa.bool_(), "", "whether the path is proven to be the best of the space"),
+        Column("null_gain", _FLOAT, "nats", "mean gain for labels drawn from all-big; null where none were drawn"),
+        Column("excess", _FLOAT, "nats", "gain without selection bias: (loss_full - loss) - null_gain; null where none were drawn"),
+        Column("null_difficulty", _FLOAT, "nats", "as null_gain, counted from the cheapest pattern"),
+        Column("null_above", _INT16, "labels", "drawn labels whose difficulty is as great as the real one's; null as null_gain"),
+        Column("entropy_full", _FLOAT, "nats", "entropy of all-big's distribution; null where it was not computed"),
+        Column("leaves", _INT32, "patterns", "patterns whose loss went through the whole vocabulary head"),
+    ),
+    "losses": (
+        _SEQUENCE,
+        _POSITION,
+        _PASS,
+        Column("pattern", _CODES, "", "the pattern, a letter for each routed layer"),
+        _COST,
+        Column("loss", _FLOAT, "nats", "loss of the pattern at the position"),
+    ),
+    "trials": (
+        _SEQUENCE,
+        _POSITION,
+        Column("budget", _TEXT, "", "budget that the strategy was asked for"),
+        Column("trial", _INT32, "patterns", "place of the pattern in the order asked for, from 0 at each position and budget"),
+        Column("pattern", _TEXT, "", "the pattern, a letter for each routed layer"),
+        _COST,
+        *_COUNTS,
+        Column("loss", _FLOAT, "nats", "loss of the pattern at the position; null where the trial failed"),
+        Column("state", _TEXT, "", "complete or failed"),
+        Column("message", _TEXT, "", "why the trial failed; null where it is complete"),
+    ),
+}
+
+TABLES = tuple(COLUMNS)
+
+ABOUT = {
+    "tokens": "one row per scored position: the token there, and the target after it",
+    "paths": "one row per position and budget: the oracle path, and what it is compared with",
+    "losses": "every pattern's loss at every position (runs with --keep losses)",
+    "trials": "every evaluated pattern, in the order asked for (runs with --keep trials)",
+}
+"""What a row of each table is."""
+
+OLD_NAMES: dict[str, dict[str, str]] = {
+    "paths": {"loss_big": "loss_full", "loss_small": "loss_cheapest", "entropy_big": "entropy_full"},
+    "losses": {"n_big": "cost"},
+}
+"""Version 1's names of columns, and what they are called now: readers offer both."""
+
+
+def budget_kind(text: str) -> str:
+    """Version 1's column `budget_kind` of a budget as it is written: any, exact or atmost."""
+    return "exact" if text.isdecimal() else text.partition(":")[0]
