@@ -8,18 +8,16 @@ Axes: B batch, T token, L layer, D hidden, S step.
 
 from __future__ import annotations
 
-import math
-import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_module, resolve_device
@@ -33,28 +31,17 @@ from duo_oracle.models.router_training.labels import PatternLabels
 from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.text.documents import resolve_source
-from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
+from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len
-from duo_oracle.models.training.batches import Windows, tokenised
-from duo_oracle.models.training.progress import (
-    LossPoint,
-    history_csv,
-    read_progress,
-    restore_moments,
-    restore_weights,
-    save_progress,
-)
-from duo_oracle.models.training.schedule import cosine_rate
-from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.models.training.batches import Windows, tokenised, training_tokenizer, work_folder
+from duo_oracle.models.training.config import steps_for
+from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
+from duo_oracle.models.training.progress import LossPoint, Progress, read_progress
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import read_settings
-from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.model import check_small
 from duo_oracle.oracle.spaces import parse_branches
-
-STEPS_PER_POINT = 10
-"""A loss is recorded, and a checkpoint may be made, every so many steps."""
 
 
 @dataclass(frozen=True)
@@ -91,15 +78,12 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
             if learns_from_labels
             else f"router {config.router} learns from text alone; --run is for a router that learns from an oracle's losses"
         )
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    prepare_process(config.threads)
     prepared = prepare(config)
-    out, skip = Path(config.out), config.skip
-    progress = read_progress(out / "progress", config)
+    skip, started = config.skip, time.monotonic()
+    progress = read_progress(Path(config.out) / PROGRESS, config)
     early: dict[int, LinearMaps] = {}
     record: dict[str, Tensor] = {}
-    started = time.monotonic()
     method: Method | None = None
     training: dict[str, Any] = {}
     if labels is not None:
@@ -111,16 +95,11 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     else:
         method = implementation.METHOD(prepared.task, settings)
     if method is not None:
-        method.to(config.device)
-        history = list(progress.history) if progress is not None else []
-        if progress is not None:
-            restore_weights(out / "progress", progress, method)
-        _learn(config, prepared, method, history)
+        last = _learn(config, prepared, method.to(config.device), progress)[-1]
         maps, how, early = method.maps(), method.calibration, method.snapshots()
         record = {"usage": method.usage_SL, "cutoff": method.cutoff_SL, "batch_cutoff": method.batch_cutoff_SL}
-        seconds = history[-1].seconds + training.get("seconds", 0)
-        training |= {"steps": prepared.task.n_steps, "seconds": round(seconds, 1), "loss": round(history[-1].loss, 5)}
-        write_text_whole(out / "loss.csv", history_csv(history))
+        seconds = last.seconds + training.get("seconds", 0)
+        training |= {"steps": prepared.task.n_steps, "seconds": round(seconds, 1), "loss": round(last.loss, 5)}
     _finish(config, prepared, settings, training, maps, early, config.calibrate or how, record)
 
 
@@ -132,78 +111,46 @@ def prepare(config: RouterConfig) -> Prepared:
     checkpoint = read_checkpoint(config.model)
     module = load_module(checkpoint, config.route_layers).to(device)
     check_small(parse_branches(config.branches), module.routed_layers, module.small_layers)
-    if checkpoint.tokenizer_json is None:
-        raise InputError(f"a router is trained on text, so the model must have a tokenizer.json; {config.model} has none")
+    tokenizer, separator = training_tokenizer(checkpoint, config.model)
     config.check_layers(module.n_layers)
-    tokenizer = load_tokenizer(checkpoint.tokenizer_json)
-    separator = tokenizer.token_to_id(SEPARATOR)
-    if separator is None:
-        raise InputError(f"the tokenizer must have the separator {SEPARATOR}, which stands between documents; it has none")
-    work = Path(config.work) if config.work else Path(config.out) / "work"
-    splits = [split_stream(tokenised(source, tokenizer, work), separator) for source in config.text]
+    work = work_folder(config.out, config.work)
+    splits = [split_stream(tokenised(source, tokenizer, separator, work), separator) for source in config.text]
     n_positions = resolve_seq_len(config.seq_len, module.n_positions)
     windows = Windows([stream for stream, _ in splits], n_positions, config.batch, config.seed)
     held = [documents for _, documents in splits]
     if config.calibration_text:
-        held = [documents_of(tokenised(source, tokenizer, work), separator) for source in config.calibration_text]
-    n_steps = max(1, round(config.tokens / (config.batch * n_positions)))
-    branches = parse_branches(config.branches)
-    task = Task(module.n_layers, module.n_hidden, branches, config.budget, n_steps)
+        held = [documents_of(tokenised(source, tokenizer, separator, work), separator) for source in config.calibration_text]
+    n_steps = steps_for(config.tokens, windows.n_tokens)
+    task = Task(module.n_layers, module.n_hidden, parse_branches(config.branches), config.budget, n_steps)
     sequences = calibration_sequences(held, separator, n_positions, config.calibration_tokens, config.seed)
     return Prepared(checkpoint, module, task, windows, sequences, n_positions)
 
 
-def _learn(config: RouterConfig, prepared: Prepared, method: Method, history: list[LossPoint]) -> None:
-    """All steps that are not yet done, with checkpoints; appends to `history`."""
-    task = prepared.task
+def _learn(config: RouterConfig, prepared: Prepared, method: Method, progress: Progress | None) -> list[LossPoint]:
+    """All steps that are not yet done."""
     learning = [parameter for parameter in method.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(learning, lr=config.learning_rate, betas=(0.9, 0.95))
-    step = history[-1].step if history else 0
-    folder = Path(config.out) / "progress"
-    if step and (progress := read_progress(folder, config)) is not None:
-        restore_moments(folder, progress, method, optimizer)
-    seconds_before = history[-1].seconds if history else 0.0
-    n_tokens = config.batch * prepared.seq_len
-    started = saved = time.monotonic()
-    losses: list[Tensor] = []
-    bar = tqdm(
-        total=task.n_steps * n_tokens,
-        initial=step * n_tokens,
-        unit="token",
-        unit_scale=True,
-        desc=f"router {config.router}",
-        disable=not sys.stderr.isatty(),
+    n_steps = prepared.task.n_steps
+
+    def after(step: int) -> None:
+        method.finish(step)
+        method.take_snapshot(step + 1)
+
+    training = Training(
+        f"router {config.router}",
+        method,
+        config,
+        Path(config.out),
+        n_steps,
+        prepared.windows.n_tokens,
+        shown=lambda n_done: {"big": f"{method.usage_SL[n_done - 1].sum().item():.2f}"},
     )
-    with bar:
-        while step < task.n_steps:
-            rate = cosine_rate(step, task.n_steps, config.learning_rate, config.warmup)
-            losses.append(_step(step, rate, config, prepared, method, optimizer))
-            step += 1
-            method.take_snapshot(step)
-            bar.update(n_tokens)
-            if step % STEPS_PER_POINT and step < task.n_steps:
-                continue
-            loss = torch.stack(losses).mean().item()
-            losses.clear()
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"training diverged: the loss is {loss} at step {step}; lower learning-rate (now {config.learning_rate})"
-                )
-            now = time.monotonic()
-            history.append(LossPoint(step, step * n_tokens, loss, rate, seconds_before + now - started))
-            bar.set_postfix(loss=f"{loss:.3f}", big=f"{method.usage_SL[step - 1].sum().item():.2f}")
-            if now - saved >= 60 * config.checkpoint_minutes or step == task.n_steps:
-                save_progress(folder, step, method, optimizer, history, config)
-                saved = now
+    gradients = partial(_gradients, config=config, prepared=prepared, method=method)
+    return training.learn([Stretch(range(n_steps), optimizer, gradients, after)], progress)
 
 
-def _step(
-    step: int, rate: float, config: RouterConfig, prepared: Prepared, method: Method, optimizer: torch.optim.Optimizer
-) -> Tensor:
-    """One step; returns its cross-entropy in nats per token, detached."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    token_id_BT = torch.from_numpy(prepared.windows.batch(step)).to(config.device)
+def _gradients(step: int, config: RouterConfig, prepared: Prepared, method: Method) -> Tensor:
+    token_id_BT = prepared.windows.token_id_BT(step, config.device)
     logits_BTV = mixed_logits(
         prepared.module,
         token_id_BT[:, :-1],
@@ -214,9 +161,6 @@ def _step(
     )
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), token_id_BT[:, 1:].flatten())
     (loss + method.penalty()).backward()
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    method.finish(step)
     return loss.detach()
 
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from duo_oracle.models.checkpoint import (
@@ -38,16 +37,16 @@ from duo_oracle.models.small_ffns.config import DuoConfig
 from duo_oracle.models.small_ffns.costs import SmallCosts, small_costs, spread_sequences
 from duo_oracle.models.small_ffns.method import SmallMethod, SmallTask, load_method, n_inner
 from duo_oracle.models.text.documents import HOLDOUT_PREFIX, resolve_source
-from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
 from duo_oracle.models.text.windows import Window, resolve_seq_len
-from duo_oracle.models.training.batches import Windows, tokenised
+from duo_oracle.models.training.batches import WORK, Windows, tokenised, training_tokenizer, work_folder
+from duo_oracle.models.training.config import steps_for
+from duo_oracle.models.training.loop import HISTORY, PROGRESS, prepare_process
 from duo_oracle.models.training.progress import read_progress
-from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.layers import format_layers, parse_layers
 
-EVALUATION, HISTORY, PROGRESS, WORK = "evaluation.json", "loss.csv", "progress", "work"
+EVALUATION = "evaluation.json"
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,7 @@ def make_small(config: DuoConfig) -> SmallMade:
     method, device = load_method(config.method), resolve_device(config.device)
     _check_text(config)
     _check_out(config)
-    keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    prepare_process(config.threads)
     base = read_checkpoint(config.model)
     module = _base_module(base, config.model)
     layers = tuple(range(module.depth)) if config.layers is None else parse_layers(config.layers, module.depth, "layers")
@@ -84,7 +81,7 @@ def make_small(config: DuoConfig) -> SmallMade:
     started = time.monotonic()
     facts = {"method": config.method, **method.make(task), "seconds": round(time.monotonic() - started, 1)}
     costs = {source: small_costs(module, layers, sequences, source) for source, sequences in held_out.items()}
-    n_tokens = task.n_steps * task.n_batch_tokens
+    n_tokens = task.n_steps * task.windows.n_tokens
     names = [_source_name(source) for source in config.text]
     record = {
         "name": config.method,
@@ -154,30 +151,17 @@ def _task(
     config: DuoConfig, method: SmallMethod, base: Checkpoint, module: PretrainedModule, layers: tuple[int, ...]
 ) -> tuple[SmallTask, dict[str, list[Window]]]:
     """The text to make them on, and the windows of each holdout. Raises InputError for those that are unusable."""
-    if base.tokenizer_json is None:
-        raise InputError(f"small FFNs are made on text, so the model must have a tokenizer.json; {config.model} has none")
-    tokenizer = load_tokenizer(base.tokenizer_json)
-    separator = _separator(tokenizer, base.config)
-    work = Path(config.work) if config.work else Path(config.out) / WORK
+    tokenizer, separator = training_tokenizer(base, config.model)
+    work = work_folder(config.out, config.work)
     seq_len = resolve_seq_len(config.seq_len, module.n_positions)
     held_out = {
         source: spread_sequences(source, tokenizer, module.n_vocabulary, module.n_positions, seq_len, config.holdout_tokens)
         for source in config.holdouts
     }
-    streams = [tokenised(source, tokenizer, work, separator) for source in config.text]
+    streams = [tokenised(source, tokenizer, separator, work) for source in config.text]
     windows = Windows(streams, seq_len, config.batch, config.seed)
-    n_steps = max(1, round((config.tokens or method.TOKENS) / (config.batch * seq_len)))
+    n_steps = steps_for(config.tokens or method.TOKENS, windows.n_tokens)
     return SmallTask(module, layers, windows, n_steps, config, Path(config.out)), held_out
-
-
-def _separator(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
-    """The token between documents: ours where the tokenizer has it, else the one that ends the model's texts."""
-    ends = config.get("eos_token_id")
-    ours = tokenizer.token_to_id(SEPARATOR)
-    found = ours if ours is not None else ends[0] if isinstance(ends, list) and ends else ends
-    if not isinstance(found, int):
-        raise InputError(f"documents are separated by {SEPARATOR} or by the eos_token_id of config.json; the model has neither")
-    return found
 
 
 def _write(

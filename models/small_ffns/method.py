@@ -43,15 +43,9 @@ class SmallTask:
     out: Path
     """The directory that is made: checkpoints of a long run lie in its `progress`."""
 
-    @property
-    def n_batch_tokens(self) -> int:
-        """Tokens of a batch."""
-        return self.windows.n_batch * self.windows.n_positions
-
     def token_id_BT(self, step: int) -> Tensor:
         """The step's windows."""
-        device = self.module.unembedding_VD.device
-        return torch.from_numpy(self.windows.batch(step)[:, :-1]).to(device)
+        return self.windows.token_id_BT(step, self.module.unembedding_VD.device)[:, :-1]
 
     def small_ffn(self, layer: int) -> nn.Module:
         return cast(nn.Module, self.module.layers[layer].small_mlp)

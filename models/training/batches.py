@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from tokenizers import Tokenizer
+from torch import Tensor
 from tqdm import tqdm
 
+from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.documents import read_documents, resolve_source
-from duo_oracle.models.text.tokenizer import SEPARATOR
+from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 
+WORK = "work"
 _DOCUMENTS_AT_ONCE = 256
 
 
@@ -42,17 +47,35 @@ def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
                 yield document.text
 
 
-def tokenised(source: str, tokenizer: Tokenizer, work: Path, separator: int | None = None) -> np.ndarray:
+def training_tokenizer(checkpoint: Checkpoint, model: str) -> tuple[Tokenizer, int]:
+    """A model's tokenizer and its separator. Raises InputError for a model that lacks either."""
+    if checkpoint.tokenizer_json is None:
+        raise InputError(f"training reads text, so the model must have a tokenizer.json; {model} has none")
+    tokenizer = load_tokenizer(checkpoint.tokenizer_json)
+    return tokenizer, separator_of(tokenizer, checkpoint.config)
+
+
+def separator_of(tokenizer: Tokenizer, config: Mapping[str, Any]) -> int:
+    """The token between documents: ours where the tokenizer has it, else the one that ends the model's texts by config.json."""
+    ends = config.get("eos_token_id")
+    ours = tokenizer.token_to_id(SEPARATOR)
+    found = ours if ours is not None else ends[0] if isinstance(ends, list) and ends else ends
+    if not isinstance(found, int):
+        raise InputError(f"documents are separated by {SEPARATOR} or by the eos_token_id of config.json; the model has neither")
+    return found
+
+
+def work_folder(out: str, work: str | None) -> Path:
+    """Where a training keeps its tokenised text."""
+    return Path(work) if work else Path(out) / WORK
+
+
+def tokenised(source: str, tokenizer: Tokenizer, separator: int, work: Path) -> np.ndarray:
     """All documents of a source as one memory-mapped uint32 array, each followed by the separator; kept in `work`.
 
-    The file's name holds a digest of text and tokenizer, so that neither can change under it. `separator` is a token's id, where
-    the tokenizer has none of our own.
+    The file's name holds a digest of text, tokenizer and separator, so that none can change under it.
     """
-    digest = hashlib.sha256(tokenizer.to_str().encode())
-    if separator is None:
-        separator = tokenizer.token_to_id(SEPARATOR)
-    else:
-        digest.update(str(separator).encode())
+    digest = hashlib.sha256(f"{tokenizer.to_str()}{separator}".encode())
     digest.update(resolve_source(source).read_bytes())
     path = work / f"{resolve_source(source).stem}-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
@@ -86,6 +109,15 @@ class Windows:
         if min(self.n_windows) < 1:
             shortest = min(len(stream) for stream in streams)
             raise InputError(f"every training text must fill a window of {n_positions + 1} tokens; the shortest has {shortest}")
+
+    @property
+    def n_tokens(self) -> int:
+        """Targets of a step."""
+        return self.n_batch * self.n_positions
+
+    def token_id_BT(self, step: int, device: torch.device | str) -> Tensor:
+        """The step's batch on a device."""
+        return torch.from_numpy(self.batch(step)).to(device)
 
     def batch(self, step: int) -> np.ndarray:
         """token_id_BT, int64, T = n_positions + 1: inputs and targets of the step."""

@@ -99,4 +99,9 @@ class TrainConfig:
 
     @property
     def n_steps(self) -> int:
-        return max(1, round(self.tokens / (self.batch * self.positions)))
+        return steps_for(self.tokens, self.batch * self.positions)
+
+
+def steps_for(n_tokens: int, n_step_tokens: int) -> int:
+    """How many steps come nearest to so many tokens; at least one."""
+    return max(1, round(n_tokens / n_step_tokens))

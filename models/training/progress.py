@@ -11,7 +11,7 @@ import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Protocol
 
 import torch
 from safetensors.torch import load_file
@@ -21,14 +21,26 @@ from duo_oracle.models.checkpoint import save_file_whole
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Options that change how, not what, is trained: they may differ between the parts of an interrupted run. Calibration comes after.
 _FREE = frozenset({"out", "work", "checkpoint_minutes", "threads", "device", "holdouts", "holdout_tokens"}) | frozenset(
     {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite"}
 )
+
+
+class TrainingOptions(Protocol):
+    """What every training's dataclass of options says of how it learns."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def learning_rate(self) -> float: ...
+
+    @property
+    def warmup(self) -> float: ...
+
+    @property
+    def checkpoint_minutes(self) -> float: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ class Progress:
     history: tuple[LossPoint, ...]
 
 
-def config_identity(config: DataclassInstance) -> dict[str, Any]:
+def config_identity(config: TrainingOptions) -> dict[str, Any]:
     """The options that the weights depend on, as JSON keeps them."""
     options = {key: value for key, value in asdict(config).items() if key not in _FREE}
     return json.loads(json.dumps(options))
@@ -63,7 +75,7 @@ def save_progress(
     module: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: list[LossPoint],
-    config: DataclassInstance,
+    config: TrainingOptions,
 ) -> None:
     """Writes a checkpoint; the JSON that names its tensors comes last, and only then is the one before removed."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +97,7 @@ def save_progress(
             other.unlink()
 
 
-def read_progress(folder: Path, config: DataclassInstance) -> Progress | None:
+def read_progress(folder: Path, config: TrainingOptions) -> Progress | None:
     """The record of the last checkpoint, or None where there is none. Raises InputError for one of another configuration."""
     path = folder / "progress.json"
     if not path.is_file():
@@ -96,7 +108,7 @@ def read_progress(folder: Path, config: DataclassInstance) -> Progress | None:
         if wanted.get(key) != found.get(key):
             raise InputError(
                 f"{folder.parent} holds training with {key} {found.get(key)!r}, so it cannot go on with {wanted.get(key)!r}; "
-                "choose another --out, or remove that directory"
+                "choose another `out`, or remove that directory"
             )
     return Progress(record["step"], record["state"], tuple(LossPoint(**point) for point in record["history"]))
 

@@ -37,10 +37,6 @@ class Phase:
         is_small = ".small_mlp." in parameter_name
         return is_small if self.only_small else self.p_big < 1.0 or not is_small
 
-    def learning_rate(self, step: int, config: TrainConfig) -> float:
-        """Linear warm-up, then a cosine that ends at a tenth of the peak with the phase's last step."""
-        return cosine_rate(step - self.first_step, self.n_steps, config.learning_rate, config.warmup)
-
 
 def cosine_rate(step: int, n_steps: int, peak: float, warmup: float) -> float:
     """Linear warm-up over a share of the steps, then a cosine that ends at a tenth of the peak with the last step."""

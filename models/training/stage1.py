@@ -11,15 +11,14 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import sys
-import time
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from tokenizers import Tokenizer
-from torch import nn
-from tqdm import tqdm
+from torch import Tensor, nn
 
 from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint, write_checkpoint
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
@@ -28,25 +27,14 @@ from duo_oracle.models.family import resolve_device
 from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.models.training.batches import Windows, texts_of, tokenised
+from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.evaluation import evaluate
-from duo_oracle.models.training.progress import (
-    LossPoint,
-    Progress,
-    history_csv,
-    read_progress,
-    restore_moments,
-    restore_weights,
-    save_progress,
-)
+from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
+from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
-from duo_oracle.oracle.base.allocator import keep_freed_memory
-from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
-STEPS_PER_POINT = 10
-"""A loss is recorded, and a checkpoint may be made, every so many steps."""
 TOKENIZER_DOCUMENTS = 3000
 """How many documents the tokenizer is made from, spread evenly over the text files."""
 
@@ -95,35 +83,19 @@ def train(config: TrainConfig) -> None:
     """
     config.check()
     resolve_device(config.device)
-    keep_freed_memory()
     for source in (*config.text, *config.holdouts):
         resolve_source(source)
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    prepare_process(config.threads)
     out = Path(config.out)
-    progress = read_progress(out / "progress", config)
+    progress = read_progress(out / PROGRESS, config)
     tokenizer = _tokenizer(config, out)
-    work = Path(config.work) if config.work else out / "work"
-    streams = [tokenised(source, tokenizer, work) for source in config.text]
+    work = work_folder(config.out, config.work)
+    streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
     windows = Windows(streams, config.positions, config.batch, config.seed)
     module = new_module(config).to(config.device)
-    if progress is not None:
-        restore_weights(out / "progress", progress, module)
-    history = list(progress.history) if progress is not None else []
-    with tqdm(
-        total=config.n_steps * config.batch * config.positions,
-        initial=len(history) and history[-1].tokens,
-        unit="token",
-        unit_scale=True,
-        desc="training",
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        for phase in phases_of(config):
-            if progress is not None and progress.step >= phase.end:
-                continue
-            _train_phase(phase, config, module, windows, progress, history, bar)
-            progress = None
-    _export(module, history, config)
+    training = Training("training", module, config, out, config.n_steps, windows.n_tokens, on_save=lambda: _export(module, config))
+    training.learn(_stretches(config, module, windows), progress)
+    _export(module, config)
     _evaluate(config)
 
 
@@ -139,73 +111,30 @@ def _tokenizer(config: TrainConfig, out: Path) -> Tokenizer:
     return tokenizer
 
 
-def _train_phase(
-    phase: Phase,
-    config: TrainConfig,
-    module: DuoLlama,
-    windows: Windows,
-    progress: Progress | None,
-    history: list[LossPoint],
-    bar: tqdm,
-) -> None:
-    """The steps of one phase from `progress` (or its start), with checkpoints; appends to `history`."""
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(phase.trains(name))
-    optimizer = new_optimizer(module, phase, config)
-    step = phase.first_step
-    if progress is not None and progress.step > step:
-        restore_moments(Path(config.out) / "progress", progress, module, optimizer)
-        step = progress.step
-    seconds_before = history[-1].seconds if history else 0.0
-    started = saved = time.monotonic()
-    losses: list[torch.Tensor] = []
-    while step < phase.end:
-        rate = phase.learning_rate(step, config)
-        losses.append(_step(step, rate, phase, config, module, windows, optimizer))
-        step += 1
-        n_tokens = config.batch * config.positions
-        bar.update(n_tokens)
-        if step % STEPS_PER_POINT == 0 or step == phase.end:
-            loss = torch.stack(losses).mean().item()
-            losses.clear()
-            if not math.isfinite(loss):
-                raise InputError(
-                    f"training diverged: the loss is {loss} at step {step}; lower learning-rate (now {config.learning_rate})"
-                )
-            now = time.monotonic()
-            history.append(LossPoint(step, step * n_tokens, loss, rate, seconds_before + now - started))
-            bar.set_postfix(loss=f"{loss:.3f}")
-            if now - saved >= 60 * config.checkpoint_minutes or step == phase.end:
-                save_progress(Path(config.out) / "progress", step, module, optimizer, history, config)
-                _export(module, history, config)
-                saved = now
-    for parameter in module.parameters():
-        parameter.requires_grad_(False)
+def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows) -> Iterator[Stretch]:
+    """The steps of each phase. While a phase learns, its parameters alone take gradients; after the last none does."""
+    for phase in phases_of(config):
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(phase.trains(name))
+        gradients = partial(_gradients, p_big=phase.p_big, config=config, module=module, windows=windows)
+        yield Stretch(range(phase.first_step, phase.end), new_optimizer(module, phase, config), gradients)
+    module.requires_grad_(False)
 
 
-def _step(
-    step: int, rate: float, phase: Phase, config: TrainConfig, module: DuoLlama, windows: Windows, optimizer: torch.optim.Optimizer
-) -> torch.Tensor:
-    """One step; returns its loss in nats per token, detached."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    token_id_BT = torch.from_numpy(windows.batch(step)).to(config.device)
-    mask_BTL = random_mask(config.batch, config.positions, config.layers, phase.p_big, config.seed, step).to(config.device)
+def _gradients(step: int, p_big: float, config: TrainConfig, module: DuoLlama, windows: Windows) -> Tensor:
+    token_id_BT = windows.token_id_BT(step, config.device)
+    mask_BTL = random_mask(config.batch, config.positions, config.layers, p_big, config.seed, step).to(config.device)
     with torch.autocast("cuda", torch.bfloat16, enabled=config.device.startswith("cuda")):
         logits_BTV = module(token_id_BT[:, :-1], mask_BTL)
     loss = F.cross_entropy(logits_BTV.float().flatten(0, 1), token_id_BT[:, 1:].flatten())
     loss.backward()
     nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return loss.detach()
 
 
-def _export(module: DuoLlama, history: list[LossPoint], config: TrainConfig) -> None:
-    """The model as it stands, with its losses: `out` can be used while training goes on. The tokenizer is there already."""
-    out = Path(config.out)
-    write_checkpoint(out, module.config.to_dict(), module.state_dict(), None, getattr(torch, config.store))
-    write_text_whole(out / "loss.csv", history_csv(history))
+def _export(module: DuoLlama, config: TrainConfig) -> None:
+    """The model as it stands: `out` can be used while training goes on. The tokenizer is there already."""
+    write_checkpoint(Path(config.out), module.config.to_dict(), module.state_dict(), None, getattr(torch, config.store))
 
 
 def _evaluate(config: TrainConfig) -> None:

@@ -10,9 +10,7 @@ Axes: B batch, T token, L layer, D hidden, F the small FFN's neurons, N tokens o
 
 from __future__ import annotations
 
-import math
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -25,25 +23,16 @@ from duo_oracle.models.hf.pretrained import PretrainedModule
 from duo_oracle.models.hf.small_ffn import linears, matrix_OI
 from duo_oracle.models.small_ffns.method import SmallTask
 from duo_oracle.models.small_ffns.methods import neurons
-from duo_oracle.models.training.progress import (
-    LossPoint,
-    history_csv,
-    read_progress,
-    restore_moments,
-    restore_weights,
-    save_progress,
-)
-from duo_oracle.models.training.schedule import cosine_rate, random_mask
-from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.models.training.config import steps_for
+from duo_oracle.models.training.loop import PROGRESS, Stretch, Training
+from duo_oracle.models.training.progress import read_progress
+from duo_oracle.models.training.schedule import random_mask
 from duo_oracle.oracle.patterns import Branch
 
 TOKENS = 60_000
 FITTED_TOKENS = 8192
 _RIDGE = 1e-3
 """Of the mean square of a neuron's activation."""
-STEPS_PER_POINT = 10
-"""A loss is recorded, and a checkpoint may be made, every so many steps."""
 
 
 def sizes(module: PretrainedModule, ratio: float) -> dict[str, int]:
@@ -52,24 +41,26 @@ def sizes(module: PretrainedModule, ratio: float) -> dict[str, int]:
 
 def make(task: SmallTask) -> dict[str, Any]:
     """Raises InputError for a loss that is not finite, and for a directory that holds training with other options."""
-    config, folder = task.config, task.out / "progress"
-    progress = read_progress(folder, config)
+    config, n_tokens = task.config, task.windows.n_tokens
+    progress = read_progress(task.out / PROGRESS, config)
     smalls = nn.ModuleDict({str(layer): task.small_ffn(layer) for layer in task.layers})
     if progress is None:
-        steps = (max(1, round(tokens / task.n_batch_tokens)) for tokens in (neurons.TOKENS, FITTED_TOKENS))
-        heard, fitted = (replace(task, n_steps=min(n, task.n_steps)) for n in steps)
+        heard, fitted = (
+            replace(task, n_steps=min(steps_for(tokens, n_tokens), task.n_steps)) for tokens in (neurons.TOKENS, FITTED_TOKENS)
+        )
         neurons.make(heard)
         fit_output_projections(fitted)
-    else:
-        restore_weights(folder, progress, smalls)
     smalls.requires_grad_(True)
     optimizer = torch.optim.AdamW(smalls.parameters(), lr=config.learning_rate, betas=(0.9, 0.95), weight_decay=0.0)
-    history = list(progress.history) if progress is not None else []
-    if progress is not None:
-        restore_moments(folder, progress, smalls, optimizer)
-    _learn(task, smalls, optimizer, history)
+
+    def gradients(step: int) -> Tensor:
+        loss_L = local_losses(task, step)
+        loss_L.sum().backward()
+        return loss_L.detach().mean()
+
+    training = Training("distil", smalls, config, task.out, task.n_steps, n_tokens)
+    history = training.learn([Stretch(range(task.n_steps), optimizer, gradients)], progress)
     smalls.requires_grad_(False)
-    write_text_whole(task.out / "loss.csv", history_csv(history))
     return {
         "steps": task.n_steps,
         "learning_rate": config.learning_rate,
@@ -145,44 +136,3 @@ def _routed_at_random(task: SmallTask, step: int, at_layer: Callable[[int, Tenso
             is_small_BT1 = mask_BTL[:, :, task.layers.index(layer), None] == Branch.SMALL
             out_BTD = torch.where(is_small_BT1, at_layer(layer, normed_BTD, out_BTD), out_BTD)
         x_BTD = attended_BTD + out_BTD
-
-
-def _learn(task: SmallTask, smalls: nn.Module, optimizer: torch.optim.Optimizer, history: list[LossPoint]) -> None:
-    """All steps that are not yet done, with checkpoints; appends to `history`."""
-    config, per_step = task.config, task.n_batch_tokens
-    step = history[-1].step if history else 0
-    seconds_before = history[-1].seconds if history else 0.0
-    started = saved = time.monotonic()
-    losses: list[Tensor] = []
-    bar = tqdm(
-        total=task.n_steps * per_step,
-        initial=step * per_step,
-        unit="token",
-        unit_scale=True,
-        desc="distil",
-        disable=not sys.stderr.isatty(),
-    )
-    with bar:
-        while step < task.n_steps:
-            rate = cosine_rate(step, task.n_steps, config.learning_rate, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss_L = local_losses(task, step)
-            loss_L.sum().backward()
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss_L.detach().mean())
-            step += 1
-            bar.update(per_step)
-            if step % STEPS_PER_POINT and step < task.n_steps:
-                continue
-            loss = torch.stack(losses).mean().item()
-            losses.clear()
-            if not math.isfinite(loss):
-                raise InputError(f"distil diverged: loss {loss} at step {step}; lower learning-rate (now {config.learning_rate})")
-            now = time.monotonic()
-            history.append(LossPoint(step, step * per_step, loss, rate, seconds_before + now - started))
-            bar.set_postfix(loss=f"{loss:.3f}")
-            if now - saved >= 60 * config.checkpoint_minutes or step == task.n_steps:
-                save_progress(task.out / "progress", step, smalls, optimizer, history, config)
-                saved = now

@@ -45,14 +45,14 @@ class Stopped(Exception):
 
 
 def stop_before(step: int, monkeypatch) -> None:
-    run_step = stage3._step
+    gradients = stage3._gradients
 
-    def failing(at, *arguments):
+    def failing(at, **of_the_training):
         if at == step:
             raise Stopped
-        return run_step(at, *arguments)
+        return gradients(at, **of_the_training)
 
-    monkeypatch.setattr(stage3, "_step", failing)
+    monkeypatch.setattr(stage3, "_gradients", failing)
 
 
 def losses_of(out: Path) -> list[str]:

@@ -18,8 +18,8 @@ from duo_oracle.models.small_ffns import method as small_method
 from duo_oracle.models.small_ffns.config import DuoConfig
 from duo_oracle.models.small_ffns.making import SmallMade, make_small
 from duo_oracle.models.small_ffns.method import method_names
-from duo_oracle.models.small_ffns.methods import distil
 from duo_oracle.models.text.tokenizer import train_tokenizer
+from duo_oracle.models.training import loop
 from duo_oracle.models.training.batches import texts_of
 from duo_oracle.models.training.progress import save_progress
 from duo_oracle.oracle.contexts import SkipReading
@@ -183,7 +183,7 @@ def test_distil_interrupted_goes_on_to_the_same_tensors(make: Make, tmp_path: Pa
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(distil, "save_progress", interrupted)
+        patch.setattr(loop, "save_progress", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(**options)
     assert not (tmp_path / "duo" / "model.safetensors").exists()

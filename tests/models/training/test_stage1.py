@@ -14,7 +14,7 @@ from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer, train_to
 from duo_oracle.models.training import stage1
 from duo_oracle.models.training.batches import Windows, texts_of, tokenised
 from duo_oracle.models.training.config import TrainConfig, TrainOrder
-from duo_oracle.models.training.schedule import phases_of, random_mask
+from duo_oracle.models.training.schedule import cosine_rate, phases_of, random_mask
 from duo_oracle.models.training.stage1 import new_module, new_optimizer, train
 from duo_oracle.oracle.patterns import Branch
 
@@ -51,14 +51,14 @@ class Stopped(Exception):
 
 def stop_before(step: int, monkeypatch) -> None:
     """Lets training fail as it starts that step, after whatever checkpoints it has made."""
-    run_step = stage1._step
+    gradients = stage1._gradients
 
-    def failing(at, *arguments):
+    def failing(at, **of_the_training):
         if at == step:
             raise Stopped
-        return run_step(at, *arguments)
+        return gradients(at, **of_the_training)
 
-    monkeypatch.setattr(stage1, "_step", failing)
+    monkeypatch.setattr(stage1, "_gradients", failing)
 
 
 def losses_of(out) -> list[str]:
@@ -152,9 +152,10 @@ def test_a_batch_is_a_function_of_seed_and_step_and_draws_evenly(config, tmp_pat
     # An epoch of the first stream is 62 windows, each once.
     starts = [int(window[0]) for batch in batches for window in batch if window[0] < 1000][:62]
     assert sorted(starts) == list(range(0, 62 * 16, 16))
-    stream = tokenised(config.text[0], tokenizer, tmp_path / "work")
-    assert (stream == tokenizer.token_to_id(SEPARATOR)).sum() == 30
-    assert np.array_equal(stream, tokenised(config.text[0], tokenizer, tmp_path / "work"))
+    separator = tokenizer.token_to_id(SEPARATOR)
+    stream = tokenised(config.text[0], tokenizer, separator, tmp_path / "work")
+    assert (stream == separator).sum() == 30
+    assert np.array_equal(stream, tokenised(config.text[0], tokenizer, separator, tmp_path / "work"))
 
 
 def test_random_routing_has_the_share_asked_for_and_depends_on_the_step():
@@ -170,7 +171,7 @@ def test_random_routing_has_the_share_asked_for_and_depends_on_the_step():
 def test_the_rate_rises_to_its_peak_and_falls_to_a_tenth(config):
     config = replace(config, tokens=1000 * 4 * 16, warmup=0.1, learning_rate=1.0)
     (phase,) = phases_of(config)
-    rates = [phase.learning_rate(step, config) for step in range(phase.end)]
+    rates = [cosine_rate(step, phase.n_steps, config.learning_rate, config.warmup) for step in range(phase.end)]
     assert rates[0] == 0.01
     assert max(rates) == rates[99] == 1.0
     assert all(later < earlier for earlier, later in itertools.pairwise(rates[100:]))
