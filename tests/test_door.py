@@ -16,7 +16,7 @@ from duo_oracle.oracle.base.extras import EXTRA_OF, extras_named
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("models", "oracle", "results", "search")
-FACES = ("duo_oracle", "duo_oracle.oracle", "duo_oracle.results")
+FACES = ("duo_oracle", *(f"duo_oracle.{folder}" for folder in FOLDERS))
 
 
 @pytest.mark.parametrize("name", FACES)
@@ -50,7 +50,7 @@ def test_the_folders_are_packages_and_no_function_bears_their_name() -> None:
 def test_the_door_loads_nothing_until_a_name_is_asked_for() -> None:
     code = (
         "import sys, duo_oracle as duo; heavy = 'numpy pandas pyarrow duckdb matplotlib torch ray optuna'.split();"
-        "print([name for name in heavy if name in sys.modules], 'load' in dir(duo));"
+        "print([name for name in heavy if name in sys.modules], 'run_search' in dir(duo));"
         "duo.results.load; print([name for name in ('torch', 'ray', 'duckdb') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from duo_oracle.results.api.shown import Html, Text, card
+from duo_oracle.oracle.base.shown import Html, Text, card
 from duo_oracle.results.store import reader
 
 if TYPE_CHECKING:

@@ -55,7 +55,7 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
         if _is_required(field) and merged.get(field.name) in (None, []):
             raise InputError(f"{spelling[field.name]} is required; see {parser.prog} --help")
     hints = typing.get_type_hints(command.options)
-    return command.options(**{key: _convert(spelling[key], hints[key], value) for key, value in merged.items()})
+    return command.options(**{key: convert(spelling[key], hints[key], value) for key, value in merged.items()})
 
 
 def spell_parameters(text: str, command: Command | None) -> str:
@@ -91,7 +91,7 @@ def _parser(name: str, command: Command, summary: str) -> Parser:
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    hints, help_of = typing.get_type_hints(command.options), _argument_docs(command.options)
+    hints, help_of = typing.get_type_hints(command.options), argument_docs(command.options)
     for field in fields(command.options):
         kind, many = _kind(hints[field.name])
         text = help_of.get(field.name, "").replace("%", "%%")
@@ -125,7 +125,7 @@ def _usage(name: str, command: Command) -> str:
     return " ".join([*words, "[options]"])
 
 
-def _argument_docs(options: type) -> dict[str, str]:
+def argument_docs(options: type) -> dict[str, str]:
     """The entries of the docstring's `Args:`, each on one line."""
     lines = inspect.cleandoc(options.__doc__ or "").partition("\nArgs:\n")[2].splitlines()
     found: dict[str, str] = {}
@@ -195,7 +195,7 @@ def _read_yaml(path: str, by_name: dict[str, Field[Any]]) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _convert(spelling: str, hint: Any, value: Any) -> Any:
+def convert(spelling: str, hint: Any, value: Any) -> Any:
     """`value`, a string of the command line or a value of YAML, as the field's type."""
     kind, many = _kind(hint)
     if kind is dict:

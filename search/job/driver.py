@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_model, load_module
@@ -29,6 +28,7 @@ from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_small
 from duo_oracle.oracle.patterns import Branch
@@ -60,7 +60,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     """Does the job of `duo-oracle search`, or goes on with it where `config.out` holds a part of it already.
 
     Raises InputError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
-    outcome, in run.json, and tried again by the next call. Progress is shown on stderr where that is a terminal; `notify`
+    outcome, in run.json, and tried again by the next call. Progress is shown on a terminal and in a notebook; `notify`
     takes what is said of failures and dead workers (default: a line on stderr).
     """
     _check_device(config)
@@ -184,12 +184,12 @@ def _facts(config: SearchConfig, depth: int) -> dict[str, Any]:
 
 
 class _Progress:
-    """The bar on stderr: positions done, positions per second, time left. Silent where stderr is no terminal."""
+    """The bar: positions done, positions per second, time left."""
 
     def __init__(self, total: int, done: int, notify: Notify | None) -> None:
         self._notify = notify
         self._done, self._started = 0, time.monotonic()
-        self._bar = tqdm(total=total, initial=done, unit="tok", desc="search", disable=not sys.stderr.isatty(), smoothing=0.1)
+        self._bar = progress(total=total, initial=done, unit="tok", desc="search", smoothing=0.1)
 
     def __enter__(self) -> _Progress:
         return self

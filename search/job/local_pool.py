@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Self
 
-import torch
-
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
-from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
+from duo_oracle.search.job.worker import Job, prepared, solve_unit
 
 
 class LocalPool:
@@ -18,12 +16,12 @@ class LocalPool:
         self._job, self._model = job, model
 
     def __enter__(self) -> Self:
-        self._threads_before = torch.get_num_threads()
-        prepare_worker(self._job.threads)
+        self._prepared = prepared(self._job.threads)
+        self._prepared.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._threads_before)
+        self._prepared.__exit__(None, None, None)
 
     def run(self, units: Iterable[Unit]) -> Iterator[UnitRecord | UnitFailure]:
         for unit in units:

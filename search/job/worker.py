@@ -7,7 +7,8 @@ one unit's fault costs no other.
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -64,6 +65,17 @@ def prepare_worker(threads: int) -> None:
     """Settings of a process that will solve units: its share of the cores, and no pages given back between calls."""
     torch.set_num_threads(threads)
     keep_freed_memory()
+
+
+@contextmanager
+def prepared(threads: int) -> Iterator[None]:
+    """The same for as long as the block lasts: afterwards the process has its threads again."""
+    threads_before = torch.get_num_threads()
+    prepare_worker(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads_before)
 
 
 def solve_unit(job: Job, model: OracleModel, unit: Unit) -> UnitRecord | UnitFailure:

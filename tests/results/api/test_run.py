@@ -11,12 +11,12 @@ import pandas as pd
 import pytest
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.shown import Html, Text, card
 from duo_oracle.results import Run, load, query
 from duo_oracle.results.answers.curve import budget_lines
 from duo_oracle.results.answers.difficulty import hardest
 from duo_oracle.results.answers.picture import coloured_tokens
 from duo_oracle.results.answers.summary import summarise
-from duo_oracle.results.api.shown import Html, Text, card
 from tests.results.synthetic import WORDS, Synthetic
 
 WORK = Synthetic(budgets="0-4")

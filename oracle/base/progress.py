@@ -1,0 +1,27 @@
+"""The one progress bar: on a terminal, and in a notebook, whose stderr is none; silent where nobody looks on."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+
+def progress(steps: Iterable[Any] | None = None, **settings: Any) -> Any:
+    """A bar of tqdm over `steps`, or one that is moved by hand; `settings` are tqdm's (total, desc, unit, ...)."""
+    from tqdm import tqdm  # here: reading a run needs no bar
+
+    notebook = in_notebook()
+    if notebook:
+        with warnings.catch_warnings():  # without ipywidgets tqdm writes its bar as text, and would say so each time
+            warnings.simplefilter("ignore")
+            from tqdm.autonotebook import tqdm
+    return tqdm(steps, disable=not (notebook or sys.stderr.isatty()), **settings)
+
+
+def in_notebook() -> bool:
+    """Whether this process is the kernel of a notebook."""
+    ipython = sys.modules.get("IPython")
+    shell = None if ipython is None else ipython.get_ipython()
+    return shell is not None and "IPKernelApp" in shell.config

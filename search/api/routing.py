@@ -1,0 +1,107 @@
+"""`route`: a router's choices over data, as a table and as the Parquet file that comparisons read."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.extras import extras_named
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.search.api.options import options_of, taking
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class RouteConfig:
+    """What `duo-oracle route` is asked.
+
+    Args:
+        model: model directory, or the name of a shipped model (duo-tiny)
+        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET
+        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout: holdout:prose, holdout:code, and of 2026
+            holdout:recent-prose, holdout:recent-code
+        out: file to write, .parquet
+        logits: keep what the choices were made from as well
+        skip: what a skip leaves out, the FFN or the whole layer
+        route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
+        seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
+        max_sequences: stop after so many sequences; default all
+        per_document: take only the first so many sequences of each document; default all
+        threads: threads of this process
+    """
+
+    model: str
+    router: str
+    data: str
+    out: str
+    logits: bool = False
+    skip: SkipReading = SkipReading.FFN
+    route_layers: str | None = None
+    seq_len: int | None = None
+    max_sequences: int | None = None
+    per_document: int | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.out.endswith(".parquet"):
+            raise InputError(f"--out is a file .parquet; got {self.out!r}")
+        if self.threads < 1:
+            raise InputError(f"--threads is at least 1; got {self.threads}")
+
+
+@taking(RouteConfig)
+@extras_named("route")
+def route(
+    model: str | os.PathLike[str],
+    router: str | os.PathLike[str],
+    data: Any,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """The router's choices at every scored position of the data: sequence, position, pattern (and logits with `logits=True`).
+
+    `out` is a file .parquet to keep them in, which `compare` and `duo-oracle compare --routes` read.
+
+    Raises InputError for a model, router, data or option that does not fit.
+    """
+    import pandas as pd
+
+    given = {"model": model, "router": router, "data": data, **options}
+    with tempfile.TemporaryDirectory(prefix="duo-oracle-") as folder:
+        file = Path(folder, "routes.parquet") if out is None else Path(out)
+        write_choices(options_of(RouteConfig, {**given, "out": file}))
+        return pd.read_parquet(file)
+
+
+def write_choices(config: RouteConfig) -> str:
+    """Does the job of `duo-oracle route`; returns one line that says what is in the file."""
+    from duo_oracle.models.checkpoint import read_checkpoint
+    from duo_oracle.models.family import load_module
+    from duo_oracle.models.router import read_router
+    from duo_oracle.models.text.tokenizer import load_tokenizer
+    from duo_oracle.models.text.windows import read_sequences
+    from duo_oracle.search.job.routed import write_route_file
+    from duo_oracle.search.job.worker import prepared
+
+    router, checkpoint = read_router(config.router), read_checkpoint(config.model)
+    module = load_module(checkpoint, config.route_layers)
+    sequences = list(
+        read_sequences(
+            config.data,
+            None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
+            module.n_vocabulary,
+            module.n_positions,
+            config.seq_len,
+            config.max_sequences,
+            config.per_document,
+        )
+    )
+    with prepared(config.threads):
+        return write_route_file(config.out, router, module, checkpoint.fingerprint, sequences, config.skip, config.logits)
