@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.statistics.effects import Ratio
-from duo_oracle.results.store.positions import LossTable, Positions, read_losses, read_positions
+from duo_oracle.results.store.kept_losses import LossTable, read_losses
+from duo_oracle.results.store.positions import Positions, read_positions
 from duo_oracle.results.store.reader import StoredRun, load
 
 RUN_KINDS = ("big", "random", "sampled", "skip", "sampled-skip")

@@ -8,16 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow as pa
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.sql import connect
+from duo_oracle.results.store.positions import numbers, read_paths, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 
 _LOSSES = ("loss", "loss_cheapest", "loss_full", "null_gain", "excess")
 _MEASURED = ("excess_difficulty", "entropy_full")
-_ORDER = [("sequence", "ascending"), ("position", "ascending")]
 
 
 @dataclass(frozen=True)
@@ -56,40 +56,24 @@ class RunPositions:
 
 def read_run(run: StoredRun) -> RunPositions:
     """The run's tables. Raises InputError for a run without a finished unit, or with a position that a budget has no path for."""
-    tokens = run.dataset("tokens").to_table(columns=["sequence", "position", "document"]).sort_by(_ORDER)
+    tokens = read_tokens(run)
     if not tokens.num_rows:
         raise InputError(f"{run.path} has no finished unit yet")
-    sequence_N, position_N = tokens["sequence"].to_numpy(), tokens["position"].to_numpy()
     codes = tokens["document"].combine_chunks().dictionary_encode()
     document_N = codes.indices.to_numpy()
-    paths = run.dataset("paths").to_table()
-    pattern_KN, evaluations_KN, certified_KN = [], [], []
-    values_KN: dict[str, list[np.ndarray]] = {name: [] for name in _LOSSES}
-    for text in run.budgets:
-        rows = paths.filter(pc.equal(paths["budget"], text)).sort_by(_ORDER)
-        same = rows.num_rows == len(sequence_N) and np.array_equal(rows["sequence"].to_numpy(), sequence_N)
-        if not same or not np.array_equal(rows["position"].to_numpy(), position_N):
-            raise InputError(
-                f"a report shows every position under every budget; {run.path} has {rows.num_rows:,} paths under budget {text} "
-                f"for {len(sequence_N):,} positions"
-            )
-        pattern_KN.append(rows["pattern"].to_pylist())
-        for name in _LOSSES:
-            values_KN[name].append(rows[name].to_numpy(zero_copy_only=False).astype(np.float32))
-        evaluations_KN.append(rows["evaluations"].to_numpy())
-        certified_KN.append(rows["certified"].to_numpy(zero_copy_only=False))
+    paths = read_paths(run, tokens, run.budgets, ("pattern", *_LOSSES, "evaluations", "certified")).values()
     class_KN, measured_KN = _measures(run)
     return RunPositions(
         run=run,
         documents=tuple(codes.dictionary.to_pylist()),
-        passages=_passages(run, sequence_N, position_N, document_N),
-        sequence_N=sequence_N,
-        position_N=position_N,
+        passages=_passages(run, tokens, document_N),
+        sequence_N=tokens["sequence"].to_numpy(),
+        position_N=tokens["position"].to_numpy(),
         document_N=document_N,
-        pattern_KN=pattern_KN,
-        values_KN=values_KN | measured_KN,
-        evaluations_KN=evaluations_KN,
-        certified_KN=certified_KN,
+        pattern_KN=[rows["pattern"].to_pylist() for rows in paths],
+        values_KN={name: [numbers(rows[name]).astype(np.float32) for rows in paths] for name in _LOSSES} | measured_KN,
+        evaluations_KN=[rows["evaluations"].to_numpy() for rows in paths],
+        certified_KN=[rows["certified"].to_numpy(zero_copy_only=False) for rows in paths],
         class_KN=class_KN,
     )
 
@@ -113,10 +97,17 @@ def _measures(run: StoredRun) -> tuple[list[list[str]], dict[str, list[np.ndarra
     return class_KN, values_KN
 
 
-def _passages(run: StoredRun, sequence_N: np.ndarray, position_N: np.ndarray, document_N: np.ndarray) -> tuple[Passage, ...]:
-    sequences, starts, lengths = np.unique(sequence_N, return_index=True, return_counts=True)
-    pieces = read_pieces(run, sequences.tolist())
+def _passages(run: StoredRun, tokens: pa.Table, document_N: np.ndarray) -> tuple[Passage, ...]:
+    spans, first_N = spans_of(tokens), tokens["position"].to_numpy()
+    pieces = read_pieces(run, [span.sequence for span in spans])
     return tuple(
-        Passage(sequence, int(document_N[start]), start, length, int(position_N[start]), pieces[sequence])
-        for sequence, start, length in zip(sequences.tolist(), starts.tolist(), lengths.tolist(), strict=True)
+        Passage(
+            span.sequence,
+            int(document_N[span.rows.start]),
+            span.rows.start,
+            span.n_positions,
+            int(first_N[span.rows.start]),
+            pieces[span.sequence],
+        )
+        for span in spans
     )

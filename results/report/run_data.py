@@ -15,7 +15,7 @@ import pyarrow as pa
 from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
 from duo_oracle.results.report import words
-from duo_oracle.results.report.kept_losses import KeptLosses, read_kept
+from duo_oracle.results.report.alternatives import Beside, read_beside
 from duo_oracle.results.report.packing import Blocks
 from duo_oracle.results.report.positions import RunPositions, read_run
 from duo_oracle.results.report.routers import router_rows
@@ -33,7 +33,7 @@ _SATURATE = 0.98
 def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
     """The run's part of the page's data; its columns go to `blocks`."""
     positions, lines = read_run(run), budget_lines(run)
-    kept = read_kept(positions, [one.branches_NL for one in routes]) if "losses" in run.tables else None
+    kept = read_beside(positions, [one.branches_NL for one in routes]) if "losses" in run.tables else None
     routed_RN = kept.routed_RN if kept is not None else None
     patterns = _Patterns()
     columns = _columns(positions, blocks, patterns)
@@ -123,7 +123,7 @@ def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> di
     return columns
 
 
-def _alternatives(kept: KeptLosses, blocks: Blocks, patterns: _Patterns) -> dict[str, Any]:
+def _alternatives(kept: Beside, blocks: Blocks, patterns: _Patterns) -> dict[str, Any]:
     columns = {}
     for k, found in enumerate(kept.alternatives):
         missing_NA = np.isnan(found.above_NA)

@@ -20,9 +20,9 @@ import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, parse_budgets
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array, to_strings
-from duo_oracle.results.sql import connect
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 
 
@@ -59,37 +59,25 @@ def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
 
     Raises InputError where no losses were kept, or no pattern was scored at every token.
     """
-    run.dataset("losses")
-    connection = connect([run])
-    try:
-        where, values = _pass_filter(run, budget)
-        table = connection.sql(
-            f"""
-            SELECT document, pattern::VARCHAR AS pattern, sum(loss::DOUBLE) AS total, count(*) AS n
-            FROM losses JOIN (SELECT DISTINCT sequence, document FROM tokens) USING (sequence)
-            WHERE {where} GROUP BY ALL
-            """,
-            params=values,
-        ).to_arrow_table()
-        counts = connection.execute("SELECT document, count(*) FROM tokens GROUP BY document ORDER BY document").fetchall()
-    finally:
-        connection.close()
-    documents = tuple(document for document, _ in counts)
-    n_tokens_D = np.array([n for _, n in counts])
-    row_of = {document: row for row, document in enumerate(documents)}
-    names = table["pattern"].dictionary_encode().combine_chunks()
-    branches_PL = to_array(RoutingPattern.parse(text) for text in names.dictionary.to_pylist())
-    sum_DP = np.full((len(documents), len(branches_PL)), np.nan)
-    row = np.array([row_of[document] for document in table["document"].to_pylist()], dtype=np.int64)
-    # A pattern that was not scored at every token of a document has no mean to compare: it stays NaN and is left out.
-    total = np.where(table["n"].to_numpy() == n_tokens_D[row], table["total"].to_numpy(), np.nan)
-    sum_DP[row, names.indices.to_numpy()] = total
+    kept = KeptLosses(run)
+    of_pass = None if budget is None else run.budget(budget)
+    branches_PL = np.empty((0, run.n_layers), dtype=np.uint8)
+    sums: dict[str, np.ndarray] = {}
+    counts: dict[str, int] = {}
+    for span, table in zip(kept.spans, kept.tables(of_pass), strict=True):
+        if not sums:
+            branches_PL = table.branches_PL  # a pattern that is not among them was not scored at every token
+        total_P = table.over(branches_PL).loss_NP.sum(axis=0, dtype=np.float64)
+        sums[span.document] = sums.get(span.document, 0.0) + total_P
+        counts[span.document] = counts.get(span.document, 0) + span.n_positions
+    documents = tuple(sorted(sums))
+    sum_DP = np.stack([sums[document] for document in documents]) if sums else np.empty((0, 0))
+    # A pattern that was not scored at every token has no mean to compare: its sum is NaN, and it is left out.
     complete_P = ~np.isnan(sum_DP).any(axis=0)
     if not complete_P.any():
         raise InputError(f"fixed patterns are compared over every token; {run.path} scored no pattern at all of them")
-    branches_PL, sum_DP = branches_PL[complete_P], sum_DP[:, complete_P]
-    order_P = tie_order(branches_PL)
-    return DocumentSums(documents, n_tokens_D, branches_PL[order_P], sum_DP[:, order_P])
+    n_tokens_D = np.array([counts[document] for document in documents])
+    return DocumentSums(documents, n_tokens_D, branches_PL[complete_P], sum_DP[:, complete_P])
 
 
 def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
@@ -123,9 +111,3 @@ def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None
         sums = document_sums(run, text) if shared is None else shared
         answers[text] = fixed_patterns(sums, parse_budgets(text, run.n_layers)[0])
     return answers
-
-
-def _pass_filter(run: StoredRun, budget: str | None) -> tuple[str, list]:
-    if budget is None:
-        return "budget IS NULL", []
-    return "budget = ?", [str(run.budget(budget))]

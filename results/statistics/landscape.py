@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 
 
@@ -124,33 +124,22 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
 
 def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Each sequence's document and loss_NP, patterns by their number."""
-    losses, n_patterns = run.dataset("losses"), 2**run.n_layers
+    kept, n_patterns = KeptLosses(run), 2**run.n_layers
     branches = f"{run.cheapest.letter} and B"
-    of_pass = ds.field("budget").is_null()
-    if run.context == "committed":
-        chosen = run.budget(budget or "any")
-        if chosen.kind is BudgetKind.EXACT:
-            raise InputError(f"a landscape is over all patterns of {branches}; budget {chosen} keeps some of them")
-        of_pass = ds.field("budget") == str(chosen)
-    documents = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
-    for row in documents.sort_by("sequence").to_pylist():
-        mine = of_pass & (ds.field("sequence") == row["sequence"])
-        table = losses.to_table(columns=["position", "pattern", "loss"], filter=mine)
-        codes = table["pattern"].unify_dictionaries().combine_chunks()
-        branches_PL = to_array(RoutingPattern.parse(text) for text in codes.dictionary.to_pylist())
-        number_P = ((branches_PL == Branch.BIG) << np.arange(run.n_layers)).sum(axis=1)
-        within_P = ((branches_PL == run.cheapest) | (branches_PL == Branch.BIG)).all(axis=1)
-        pattern_R, position_R = codes.indices.to_numpy(), table["position"].to_numpy()
-        kept_R = within_P[pattern_R]
-        loss_NP = np.full((int(position_R.max()) + 1, n_patterns), np.nan)
-        loss_NP[position_R[kept_R], number_P[pattern_R[kept_R]]] = table["loss"].to_numpy()[kept_R]
+    of_pass = run.budget(budget or "any") if run.context == "committed" else None
+    if of_pass is not None and of_pass.kind is BudgetKind.EXACT:
+        raise InputError(f"a landscape is over all patterns of {branches}; budget {of_pass} keeps some of them")
+    big_PL = (np.arange(n_patterns)[:, None] >> np.arange(run.n_layers)) & 1
+    branches_PL = np.where(big_PL, Branch.BIG, run.cheapest).astype(np.uint8)
+    for span in kept.spans:
+        loss_NP = kept.read(span.sequence, of_pass).over(branches_PL).loss_NP
         missing = int(np.isnan(loss_NP).any(axis=0).sum())
         if missing:
             raise InputError(
                 f"a landscape takes the losses of all {n_patterns:,} patterns of {branches}; {run.path} lacks {missing:,} of them "
-                "(search with --keep losses and --budget any)"
+                "(search with `keep='losses'` and `budget='any'`)"
             )
-        yield row["document"], loss_NP
+        yield span.document, loss_NP
 
 
 def _percent(share: Estimate) -> str:

@@ -16,13 +16,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import Budget
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
+from duo_oracle.results.store.kept_losses import KeptLosses
+from duo_oracle.results.store.positions import read_paths, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.schemas import branches_of
 
 SAME_NUMBER = 12
 """Patterns at every budget, where as many are drawn: the fewest of a 12-layer model's budgets from 1 to 11."""
@@ -86,19 +87,20 @@ def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) ->
     """
     budgets = [run.budget(text) for text in run.budgets]
     columns: list[list[np.ndarray]] = [[] for _ in budgets]
-    n_patterns, documents = [0] * len(budgets), []
-    for sequence, document in sequences_of(run):
-        branches_PL, loss_NP = np.empty((0, run.n_layers), np.uint8), np.empty((0, 0))
-        for q, budget in enumerate(budgets):
-            if not q or run.context == "committed":
-                branches_PL, loss_NP = sequence_losses(run, sequence, budget)
-            sorted_NP = np.sort(loss_NP[:, budget.allows(run.n_layers)[branch_counts(branches_PL, Branch.BIG)]], axis=1)
-            n_patterns[q] = sorted_NP.shape[1]
-            least_N = sorted_NP[:, 0]
-            mixture_N = least_N - np.log(np.exp(least_N[:, None] - sorted_NP).mean(axis=1))
-            expected = [sorted_NP @ weights_of_least(n_patterns[q], n) for n in numbers if n <= n_patterns[q]]
-            columns[q].append(np.stack([least_N, mixture_N, sorted_NP.mean(axis=1), *expected], axis=1))
-        documents += [document] * len(loss_NP)
+    kept, n_patterns, documents = KeptLosses(run), [0] * len(budgets), []
+    for span in kept.spans:
+        for of_pass in kept.passes():
+            table = kept.read_whole(span.sequence, of_pass)
+            for q, budget in enumerate(budgets):
+                if of_pass not in (None, budget):
+                    continue
+                sorted_NP = np.sort(table.within(budget).loss_NP.astype(np.float64), axis=1)
+                n_patterns[q] = sorted_NP.shape[1]
+                least_N = sorted_NP[:, 0]
+                mixture_N = least_N - np.log(np.exp(least_N[:, None] - sorted_NP).mean(axis=1))
+                expected = [sorted_NP @ weights_of_least(n_patterns[q], n) for n in numbers if n <= n_patterns[q]]
+                columns[q].append(np.stack([least_N, mixture_N, sorted_NP.mean(axis=1), *expected], axis=1))
+        documents += [span.document] * span.n_positions
     found = []
     for text, n, parts in zip(run.budgets, n_patterns, columns, strict=True):
         oracle, mixture, random, *expected_M = bootstrap(np.concatenate(parts), np.array(documents))
@@ -106,29 +108,6 @@ def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) ->
         expected_of = tuple(of_number.get(number) for number in numbers)
         found.append(BestOfN(text, n, tuple(numbers), expected_of, mixture, random, oracle))
     return found
-
-
-def sequence_losses(run: StoredRun, sequence: int, budget: Budget, most_big: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """branches_PL of the patterns whose losses were kept for a sequence, and loss_NP (float64).
-
-    `budget` names the pass of a committed run. With `most_big`, only patterns of so many B's. Raises InputError where no
-    losses were kept, or a position lacks some.
-    """
-    mine = ds.field("sequence") == sequence
-    if run.context == "committed":
-        mine &= ds.field("budget") == str(budget)
-    if most_big is not None:
-        mine &= ds.field("cost") <= most_big
-    table = run.dataset("losses").to_table(columns=["position", "pattern", "loss"], filter=mine)
-    codes = table["pattern"].unify_dictionaries().combine_chunks()
-    code_R, position_R = codes.indices.to_numpy(), table["position"].to_numpy()
-    used = np.unique(code_R)
-    branches_PL = to_array(RoutingPattern.parse(codes.dictionary[int(code)].as_py()) for code in used)
-    loss_NP = np.full((int(position_R.max(initial=-1)) + 1, len(used)), np.nan)
-    loss_NP[position_R, np.searchsorted(used, code_R)] = table["loss"].to_numpy()
-    if np.isnan(loss_NP).any():
-        raise InputError(f"{run.path}: sequence {sequence} lacks losses of some pattern; a search with --keep losses stores all")
-    return branches_PL, loss_NP
 
 
 def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
@@ -159,18 +138,14 @@ def _mirrored(run: StoredRun) -> tuple[str, str] | None:
 
 def _shares(run: StoredRun, low: str, high: str) -> tuple[list[Estimate], ...]:
     """Per layer the share of B at both budgets, and their sum, paired by document."""
+    tokens = read_tokens(run)
+    paths = read_paths(run, tokens, (low, high), ("pattern",))
+    big_2NL = np.stack([branches_of(rows["pattern"]) == Branch.BIG for rows in paths.values()])
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
-    documents = dict(sequences_of(run))
-    for column, text in enumerate((low, high)):
-        table = run.dataset("paths").to_table(columns=["sequence", "pattern"], filter=ds.field("budget") == text)
-        big_NL = to_array(RoutingPattern.parse(pattern) for pattern in table["pattern"].to_pylist()) == Branch.BIG
-        sequence_N = table["sequence"].to_numpy()
-        for sequence in np.unique(sequence_N):
-            rows, document = sequence_N == sequence, documents[int(sequence)]
-            sums.setdefault(document, np.zeros((2, run.n_layers)))[column] += big_NL[rows].sum(axis=0)
-            if not column:
-                counts[document] = counts.get(document, 0) + int(rows.sum())
+    for span in spans_of(tokens):
+        sums[span.document] = sums.get(span.document, 0.0) + big_2NL[:, span.rows].sum(axis=1)
+        counts[span.document] = counts.get(span.document, 0) + span.n_positions
     sum_D2L = np.stack(list(sums.values()))
     count_D = np.array([counts[document] for document in sums], dtype=np.float64)
     columns_DM = np.concatenate([sum_D2L[:, 0], sum_D2L[:, 1], sum_D2L.sum(axis=1)], axis=1)
@@ -186,15 +161,14 @@ def _effects(run: StoredRun) -> tuple[list[Estimate], list[Estimate]] | None:
     """
     wanted_PL = np.full((run.n_layers + 1, run.n_layers), run.cheapest, dtype=np.uint8)
     wanted_PL[np.arange(run.n_layers) + 1, np.arange(run.n_layers)] = Branch.BIG
-    effects, documents = [], []
-    for sequence, document in sequences_of(run):
-        branches_PL, loss_NP = sequence_losses(run, sequence, run.budget(), most_big=1)
-        place_of = {row.tobytes(): place for place, row in enumerate(branches_PL)}
-        places = [place_of.get(row.tobytes(), -1) for row in wanted_PL]
-        if min(places) < 0:
+    kept, effects, documents = KeptLosses(run), [], []
+    of_pass = run.budget() if run.context == "committed" else None
+    for span in kept.spans:
+        loss_NP = kept.read_whole(span.sequence, of_pass, most_big=1).over(wanted_PL).loss_NP.astype(np.float64)
+        if np.isnan(loss_NP).any():
             return None
-        effects.append(loss_NP[:, places[1:]] - loss_NP[:, [places[0]]])
-        documents += [document] * len(loss_NP)
+        effects.append(loss_NP[:, 1:] - loss_NP[:, :1])
+        documents += [span.document] * span.n_positions
     effect_NL, document_N = np.concatenate(effects), np.array(documents)
     squares = bootstrap((effect_NL - effect_NL.mean(axis=0)) ** 2, document_N)
     return bootstrap(effect_NL, document_N), [_root(e) for e in squares]
@@ -204,9 +178,3 @@ def _root(e: Estimate) -> Estimate:
     """The estimate of a mean square as that of its root: the quantiles go with it, the standard error does not."""
     mean, low, high = (float(np.sqrt(value)) for value in (e.mean, e.low, e.high))
     return replace(e, mean=mean, low=low, high=high, error=float("nan"), detectable=float("nan"))
-
-
-def sequences_of(run: StoredRun) -> list[tuple[int, str]]:
-    """Every sequence and its document."""
-    table = run.dataset("tokens").to_table(columns=["sequence", "document"]).group_by(["sequence", "document"]).aggregate([])
-    return [(row["sequence"], row["document"]) for row in table.sort_by("sequence").to_pylist()]

@@ -1,19 +1,78 @@
-"""A run's positions as arrays: every budget's oracle path side by side, and every pattern's loss where they were kept.
+"""A run's positions in order, by sequence, then position, and what was found there under every budget: the one reader.
 
-Axes: N positions (by sequence, then position), K budgets in the run's order, L layers, P patterns.
+Every question that lays rows side by side asks here, so that row n is the same position for all of them. Whatever reads a run for
+another purpose than its positions (`verify`, which trusts no reader; SQL, which keeps its own order) does not.
+
+Axes: N positions, K budgets in the run's order, L layers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
+from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.schemas import branches_of
+from duo_oracle.results.store.sentences import piece
+
+_KEY = ("sequence", "position")
+_ORDER = [(name, "ascending") for name in _KEY]
+
+
+@dataclass(frozen=True)
+class Span:
+    """One sequence of a run: its document, and its rows among the run's positions."""
+
+    sequence: int
+    document: str
+    rows: slice
+
+    @property
+    def n_positions(self) -> int:
+        return self.rows.stop - self.rows.start
+
+
+def read_tokens(run: StoredRun, columns: Sequence[str] = ("document",)) -> pa.Table:
+    """Sequence, position and `columns` of the tokens table, a row for each of the run's positions in their order."""
+    return run.dataset("tokens").to_table(columns=[*_KEY, *columns]).sort_by(_ORDER)
+
+
+def spans_of(tokens: pa.Table) -> tuple[Span, ...]:
+    """The sequences of `read_tokens`, in order."""
+    sequences, starts, lengths = np.unique(tokens["sequence"].to_numpy(), return_index=True, return_counts=True)
+    documents = tokens["document"].take(pa.array(starts)).to_pylist()
+    found = zip(sequences.tolist(), documents, starts.tolist(), lengths.tolist(), strict=True)
+    return tuple(Span(sequence, document, slice(start, start + length)) for sequence, document, start, length in found)
+
+
+def read_paths(run: StoredRun, tokens: pa.Table, budgets: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:
+    """`columns` of the paths table by budget, each with the rows of `tokens` (as `read_tokens` gives them).
+
+    Raises InputError for a budget that was not searched, and for one that lacks the path of a position.
+    """
+    wanted = [str(run.budget(text)) for text in budgets]
+    if not wanted:
+        return {}
+    paths = run.dataset("paths").to_table(columns=[*_KEY, "budget", *columns]).sort_by(_ORDER)
+    found = {text: paths.filter(pc.field("budget") == text) for text in wanted}
+    for text, rows in found.items():
+        if not all(rows[name].equals(tokens[name]) for name in _KEY):
+            raise InputError(
+                f"{run.path} has {rows.num_rows:,} paths under budget {text} for {tokens.num_rows:,} positions; "
+                "what lays budgets side by side needs one for each"
+            )
+    return found
+
+
+def numbers(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers as float64, NaN for null."""
+    return column.to_numpy(zero_copy_only=False).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -25,7 +84,7 @@ class Positions:
     position_N: np.ndarray
     document_N: np.ndarray
     token_N: np.ndarray
-    """How the token at the position reads (its id after a space where no tokenizer says)."""
+    """How the token at the position reads."""
     target_N: np.ndarray
     branches_NKL: np.ndarray
     loss_NK: np.ndarray
@@ -55,22 +114,9 @@ class Positions:
 
 def read_positions(run: StoredRun) -> Positions:
     """The run's tables as arrays. Raises InputError for a run whose positions do not all have every budget."""
-    tokens = run.dataset("tokens").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
-    paths = run.dataset("paths").to_table()
-    column_R = np.array([run.budgets.index(text) for text in paths["budget"].to_pylist()])
-    order_R = np.lexsort((column_R, paths["position"].to_numpy(), paths["sequence"].to_numpy()))
-    shape = (tokens.num_rows, len(run.budgets))
-    if len(order_R) != shape[0] * shape[1]:
-        raise InputError(f"{run.path} has {len(order_R)} paths for {shape[0]} positions under {shape[1]} budgets; let it finish")
-
-    def values(name: str) -> np.ndarray:
-        return paths[name].to_numpy(zero_copy_only=False).astype(np.float64)[order_R].reshape(shape)
-
-    letters = "".join(paths["pattern"].to_pylist()).encode()
-    branches_RL = np.frombuffer(letters, dtype=np.uint8).reshape(len(order_R), run.n_layers)
-    code = np.zeros(256, dtype=np.uint8)
-    for branch in Branch:
-        code[ord(branch.letter)] = branch
+    tokens = read_tokens(run, ("document", "token_id", "token", "target_id", "target"))
+    paths = read_paths(run, tokens, run.budgets, ("pattern", "loss", "loss_cheapest", "loss_full", "null_gain"))
+    first = paths[run.budgets[0]]
     return Positions(
         budgets=run.budgets,
         sequence_N=tokens["sequence"].to_numpy(),
@@ -78,55 +124,13 @@ def read_positions(run: StoredRun) -> Positions:
         document_N=np.array(tokens["document"].to_pylist()),
         token_N=_texts(tokens, "token"),
         target_N=_texts(tokens, "target"),
-        branches_NKL=code[branches_RL[order_R]].reshape(*shape, run.n_layers),
-        loss_NK=values("loss"),
-        null_gain_NK=values("null_gain"),
-        small_N=values("loss_cheapest")[:, 0],
-        big_N=values("loss_full")[:, 0],
+        branches_NKL=np.stack([branches_of(rows["pattern"]) for rows in paths.values()], axis=1),
+        loss_NK=np.stack([numbers(rows["loss"]) for rows in paths.values()], axis=1),
+        null_gain_NK=np.stack([numbers(rows["null_gain"]) for rows in paths.values()], axis=1),
+        small_N=numbers(first["loss_cheapest"]),
+        big_N=numbers(first["loss_full"]),
     )
-
-
-@dataclass(frozen=True)
-class LossTable:
-    """Every pattern's loss at every position of a run that kept them."""
-
-    branches_PL: np.ndarray
-    loss_NP: np.ndarray  # float32
-
-    def within(self, n_big: int) -> np.ndarray:
-        """loss_NP of the patterns of exactly `n_big` B's."""
-        return self.loss_NP[:, branch_counts(self.branches_PL, Branch.BIG) == n_big]
-
-    def of(self, branches_NL: np.ndarray) -> np.ndarray:
-        """The loss of one given pattern per position: (N,); NaN for a pattern that was not scored."""
-        row_of = {row.tobytes(): index for index, row in enumerate(self.branches_PL)}
-        index_N = np.array([row_of.get(row.tobytes(), -1) for row in np.ascontiguousarray(branches_NL, dtype=np.uint8)])
-        return np.where(index_N < 0, np.nan, self.loss_NP[np.arange(len(index_N)), index_N])
-
-
-def read_losses(run: StoredRun) -> LossTable:
-    """The kept losses of a run in a context whose positions are independent. Raises InputError where none were kept."""
-    losses = run.dataset("losses")
-    blocks = []
-    branches_PL = np.empty((0, run.n_layers), dtype=np.uint8)
-    order: dict[str, int] = {}
-    sequences = run.dataset("tokens").to_table(columns=["sequence"])["sequence"].to_numpy()
-    for sequence in np.unique(sequences):
-        rows = losses.to_table(columns=["position", "pattern", "loss"], filter=ds.field("sequence") == sequence)
-        codes = rows["pattern"].unify_dictionaries().combine_chunks()
-        texts = codes.dictionary.to_pylist()
-        if not order:
-            branches_PL = to_array(RoutingPattern.parse(text) for text in texts)
-            order = {text: place for place, text in enumerate(texts)}
-        place_P = np.array([order[text] for text in texts])
-        loss_NP = np.full((int((sequences == sequence).sum()), len(order)), np.nan, dtype=np.float32)
-        loss_NP[rows["position"].to_numpy(), place_P[codes.indices.to_numpy()]] = rows["loss"].to_numpy()
-        blocks.append(loss_NP)
-    return LossTable(branches_PL, np.concatenate(blocks))
 
 
 def _texts(tokens: pa.Table, name: str) -> np.ndarray:
-    ids = tokens[f"{name}_id"].to_pylist()
-    return np.array(
-        [f" {i}" if text is None else text for text, i in zip(tokens[name].to_pylist(), ids, strict=True)], dtype=object
-    )
+    return np.array(list(map(piece, tokens[name].to_pylist(), tokens[f"{name}_id"].to_pylist())), dtype=object)

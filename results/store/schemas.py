@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from duo_oracle.oracle.budgets import Budget
-from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results.store.columns import COLUMNS, SCHEMA_VERSION
 
@@ -24,6 +24,13 @@ def schema(table: str, run_id: str) -> pa.Schema:
     """The columns of `table`, with schema version and run id as metadata."""
     metadata = {"duo_oracle.table": table, "duo_oracle.schema_version": str(SCHEMA_VERSION), "duo_oracle.run_id": run_id}
     return pa.schema([(column.name, column.type) for column in COLUMNS[table]], metadata=metadata)
+
+
+def branches_of(patterns: pa.ChunkedArray) -> np.ndarray:
+    """branches_RL of a pattern column. Each distinct pattern is parsed once."""
+    codes = patterns.combine_chunks().dictionary_encode()
+    distinct_PL = to_array(RoutingPattern.parse(text) for text in codes.dictionary.to_pylist())
+    return distinct_PL[codes.indices.to_numpy()]
 
 
 def tokens_table(

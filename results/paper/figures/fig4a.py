@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number, thirds
 from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL
 from duo_oracle.results.paper.material import Material
@@ -20,6 +21,7 @@ from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
 from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
 from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.statistics.luck import best_of_n
+from duo_oracle.results.store.kept_losses import LossTable
 
 RANDOM_PATTERNS = 100
 
@@ -41,7 +43,7 @@ def _answer(material: Material) -> Answer:
     for holdout in material.holdouts:
         real, losses = material.positions(holdout, "big"), material.losses(holdout)
         for k in thirds(material.n_layers):
-            mean_N = losses.within(k).mean(axis=1, dtype=np.float64)
+            mean_N = _within(losses, k).mean(axis=1, dtype=np.float64)
             gains = mean_N - real.loss_NK[:, real.column(k)], _luck(material, holdout, k)
             terms = [ratio(real.document_N, each) for each in gains]
             what = f"{holdout}, k={k}: the oracle is below a random pattern of its budget"
@@ -69,6 +71,10 @@ def _answer(material: Material) -> Answer:
     )
 
 
+def _within(losses: LossTable, k: int) -> np.ndarray:
+    return losses.within(Budget(BudgetKind.EXACT, k)).loss_NP
+
+
 def _luck(material: Material, holdout: str, k: int) -> np.ndarray:
     """What choosing among the patterns of a budget gains over a random one of them, on labels drawn from all-big: (N,)."""
     real, random = (material.positions(holdout, kind) for kind in ("big", "random"))
@@ -78,7 +84,7 @@ def _luck(material: Material, holdout: str, k: int) -> np.ndarray:
 def _router_effect(material: Material, holdout: str, router: str, routed_N: np.ndarray, k: int) -> Effect:
     """A router against the mean pattern of the nearest budget. It sees no label, so nothing of it is luck of the label."""
     real, losses = material.positions(holdout, "big"), material.losses(holdout)
-    gain_N = losses.within(k).mean(axis=1, dtype=np.float64) - routed_N
+    gain_N = _within(losses, k).mean(axis=1, dtype=np.float64) - routed_N
     what = f"{holdout}, {router}: below the mean pattern of k={k} (without a label, so no control)"
     return effect(what, "nats", [(1, ratio(real.document_N, gain_N))], [])
 
@@ -94,7 +100,7 @@ def _lines(material: Material, holdout: str) -> list[Line]:
     lines = [Line("all-big", real.n_layers, mean(real.big_N), "black")]
     average = average_oracle(real.loss_NK.T)
     for k in budgets:
-        within_NP = losses.within(k)
+        within_NP = _within(losses, k)
         n = min(RANDOM_PATTERNS, within_NP.shape[1])
         per_token_N = best_of_n(within_NP, np.full(len(within_NP), n))
         one_set = _best_set(within_NP, n)

@@ -15,7 +15,7 @@ import pytest
 
 from duo_oracle.results import Run
 from duo_oracle.results.report import write_report
-from duo_oracle.results.report.kept_losses import ALTERNATIVES, read_kept
+from duo_oracle.results.report.alternatives import ALTERNATIVES, read_beside
 from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.positions import read_run
 from duo_oracle.results.report.run_data import STEP
@@ -85,7 +85,7 @@ def test_a_page_holds_every_number_of_the_paths_table(tmp_path: Path, context: s
 def test_alternatives_are_the_next_best_patterns_of_the_budget(tmp_path: Path, context: str) -> None:
     made = Synthetic(documents=3, context=context, budgets="0,2,any")
     positions = read_run(made.write(tmp_path / "run"))
-    found = read_kept(positions).alternatives
+    found = read_beside(positions).alternatives
     names = ["".join(".sB"[b] for b in row) for row in made.branches_PL]
     for passage in positions.passages:
         loss_NP = made.loss_NP(passage.sequence)
@@ -106,7 +106,7 @@ def test_alternatives_are_packed_to_a_step(tmp_path: Path) -> None:
     write_report([run], tmp_path / "page.html")
     data, blocks = parts_of(tmp_path / "page.html")
     packed = column(data["runs"][0]["columns"]["above.0"], blocks) * STEP
-    exact = read_kept(read_run(run)).alternatives[0].above_NA.ravel()
+    exact = read_beside(read_run(run)).alternatives[0].above_NA.ravel()
     assert np.abs(packed - exact).max() <= STEP / 2 + 1e-9
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from duo_oracle.oracle.patterns import to_strings
-from duo_oracle.results.store.positions import read_losses, read_positions
+from duo_oracle.results.store.positions import read_positions
 from tests.results.synthetic import Synthetic
 
 
@@ -34,18 +34,6 @@ def test_every_value_stands_at_its_position_and_budget(nulls: bool, tmp_path: Pa
     assert np.isnan(found.null_gain_NK).all() != nulls
     with pytest.raises(ValueError, match="not searched under budget 9; available: 2, 0, 1, 3, 4"):
         found.column(9)
-
-
-def test_kept_losses_are_those_of_the_table(tmp_path: Path) -> None:
-    run = Synthetic().write(tmp_path / "run")
-    positions, losses = read_positions(run), read_losses(run)
-    assert not np.isnan(losses.loss_NP).any()
-    for k in (0, 2, 4):
-        column = positions.column(k)
-        assert np.array_equal(losses.within(k).min(axis=1), positions.loss_NK[:, column])
-        assert np.array_equal(losses.of(positions.branches_NKL[:, column]), positions.loss_NK[:, column])
-    skipped_NL = np.zeros_like(positions.branches_NKL[:, 0])
-    assert np.isnan(losses.of(skipped_NL)).all()
 
 
 def test_a_run_without_texts_reads_as_token_ids(tmp_path: Path) -> None:
