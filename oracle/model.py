@@ -16,10 +16,13 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
+
+_LOGITS = 1 << 22  # logits that are held in float64 at once
 
 
 @runtime_checkable
@@ -70,6 +73,23 @@ class OracleModel(Protocol):
 
     def forward(self, token_id_BT: Tensor, mask_BTL: Tensor, skip: SkipReading) -> Tensor:
         """logits_BTV of one plain pass in which token t takes the branches mask_BTL[b, t]: the reference for all else."""
+
+
+def losses_of(logits: Tensor, target: Tensor) -> Tensor:
+    """What a loss is: -ln softmax(logits)[target] in nats, of logits (..., V) of any dtype and int64 targets (...).
+
+    In float64 whatever the logits are: in float32 the log-sum-exp of logits near 20 is rounded to 2e-6 nats, which is more than
+    many patterns are apart, and the loss of a token that is all but certain is rounded to none.
+
+    >>> losses_of(torch.tensor([[0.0, 0.0], [20.0, 0.0]]), torch.tensor([1, 0]))
+    tensor([6.9315e-01, 2.0612e-09], dtype=torch.float64)
+    """
+    logits_NV, target_N = logits.reshape(-1, logits.shape[-1]), target.reshape(-1)
+    loss_N = torch.empty(target_N.shape, dtype=torch.float64, device=logits.device)
+    for rows in chunks(len(target_N), max(1, _LOGITS // logits.shape[-1])):
+        log_p_NV = logits_NV[rows].double().log_softmax(-1)
+        loss_N[rows] = -log_p_NV.gather(1, target_N[rows, None])[:, 0]
+    return loss_N.view(target.shape)
 
 
 def check_small(branches: Collection[Branch], routed_layers: Sequence[int], small_layers: Sequence[int]) -> None:

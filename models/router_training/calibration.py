@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.models.linear_router import LinearMaps, margins
+from duo_oracle.models.plain_losses import plain_losses
 from duo_oracle.models.routable import RoutableModule, run_trunk
 from duo_oracle.models.router import Router, TokenBatch
 from duo_oracle.models.routing import batches_of, big_per_token
@@ -148,7 +149,5 @@ def routed_losses(
         mask_LBT.append(choose(layer, x_BTD))
         return mask_LBT[-1]
 
-    logits_BTV = module(token_id_BT[:, :-1], recorded, skip)
-    loss_N = F.cross_entropy(logits_BTV.flatten(0, 1), token_id_BT[:, 1:].flatten(), reduction="none")
-    loss_BT = loss_N.double().view(token_id_BT.shape[0], -1)
+    loss_BT = plain_losses(module, token_id_BT, recorded, skip)
     return loss_BT, torch.stack(mask_LBT, dim=-1).to(torch.uint8).cpu().numpy()

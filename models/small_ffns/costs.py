@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.text.windows import Window, read_sequences
+from duo_oracle.oracle.model import losses_of
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -112,5 +113,4 @@ def _layer(module: RoutableModule, layer: int, branch: Branch, x_BTD: Tensor) ->
 
 def _loss(module: RoutableModule, x_BTD: Tensor, target_T: Tensor) -> float:
     """The sum of the losses."""
-    logits_TV = F.linear(module.final_norm(x_BTD[0]), module.unembedding_VD)
-    return float(F.cross_entropy(logits_TV.double(), target_T, reduction="sum"))
+    return float(losses_of(F.linear(module.final_norm(x_BTD[0]), module.unembedding_VD), target_T).sum())

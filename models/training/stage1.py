@@ -24,12 +24,12 @@ from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint, write_check
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.family import resolve_device
+from duo_oracle.models.plain_losses import evaluate
 from duo_oracle.models.text.documents import resolve_source
 from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
 from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
 from duo_oracle.models.training.config import TrainConfig
-from duo_oracle.models.training.evaluation import evaluate
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask

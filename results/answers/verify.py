@@ -169,6 +169,8 @@ class _Verifier:
         """Losses at `position_B`, (B,) or (B, any number of positions of that row), of plain passes with these masks."""
         import torch
 
+        from duo_oracle.oracle.model import losses_of
+
         device = self._model.device
         loss_B = np.empty(position_B.shape)
         target_B = torch.from_numpy(token_id_T[position_B + 1].astype(np.int64)).to(device)
@@ -181,9 +183,9 @@ class _Verifier:
                 token_id = torch.from_numpy(token_id_T[:n_seen].astype(np.int64)).to(device).expand(len(mask), -1)
                 logits_BTV = self._model.forward(token_id, mask, self._skip)
                 position = torch.from_numpy(position_B[rows].astype(np.int64)).to(device).reshape(len(mask), -1)
-                logits_BNV = torch.take_along_dim(logits_BTV, position[:, :, None], dim=1).double()
-                log_p_BN = logits_BNV.log_softmax(-1).take_along_dim(target_B[rows].reshape(len(mask), -1, 1), dim=-1)[:, :, 0]
-                loss_B[rows] = -log_p_BN.cpu().numpy().reshape(loss_B[rows].shape)
+                logits_BNV = torch.take_along_dim(logits_BTV, position[:, :, None], dim=1)
+                loss_BN = losses_of(logits_BNV, target_B[rows].reshape(len(mask), -1))
+                loss_B[rows] = loss_BN.cpu().numpy().reshape(loss_B[rows].shape)
         return loss_B
 
     def _places(self, sequence: _StoredSequence, rows: np.ndarray) -> list[str]:

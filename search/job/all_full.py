@@ -16,7 +16,7 @@ from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, losses_of
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.calibration import GRID, FullTokens, fit_on_others
 
@@ -43,20 +43,18 @@ def _of_sequence(model: OracleModel, sequence: Window) -> FullTokens:
     logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0]
     parts = []
     for rows in chunks(len(logits_TV), _ROWS):
-        z_TV, target_T1 = logits_TV[rows].double(), token_id_T[1:][rows, None]
+        z_TV, target_T = logits_TV[rows].double(), token_id_T[1:][rows]
         log_p_TV = torch.log_softmax(z_TV, dim=1)
         p_TV = log_p_TV.exp()
         confidence_T, likeliest_T = p_TV.max(dim=1)
-        loss_TG = torch.stack(
-            [torch.logsumexp(z_TV / t, dim=1) - z_TV.gather(1, target_T1)[:, 0] / t for t in GRID.tolist()], dim=1
-        )
+        loss_TG = torch.stack([losses_of(z_TV / t, target_T) for t in GRID.tolist()], dim=1)
         parts.append(
             FullTokens(
                 document_N=np.array([sequence.document] * len(z_TV)),
-                loss_N=-log_p_TV.gather(1, target_T1)[:, 0].cpu().numpy(),
+                loss_N=losses_of(z_TV, target_T).cpu().numpy(),
                 entropy_N=-(p_TV * log_p_TV).sum(dim=1).cpu().numpy(),
                 confidence_N=confidence_T.cpu().numpy(),
-                hit_N=(likeliest_T == target_T1[:, 0]).cpu().numpy(),
+                hit_N=(likeliest_T == target_T).cpu().numpy(),
                 loss_NG=loss_TG.cpu().numpy(),
             )
         )

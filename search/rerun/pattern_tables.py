@@ -10,13 +10,11 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow.dataset as ds
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.budgets import Budget, BudgetKind
-from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
 from duo_oracle.oracle.model import OracleModel
@@ -113,14 +111,6 @@ def scored_tables(
     found = [score(number) for number in range(len(sequences))]
     complete = not committed and sum(space.size for space in spaces) == len(branches_PL)
     return PatternTables(branches_PL, found.__getitem__, max(map(len, found)), complete, sample)
-
-
-@torch.inference_mode()
-def own_losses(model: OracleModel, token_id_T: Tensor, mask_TL: np.ndarray, skip: SkipReading) -> np.ndarray:
-    """The losses of one plain pass over a sequence in which every token takes its row of `mask_TL`: float64 (T - 1,)."""
-    mask_1TL = torch.from_numpy(np.ascontiguousarray(mask_TL))[None].to(model.device)
-    logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, skip)[0]
-    return F.cross_entropy(logits_TV.double(), token_id_T[1:], reduction="none").cpu().numpy()
 
 
 def _codes(branches_PL: np.ndarray) -> np.ndarray:

@@ -20,6 +20,7 @@ import torch
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.duo_llm.flops import flops_of
 from duo_oracle.models.family import load_model, load_module
+from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.models.router import read_router
 from duo_oracle.models.routing import route
 from duo_oracle.models.text.windows import Window
@@ -35,7 +36,7 @@ from duo_oracle.results.store.route_files import Routes, positions_of, read_rout
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.routed import route_facts
 from duo_oracle.search.job.unit import scorer_of
-from duo_oracle.search.rerun.pattern_tables import PatternTables, kept_tables, own_losses, scored_tables
+from duo_oracle.search.rerun.pattern_tables import PatternTables, kept_tables, scored_tables
 from duo_oracle.search.rerun.replay import problem_of, read_groups
 
 SAMPLE = 32
@@ -267,10 +268,8 @@ class _Work:
 
     def _own(self, mask_NL: np.ndarray) -> np.ndarray:
         """The losses of plain passes over all sequences with these masks."""
-        pairs = zip(self._tokens, self._rows, strict=True)
-        return np.concatenate(
-            [own_losses(self._model, token_id_T, mask_NL[rows], self._problem.skip) for token_id_T, rows in pairs]
-        )
+        pairs = zip(self._sequences, self._rows, strict=True)
+        return np.concatenate([window_losses(self._model, window, mask_NL[rows], self._problem.skip) for window, rows in pairs])
 
     def _gap_excess(self, fixed_KN: np.ndarray, chosen: np.ndarray, oracles: dict[int, Oracle], big_N: np.ndarray) -> np.ndarray:
         """(fixed - oracle) - the same on labels drawn from all-big: what of the gap would not be there were all-big the truth.

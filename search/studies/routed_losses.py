@@ -2,7 +2,7 @@
 
 A file per router, a row per scored position. Beside the given routers stand random ones of the same number of B's and skips.
 
-Axes: T token, L layer, V vocabulary.
+Axes: T token, L layer, N scored positions.
 """
 
 from __future__ import annotations
@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
-import torch.nn.functional as F
 
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_module
+from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router, router_fingerprint
 from duo_oracle.models.routing import route
@@ -56,7 +55,6 @@ def _written(
     return to_array(RoutingPattern.parse(text) for text in pq.read_table(file, columns=["pattern"])["pattern"].to_pylist())
 
 
-@torch.no_grad()
 def _routed(router: Router, module: RoutableModule, sequences: Sequence[Window], fingerprint: str) -> pa.Table:
     """Every scored position's pattern and loss."""
     skip = router.skip or SkipReading.FFN
@@ -64,9 +62,7 @@ def _routed(router: Router, module: RoutableModule, sequences: Sequence[Window],
     for sequence, mask_TL in zip(sequences, route(router, module, sequences, skip, fingerprint), strict=True):
         n = sequence.n_positions
         mask_NL = mask_TL[:n]
-        token_id_1T = torch.from_numpy(sequence.token_ids.astype(np.int64))[None]
-        logits_TV = module(token_id_1T[:, :-1], torch.from_numpy(mask_NL.astype(np.int64))[None], skip)[0]
-        loss_N = F.cross_entropy(logits_TV.double(), token_id_1T[0, 1:], reduction="none").numpy()
+        loss_N = window_losses(module, sequence, mask_NL, skip)
         columns.append((np.full(n, sequence.index), [sequence.document] * n, np.arange(n), to_strings(mask_NL), loss_N))
     names = ("sequence", "document", "position", "pattern", "loss")
     return pa.table({name: np.concatenate(list(parts)) for name, parts in zip(names, zip(*columns, strict=True), strict=True)})

@@ -22,11 +22,11 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint
 from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, whole_documents
 from duo_oracle.models.recipes.corpus_sources import read_standard_library
 from duo_oracle.models.recipes.near_copies import copied_shares
@@ -188,7 +188,6 @@ def _train(config: TrainConfig) -> None:
     torch.set_num_threads(threads)
 
 
-@torch.no_grad()
 def _losses(folder: Path, student: Student, size: StudySize) -> dict[str, dict[str, tuple[float, int]]]:
     """Sum of losses and number of tokens by document: `own`, routed as trained; and for a Duo-LLM `big` and `small`."""
     checkpoint = read_checkpoint(str(folder))
@@ -198,11 +197,10 @@ def _losses(folder: Path, student: Student, size: StudySize) -> dict[str, dict[s
     ways = {"own": 1.0 if student.dense else student.p_big} | ({} if student.dense else {"big": 1.0, "small": 0.0})
     found: dict[str, dict[str, tuple[float, int]]] = {way: {} for way in ways}
     for sequence in read_sequences(HOLDOUT, tokenizer, size.vocabulary, size.positions, per_document=size.windows):
-        token_id_1T = torch.from_numpy(sequence.token_ids.astype("int64"))[None]
         for way, p_big in ways.items():
             # The same draws for every model: what differs is the model.
             mask_1TL = random_mask(1, sequence.n_positions, size.layers, p_big, 0, sequence.index)
-            loss = F.cross_entropy(module(token_id_1T[:, :-1], mask_1TL)[0].double(), token_id_1T[0, 1:], reduction="sum").item()
+            loss = float(window_losses(module, sequence, mask_1TL[0].numpy()).sum())
             total, count = found[way].get(sequence.document, (0.0, 0))
             found[way][sequence.document] = (total + loss, count + sequence.n_positions)
     return found

@@ -8,12 +8,12 @@ import pytest
 
 from duo_oracle.models.checkpoint import SHIPPED, read_checkpoint
 from duo_oracle.models.families.duo_llama import build_module
+from duo_oracle.models.plain_losses import evaluate
 from duo_oracle.models.recipes.duo_tiny import PUBLISHED, TOKENS, publish, recipe
 from duo_oracle.models.recipes.model_card import write_card
 from duo_oracle.models.text.documents import read_documents
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.models.training.evaluation import evaluate
 from duo_oracle.models.training.stage1 import model_config, train
 
 DIRECTORY = SHIPPED["duo-tiny"]
