@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -23,8 +23,9 @@ from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw, Groups
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
+from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.trie import FullTree, Trie
-from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_same, descend, start_same
+from duo_oracle.oracle.engine.walk import Attend, FixedContext, attend_same, descend, start_same
 from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
@@ -147,29 +148,24 @@ class ExactOracle:
 
         Returns one OraclePaths per sequence, in the order given.
         """
-        by_length = sorted(range(len(token_ids)), key=lambda lane: -len(token_ids[lane]))
-        n_scored = [len(token_ids[lane]) - 1 for lane in by_length]
         found: list[list[OraclePaths]] = [[] for _ in token_ids]
         for index, budget in enumerate(self._budgets):
             plan = self._plan((budget,))
-            context = CommittedContext(self._model, len(by_length), n_scored[0], self._skip)
-            for position in range(n_scored[0]):
-                active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
-                token_N, target_N = (torch.stack([token_ids[lane][position + shift] for lane in active]) for shift in (0, 1))
-                x_ND = context.begin(position, token_N)
-                top_SND = self._descend_top(plan, x_ND, context.attend(position, slice(0, len(active))))
+            for step in left_to_right(self._model, token_ids, self._skip):
+                attend = partial(step.context.attend, step.position)
+                top_SND = self._descend_top(plan, step.x_ND, attend(slice(0, len(step.lanes))))
                 chosen = []
-                for rows in chunks(len(active), self._side_by_side(plan.n_leaves_first)):
-                    lanes = active[rows]
-                    position_N = torch.full((len(lanes),), position)
-                    leaves = self._leaves(plan, top_SND[:, rows], context.attend(position, rows))
+                for rows in chunks(len(step.lanes), self._side_by_side(plan.n_leaves_first)):
+                    lanes = step.lanes[rows]
+                    position_N = torch.full((len(lanes),), step.position)
+                    leaves = self._leaves(plan, top_SND[:, rows], attend(rows))
                     names = [sequences[lane] for lane in lanes]
-                    search = self._search(leaves, (budget,), target_N[rows], names, position_N, index)
+                    search = self._search(leaves, (budget,), step.target_N[rows], names, position_N, index)
                     chosen.append(search.branches_NQL[:, 0])
                     paths = self._paths(search, position_N, [index])
                     for row, lane in enumerate(lanes):
                         found[lane].append(rows_of(paths, np.array([row])))
-                context.commit(position, x_ND, np.concatenate(chosen))
+                step.commit(np.concatenate(chosen))
         return [in_order(concatenated(parts)) for parts in found]
 
     def _plan(self, budgets: tuple[Budget, ...], n_positions: int = 1) -> _Plan:

@@ -20,8 +20,9 @@ from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.lanes import Step
 from duo_oracle.oracle.engine.trie import trie_of
-from duo_oracle.oracle.engine.walk import Attend, CommittedContext, FixedContext, attend_forest, attend_same, descend, start_same
+from duo_oracle.oracle.engine.walk import Attend, FixedContext, attend_forest, attend_same, descend, start_same
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
@@ -116,26 +117,23 @@ class FixedScorer(_PlaceScorer):
 class CommittedScorer(_PlaceScorer):
     """One position of several sequences, after the patterns committed for the tokens before it.
 
-    `x_ND` are the lanes' states as `CommittedContext.begin` gives them.
+    `sequence_N` are the numbers of the step's sequences, by which labels are drawn.
     """
 
     def __init__(
         self,
         model: OracleModel,
-        context: CommittedContext,
-        position: int,
-        x_ND: Tensor,
-        target_N: Tensor,
+        step: Step,
         sequence_N: Sequence[int],
         skip: SkipReading,
         null: NullLabels | None = None,
     ) -> None:
-        self._context, self._position = context, position
-        names = [(sequence, position) for sequence in sequence_N]
-        super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names)
+        self._step = step
+        names = [(sequence, step.position) for sequence in sequence_N]
+        super().__init__(model, step.x_ND, step.target_N, skip, null or NullLabels(), names)
 
     def _attend(self, place_N: Tensor) -> Attend:
-        return self._context.attend(self._position, place_N)
+        return self._step.context.attend(self._step.position, place_N)
 
 
 class SameScorer:

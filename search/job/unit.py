@@ -21,8 +21,8 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
+from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
-from duo_oracle.oracle.engine.walk import CommittedContext
 from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
@@ -145,24 +145,16 @@ def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
 def _by_asking_committed(
     model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
 ) -> list[OraclePaths]:
-    by_length = sorted(range(len(tokens)), key=lambda lane: -len(tokens[lane]))
-    n_scored = [len(tokens[lane]) - 1 for lane in by_length]
     found: list[list[OraclePaths]] = [[] for _ in tokens]
     cheapest = cheapest_branch(model)
     for budget in range(len(problem.budgets)):
-        context = CommittedContext(model, len(by_length), n_scored[0], problem.skip)
-        for position in range(n_scored[0]):
-            active = [lane for lane, n in zip(by_length, n_scored, strict=True) if position < n]
-            token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
-            lanes = [sequences[lane] for lane in active]
-            x_ND = context.begin(position, token_N)
-            scorer = CommittedScorer(
-                model, context, position, x_ND, target_N, [sequence.index for sequence in lanes], problem.skip, null
-            )
-            paths = _ask(scorer, problem, budget, np.full(len(active), position), lanes, sink, cheapest)
-            for row, lane in enumerate(active):
+        for step in left_to_right(model, tokens, problem.skip):
+            members = [sequences[lane] for lane in step.lanes]
+            scorer = CommittedScorer(model, step, [sequence.index for sequence in members], problem.skip, null)
+            paths = _ask(scorer, problem, budget, np.full(len(members), step.position), members, sink, cheapest)
+            for row, lane in enumerate(step.lanes):
                 found[lane].append(rows_of(paths, np.array([row])))
-            context.commit(position, x_ND, paths.branches_RL)
+            step.commit(paths.branches_RL)
     return [in_order(concatenated(parts)) for parts in found]
 
 

@@ -23,8 +23,8 @@ from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import read_pairs
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
-from duo_oracle.oracle.engine.walk import CommittedContext
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.statistics.luck import best_of_n
@@ -215,15 +215,10 @@ def _scorers(model: OracleModel, problem: Problem, group: Group, branches_NL: np
         return
     n_positions = np.array([sequence.n_positions for sequence in group.sequences])
     first = np.cumsum(n_positions) - n_positions
-    lanes = np.argsort(-n_positions, kind="stable")
-    context = CommittedContext(model, len(lanes), int(n_positions.max()), problem.skip)
-    for position in range(int(n_positions.max())):
-        active = lanes[n_positions[lanes] > position]
-        token_N, target_N = (torch.stack([tokens[lane][position + shift] for lane in active]) for shift in (0, 1))
-        indices = [group.sequences[lane].index for lane in active]
-        x_ND = context.begin(position, token_N)
-        yield CommittedScorer(model, context, position, x_ND, target_N, indices, problem.skip, null), first[active] + position
-        context.commit(position, x_ND, branches_NL[first[active] + position])
+    for step in left_to_right(model, tokens, problem.skip):
+        token_S = first[list(step.lanes)] + step.position
+        yield CommittedScorer(model, step, [group.sequences[lane].index for lane in step.lanes], problem.skip, null), token_S
+        step.commit(branches_NL[token_S])
 
 
 def _best_so_far(rounds: list[Trials], space: SearchSpace, n_tokens: int) -> np.ndarray:

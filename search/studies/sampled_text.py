@@ -20,7 +20,8 @@ from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.engine.walk import CommittedContext, run_big
+from duo_oracle.oracle.engine.lanes import left_to_right
+from duo_oracle.oracle.engine.walk import run_big
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
 
@@ -31,23 +32,21 @@ def sample_like(model: OracleModel, sequences: Sequence[Window], seed: int) -> l
 
     Every draw is a function of (seed, sequence, position) and of what was drawn before it.
     """
-    order = sorted(range(len(sequences)), key=lambda lane: -len(sequences[lane].token_ids))
-    lengths = [len(sequences[lane].token_ids) for lane in order]
-    token_NT = np.zeros((len(order), lengths[0]), dtype=np.int64)
-    token_NT[:, 0] = [sequences[lane].token_ids[0] for lane in order]
+    tokens = [torch.zeros(len(sequence.token_ids), dtype=torch.int64, device=model.device) for sequence in sequences]
+    for token_id_T, sequence in zip(tokens, sequences, strict=True):
+        token_id_T[0] = int(sequence.token_ids[0])
     head, labels = Head(model), NullLabels(draws=1, seed=seed)
-    context = CommittedContext(model, len(order), lengths[0], SkipReading.FFN)
-    for position in range(lengths[0] - 1):
-        n = sum(length > position + 1 for length in lengths)
-        x_ND = context.begin(position, torch.from_numpy(token_NT[:n, position]).to(model.device))
-        attend = context.attend(position, slice(0, n))
-        h_1ND = run_big(model, range(model.routed_layers[0], model.depth), x_ND[None], attend)
-        names = [(sequences[lane].index, position) for lane in order[:n]]
+    for step in left_to_right(model, tokens, SkipReading.FFN):
+        n = len(step.lanes)
+        attend = step.context.attend(step.position, slice(0, n))
+        h_1ND = run_big(model, range(model.routed_layers[0], model.depth), step.x_ND[None], attend)
+        names = [(sequences[lane].index, step.position) for lane in step.lanes]
         drawn_N2 = labels.labels(head, head.states(h_1ND[0]), torch.zeros(n, dtype=torch.int64, device=model.device), names)
-        token_NT[:n, position + 1] = drawn_N2[:, 1].cpu().numpy()
-        context.commit(position, x_ND, np.full((n, model.n_layers), Branch.BIG, dtype=np.uint8))
-    found = {lane: token_NT[row, : lengths[row]].astype(np.int32) for row, lane in enumerate(order)}
-    return [Window(s.index, s.document, found[lane]) for lane, s in enumerate(sequences)]
+        for lane, drawn in zip(step.lanes, drawn_N2[:, 1], strict=True):
+            tokens[lane][step.position + 1] = drawn
+        step.commit(np.full((n, model.n_layers), Branch.BIG, dtype=np.uint8))
+    drawn_texts = [token_id_T.cpu().numpy().astype(np.int32) for token_id_T in tokens]
+    return [Window(s.index, s.document, drawn_T) for s, drawn_T in zip(sequences, drawn_texts, strict=True)]
 
 
 def write_tokens(path: Path, sequences: Sequence[Window]) -> None:

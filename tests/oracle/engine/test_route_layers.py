@@ -10,8 +10,8 @@ from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading, parse_
 from duo_oracle.oracle.engine import exact
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer
-from duo_oracle.oracle.engine.walk import CommittedContext
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
 from duo_oracle.oracle.spaces import parse_branches
 from tests.small_models import all_patterns, brute_force, random_tokens, small_duo
@@ -90,13 +90,11 @@ def test_a_scorer_gives_the_losses_of_brute_force(layers, skip):
         elif name == "full":
             loss_R = FixedScorer(model, 0, token_id_T, context.pattern, skip).score(place_R, branches_RL)
         else:
-            loss_R, committed = np.empty(60), CommittedContext(model, 1, 5, skip)
-            for position in range(5):
-                x_1D = committed.begin(position, token_id_T[position : position + 1])
-                scorer = CommittedScorer(model, committed, position, x_1D, token_id_T[position + 1 : position + 2], [0], skip)
-                rows = np.flatnonzero(place_R == position)
-                loss_R[rows] = scorer.score(np.zeros(len(rows), dtype=np.int64), branches_RL[rows])
-                committed.commit(position, x_1D, chosen_TL[position : position + 1])
+            loss_R = np.full(60, np.nan)
+            for step in left_to_right(model, [token_id_T], skip):
+                rows = np.flatnonzero(place_R == step.position)
+                loss_R[rows] = CommittedScorer(model, step, [0], skip).score(np.zeros(len(rows), dtype=np.int64), branches_RL[rows])
+                step.commit(chosen_TL[[step.position]])
         for row in range(60):
             whole_1L = with_the_others_big(branches_RL[[row]], layers)
             whole_TL = with_the_others_big(chosen_TL, layers)

@@ -7,8 +7,8 @@ import torch
 from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer
-from duo_oracle.oracle.engine.walk import CommittedContext
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from tests.small_models import brute_force, plain_losses, random_tokens, small_duo
 
@@ -43,11 +43,9 @@ def test_lanes_decided_side_by_side_score_as_each_alone(skip):
     sequences = [random_tokens(5, seed=seed) for seed in range(3)]
     generator = np.random.default_rng(1)
     committed_NTL = generator.integers(3, size=(3, 4, 4)).astype(np.uint8)
-    context = CommittedContext(model, 3, 4, skip)
-    for position in range(4):
-        token_N, target_N = (torch.stack([tokens[position + shift] for tokens in sequences]) for shift in (0, 1))
-        x_ND = context.begin(position, token_N)
-        scorer = CommittedScorer(model, context, position, x_ND, target_N, [0, 1, 2], skip)
+    for step in left_to_right(model, sequences, skip):
+        position = step.position
+        scorer = CommittedScorer(model, step, [0, 1, 2], skip)
         place_R, branches_RL = random_rows(20, 3, 4, seed=position)
         loss_R = scorer.score(place_R, branches_RL)
         for place, branches_L, loss in zip(place_R, branches_RL, loss_R, strict=True):
@@ -55,7 +53,8 @@ def test_lanes_decided_side_by_side_score_as_each_alone(skip):
             where = Context(ContextKind.COMMITTED)
             expected = brute_force(model, sequences[place], position, branches_L[None], where, skip, chosen_TL)
             assert loss == pytest.approx(expected[0], abs=1e-4)
-        context.commit(position, x_ND, committed_NTL[:, position])
+        step.commit(committed_NTL[:, position])
+    assert position == 3
 
 
 def test_drawn_labels_follow_the_all_big_distribution_and_their_seed():
