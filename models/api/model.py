@@ -68,6 +68,7 @@ class Model:
         """
         import torch
 
+        from duo_oracle.models.plain_losses import plain_losses
         from duo_oracle.oracle.model import check_small
 
         model = self.oracle_model
@@ -81,10 +82,8 @@ class Model:
         token_id_T = torch.tensor(token_ids, device=model.device)
         mask_1TL = torch.tensor([int(branch) for branch in taken.branches], dtype=torch.uint8, device=model.device)
         mask_1TL = mask_1TL.expand(1, len(token_ids) - 1, -1)
-        logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading(check_choice("reading of skip", skip, SkipReading)))[
-            0
-        ].double()
-        return float(torch.nn.functional.cross_entropy(logits_TV, token_id_T[1:]))
+        reading = SkipReading(check_choice("reading of skip", skip, SkipReading))
+        return float(plain_losses(model, token_id_T[None], mask_1TL, reading).mean())
 
     def __repr__(self) -> str:
         return f"<Model {self.name!r}: " + ", ".join(f"{name} {value}" for name, value in self._facts()) + ">"
