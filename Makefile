@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 check test train bench schema clean
+.PHONY: help install demo paper smollm2 check test pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +32,6 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
 	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
 
-schema: $(INSTALLED)  ## write docs/schema.md again from the declarations of columns
-	$(BIN)/python -c "from duo_oracle.results.views import schema_markdown; print(schema_markdown(), end='')" > docs/schema.md
-
 check: $(INSTALLED)  ## lint, format, types and the fast tests (under a minute)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,6 +44,13 @@ test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, whi
 	$(BIN)/ruff format --check .
 	.ci/typed && $(BIN)/mypy
 	$(BIN)/pytest -q
+
+pages: $(INSTALLED)  ## write again the pages of docs/ that are made from the code
+	$(BIN)/python .ci/pages.py
+
+docs: $(INSTALLED)  ## build the site of docs/ into build/site; a warning is an error
+	$(BIN)/python .ci/pages.py --check
+	$(BIN)/mkdocs build --strict --quiet
 
 train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.duo_tiny

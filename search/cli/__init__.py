@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command | None = None
     try:
         if not arguments:
-            raise InputError(f"a command is required; available: {', '.join(_names())}; see duo-oracle --help")
+            raise InputError(f"a command is required; available: {', '.join(command_names())}; see duo-oracle --help")
         if arguments[0] in ("-h", "--help", "help"):
             print(_overview())
             return 0
@@ -35,13 +35,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(__version__)
             return 0
-        name = check_choice("command", arguments[0], _names())
-        module = _module(name)
+        name = check_choice("command", arguments[0], command_names())
+        module = command_module(name)
         command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
 
         with extras_named(name):
-            return command.run(read_options(name, command, _summary(module), arguments[1:]))
+            return command.run(read_options(name, command, summary_of(module), arguments[1:]))
     except KeyboardInterrupt:
         print(
             "duo-oracle: interrupted" + ("; the same command goes on from here" if command is not None and command.resumes else ""),
@@ -72,20 +72,23 @@ def _refuse(message: str) -> int:
     return 2
 
 
-def _names() -> tuple[str, ...]:
+def command_names() -> tuple[str, ...]:
+    """Every command, by listing the folder."""
     return tuple(name.replace("_", "-") for name in names_in(COMMANDS))
 
 
-def _module(name: str) -> ModuleType:
+def command_module(name: str) -> ModuleType:
+    """The file of a command."""
     return import_module(f"{COMMANDS}.{name.replace('-', '_')}")
 
 
-def _summary(module: ModuleType) -> str:
+def summary_of(module: ModuleType) -> str:
+    """A command's line in the overview: the first of its file's docstring."""
     return (module.__doc__ or "").strip().splitlines()[0]
 
 
 def _overview() -> str:
-    lines = [f"  {name:<14}{_summary(_module(name))}" for name in _names()]
+    lines = [f"  {name:<14}{summary_of(command_module(name))}" for name in command_names()]
     return "\n".join(
         [
             "usage: duo-oracle COMMAND ...",

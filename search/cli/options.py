@@ -42,7 +42,7 @@ class Parser(argparse.ArgumentParser):
 
 def read_options(name: str, command: Command, summary: str, argv: Sequence[str]) -> Any:
     """The command's options as `argv` and its `--config` file give them. Raises InputError for what does not fit a field."""
-    parser = _parser(name, command, summary)
+    parser = build_parser(name, command, summary)
     given, unknown = parser.parse_known_args(argv)
     if unknown:
         _refuse(parser, unknown[0])
@@ -81,7 +81,8 @@ def _spelling(command: Command) -> dict[str, str]:
     }
 
 
-def _parser(name: str, command: Command, summary: str) -> Parser:
+def build_parser(name: str, command: Command, summary: str) -> Parser:
+    """The command's options as argparse has them, for its help and for the page of the command line."""
     parser = Parser(
         prog=f"duo-oracle {name}",
         usage=_usage(name, command),

@@ -25,7 +25,7 @@ def test_every_column_has_a_meaning_and_every_number_a_unit() -> None:
 
 
 def test_the_page_is_made_from_the_code() -> None:
-    assert SCHEMA.read_text(encoding="utf-8") == schema_markdown(), "write docs/schema.md again: `make schema`"
+    assert SCHEMA.read_text(encoding="utf-8") == schema_markdown(), "write docs/schema.md again: `make pages`"
 
 
 @pytest.mark.parametrize("keep", ["losses", "trials"])

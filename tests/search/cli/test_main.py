@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from duo_oracle.search.cli import _module, _names, main
+from duo_oracle.search.cli import command_module, command_names, main
 from duo_oracle.search.cli.options import read_options
 from duo_oracle.search.job import driver
 from duo_oracle.search.job.config import SearchConfig
@@ -29,7 +29,7 @@ def argv(toy: Path, tokens: Path, tmp_path: Path) -> list[str]:
     return ["search", str(toy), str(tokens), "--local", "--unit-sequences", "1", "--out", str(tmp_path / "run")]
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in _names())])
+@pytest.mark.parametrize("command", [(), *((name,) for name in command_names())])
 def test_every_command_has_help_with_examples_that_are_its_own(
     command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -41,12 +41,12 @@ def test_every_command_has_help_with_examples_that_are_its_own(
 
 
 def test_every_example_is_a_command_line_that_is_understood() -> None:
-    for name in _names():
-        for example in _module(name).COMMAND.examples:
+    for name in command_names():
+        for example in command_module(name).COMMAND.examples:
             program, used, *words = shlex.split(example.partition(" > ")[0])
             assert program == "duo-oracle"
             if "--config" not in words:
-                read_options(used, _module(used).COMMAND, "", words)
+                read_options(used, command_module(used).COMMAND, "", words)
 
 
 def test_help_comes_without_the_heavy_libraries() -> None:
