@@ -1,39 +1,17 @@
-"""Floating-point operations of one token's forward pass, by what it does at each layer.
+"""Floating-point operations of a Duo-LLM's forward pass, by its config.json.
 
 Counted from the matrix products alone, a multiply-add as two (norms, activations and the router's own few products are below one
 percent of them); a token attends to itself and all tokens before it. Knows configs, not weights.
-
-Axes: N tokens, L layer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from duo_oracle.models.duo_llm.module import MODEL_TYPE, DuoLlamaConfig
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.patterns import Branch
-
-
-@dataclass(frozen=True)
-class Flops:
-    """What one token takes: the vocabulary head once, and at each routed layer what its branch says."""
-
-    head: float
-    skip: float
-    small: float
-    big: float
-
-    def per_token(self, branches_NL: np.ndarray) -> float:
-        """The mean over tokens that take these patterns."""
-        return self.head + float(sum((branches_NL == b).sum() * self.of(b) for b in Branch)) / max(len(branches_NL), 1)
-
-    def of(self, branch: Branch) -> float:
-        return (self.skip, self.small, self.big)[branch]
+from duo_oracle.oracle.flops import Flops
 
 
 def flops_of(config: Mapping[str, Any], mean_context: float, skip: SkipReading, n_routed: int | None = None) -> Flops | None:

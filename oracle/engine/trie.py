@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.flops import Flops
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -161,14 +162,12 @@ class FullTree:
         return np.any([budget.allows(self.n_layers) for budget in self.budgets], axis=0)
 
 
-def necessary_operations(
-    levels: Sequence[Level], attention_flops: float, ffn_flops: dict[Branch, float], n_positions: int = 1
-) -> float:
+def necessary_operations(levels: Sequence[Level], flops: Flops) -> float:
     """Floating-point operations that a walk over the levels cannot do without: one attention for every state before a layer,
-    one FFN for every state that takes its branch. `attention_flops` and `ffn_flops` are those of one state."""
+    one FFN for every state that takes its branch. `flops` are those of one state, where a skipped FFN leaves attention alone."""
     total, n_states = 0.0, 1
     for level in levels:
-        total += n_states * attention_flops
-        total += sum(len(parent) * ffn_flops.get(branch, 0.0) for branch, parent in level.parents.items())
+        total += n_states * flops.skip
+        total += sum(len(parent) * (flops.of(branch) - flops.skip) for branch, parent in level.parents.items())
         n_states = level.n_after
-    return total * n_positions
+    return total

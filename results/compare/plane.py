@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.flops import Flops
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.average import AverageOracle, average_oracle
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
@@ -60,7 +61,7 @@ class Plane:
     random_KN: np.ndarray  # a random pattern with k B's, expected
     gap_excess_KN: np.ndarray  # fixed - oracle, minus the same on labels drawn from all-big
     random_rank_KN: np.ndarray  # percentile of a random pattern with k B's in the token's table
-    flops_per_layer: tuple[float, float, float, float] | None  # of the head; of skip, small and big at one layer
+    flops_by_branch: Flops | None  # of one token; None where the model's operations are not known
     routed_layers: tuple[int, ...] | None = None  # their numbers in the model; None for all
     cheapest: Branch = Branch.SMALL  # whose loss at every layer is loss_cheapest_N
 
@@ -129,17 +130,12 @@ class Plane:
 
     def flops(self, branches_NL: np.ndarray) -> float | None:
         """Mean operations per token of these patterns."""
-        if self.flops_per_layer is None:
-            return None
-        head, *per_layer = self.flops_per_layer
-        return head + sum(float((branches_NL == b).sum(axis=1).mean()) * per_layer[b] for b in Branch)
+        return None if self.flops_by_branch is None else self.flops_by_branch.per_token(branches_NL)
 
     def flops_of_budget(self, budget: float) -> float | None:
         """The same for tokens with so many B's on average, all else small, or skip in a model without small FFNs."""
-        if self.flops_per_layer is None:
-            return None
-        head, *per_layer = self.flops_per_layer
-        return head + budget * per_layer[Branch.BIG] + (self.n_layers - budget) * per_layer[self.cheapest]
+        by_branch = self.flops_by_branch
+        return None if by_branch is None else by_branch.of_budget(budget, self.n_layers, self.cheapest)
 
     def _by_budget(self, name: str) -> np.ndarray:
         found_KN = np.full((self.n_layers + 1, len(self.document_N)), np.nan)

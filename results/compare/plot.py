@@ -33,12 +33,12 @@ def draw_plane(plane: Plane, lines: Sequence[Line]) -> Picture:
     from duo_oracle.results.drawing import picture
 
     known = [line for line in lines if line.kind == "router" and line["minus_fixed"] is not None]
-    n_panels = 1 + (plane.flops_per_layer is not None) + bool(known)
+    n_panels = 1 + (plane.flops_by_branch is not None) + bool(known)
     with picture((4.9 * n_panels, 4.8), {"svg.fonttype": "none", "font.size": 8}) as figure:
         panels = list(figure.subplots(1, n_panels, squeeze=False)[0])
         _panel(panels[0], plane, lines, lambda line: line.budget, lambda budget: budget)
         panels[0].set(xlabel=_per_token(plane), ylabel="perplexity")
-        if plane.flops_per_layer is not None:
+        if plane.flops_by_branch is not None:
             of_budget = np.vectorize(lambda budget: (plane.flops_of_budget(budget) or np.nan) / 1e6)
             _panel(panels[1], plane, lines, lambda line: line["flops"] / 1e6, of_budget)
             panels[1].set(xlabel="million operations per token", ylabel="perplexity")

@@ -29,6 +29,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.duo_llm.flops import flops_of
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
 from duo_oracle.models.families.duo_llama import build_module
@@ -199,17 +200,11 @@ class _Bench:
     @property
     def flops_per_position(self) -> float:
         """Necessary operations of the layers, averaged over the positions (multiply and add count as two)."""
-        config = self._module.config
-        d_model, width = config.hidden_size, config.num_attention_heads * config.head_dim
-        kv_width = config.num_key_value_heads * config.head_dim
-        ffn = {
-            Branch.SMALL: 6.0 * d_model * config.small_intermediate_size,
-            Branch.BIG: 6.0 * d_model * config.intermediate_size,
-        }
-        totals = [
-            necessary_operations(self._levels, 2.0 * d_model * (2 * width + 2 * kv_width) + 4.0 * width * (position + 1), ffn)
-            for position in range(len(self._token_id_T) - 1)
-        ]
+        config, totals = self._module.config.to_dict(), []
+        for position in range(len(self._token_id_T) - 1):
+            flops = flops_of(config, position + 1, SkipReading.FFN)
+            assert flops is not None, "a bench is of a Duo-LLM"
+            totals.append(necessary_operations(self._levels, flops))
         return statistics.fmean(totals)
 
     def ours(self) -> float:

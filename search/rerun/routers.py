@@ -161,7 +161,7 @@ class _Work:
             random_KN=random_KN,
             gap_excess_KN=self._gap_excess(fixed_KN, chosen, oracles, big_N),
             random_rank_KN=rank_KN,
-            flops_per_layer=None if flops is None else (flops.head, flops.skip, flops.small, flops.big),
+            flops_by_branch=flops,
         )
 
     def routed(self, plane: Plane, routes: Routes) -> Routed:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from duo_oracle.oracle.budgets import ANY, Budget, BudgetKind
 from duo_oracle.oracle.engine.trie import FullTree, necessary_operations, root_of_states, trie_of
+from duo_oracle.oracle.flops import Flops
 from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.oracle.spaces import SearchSpace
 
@@ -69,8 +70,8 @@ def test_necessary_operations_are_what_counting_the_states_gives():
 
     def count(budget):
         levels = FullTree(12, SMALL_BIG, (budget,), references=()).top(12).levels
-        attention = necessary_operations(levels, 1.0, {})
-        big = necessary_operations(levels, 0.0, {Branch.BIG: 1.0})
+        attention = necessary_operations(levels, Flops(head=0, skip=1, small=1, big=1))
+        big = necessary_operations(levels, Flops(head=0, skip=0, small=0, big=1))
         return attention, big
 
     assert count(ANY) == (4095, 4095)

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from duo_oracle.oracle.flops import Flops
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.compare.files import layers_table, write_files
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed, reference_lines, router_line
@@ -46,7 +47,7 @@ def plane_of(cheapest: Branch, layers: tuple[int, ...] | None) -> Plane:
         random_KN=level_KN + 0.1,
         gap_excess_KN=np.zeros((4, N_TOKENS)),
         random_rank_KN=np.full((4, N_TOKENS), 50.0),
-        flops_per_layer=(100.0, 1.0, 2.0, 10.0),
+        flops_by_branch=Flops(head=100.0, skip=1.0, small=2.0, big=10.0),
         routed_layers=layers,
         cheapest=cheapest,
     )
