@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from duo_oracle.models.hub.model import fetch_model, is_model_name
+from duo_oracle.models.hub.repository import NotThere
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
@@ -37,20 +38,18 @@ class Checkpoint:
 
 
 def model_directory(model: str) -> Path:
-    """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME; fetched once, then kept by
-    huggingface_hub). Raises InputError where there is none."""
+    """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION;
+    fetched once, then read from the hub's cache). Raises InputError where there is none."""
     path = SHIPPED.get(model, Path(model))
     if path.is_dir():
         return path
     none = f"a model is a directory, a shipped name ({', '.join(sorted(SHIPPED))}) or OWNER/NAME of the hub; there is no {model!r}"
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or path.parent.is_dir():
+    if not is_model_name(model) or path.parent.is_dir():
         raise InputError(none)
-    from huggingface_hub import snapshot_download  # comes with tokenizers; slow to import, and rarely wanted
-
     try:
-        return Path(snapshot_download(model, allow_patterns=[CONFIG, TOKENIZER, "*.safetensors", INDEX]))
-    except Exception as fault:  # of the network, the hub, or its client: all mean that the model is not to be had
-        raise InputError(f"{none} (the hub: {type(fault).__name__})") from None
+        return fetch_model(model)
+    except NotThere as fault:
+        raise InputError(f"{none} ({fault})") from None
 
 
 def base_directory(model: str) -> Path | None:
@@ -84,7 +83,7 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     tensors = _read_tensors(directory)
     tokenizer = directory / TOKENIZER
     tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
-    _check_tokenizer(tokenizer, tokenizer_json, config)
+    _check_tokenizer(tokenizer, tokenizer_json)
     return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json))
 
 
@@ -212,15 +211,14 @@ def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
         raise InputError(f"{file}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
 
 
-def _check_tokenizer(path: Path, tokenizer_json: str | None, config: Mapping[str, Any]) -> None:
+def _check_tokenizer(path: Path, tokenizer_json: str | None) -> None:
+    """Raises InputError for a file that is none. Tokens beyond the model's vocabulary, such as a pad token that its embedding was
+    never enlarged for, are no fault here: a text in which one occurs is refused where it is read."""
     if tokenizer_json is None:
         return
     from duo_oracle.models.text.tokenizer import load_tokenizer  # here: data that carries token ids needs no tokenizer
 
     try:
-        n_tokens = load_tokenizer(tokenizer_json).get_vocab_size()
+        load_tokenizer(tokenizer_json)
     except ValueError as fault:
         raise InputError(f"{path.parent}: {fault}") from None
-    n_vocabulary = config.get("vocab_size")
-    if isinstance(n_vocabulary, int) and n_tokens > n_vocabulary:
-        raise InputError(f"{path}: the tokenizer's tokens must fit the model's vocabulary of {n_vocabulary}; it has {n_tokens}")

@@ -18,8 +18,8 @@ class RouterConfig:
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        text: training documents (.txt, .jsonl or .parquet), equally many windows of every file; every 20th document is held
-            out of training, for calibration
+        text: training documents (files, folders or globs of text, .jsonl, .parquet or .arrow), equally many windows of
+            every one that is named; every 20th document is held out of training, for calibration
         router: budget, token_choice, expert_choice, expert_threshold or distilled
         out: directory for the router; training goes on where its progress ends
         budget: average big layers per token

@@ -23,14 +23,14 @@ from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_module, resolve_device
 from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
 from duo_oracle.models.routable import RoutableModule
-from duo_oracle.models.router import router_module, router_names
+from duo_oracle.models.router import ROUTERS, StoredRouter, router_module
 from duo_oracle.models.router_training.calibration import Calibration, calibrate, evaluate_router
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
 from duo_oracle.models.router_training.labels import PatternLabels
 from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.router_training.mixture import mixed_logits
-from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len
 from duo_oracle.models.training.batches import Windows, tokenised, training_tokenizer, work_folder
@@ -57,8 +57,8 @@ class Prepared:
 
 
 def trainable_routers() -> tuple[str, ...]:
-    """The names of the routers that are trained, by listing the folder."""
-    return tuple(name for name in router_names() if hasattr(router_module(name), "read"))
+    """The names of the folder's routers that are trained."""
+    return tuple(name for name in ROUTERS.own_names() if isinstance(router_module(name), StoredRouter))
 
 
 def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = None) -> None:
@@ -68,7 +68,8 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
     """
     config.check()
-    check_choice("trained router", config.router, trainable_routers())
+    if config.router not in ROUTERS.names() or config.router in ROUTERS.own_names():
+        check_choice("trained router", config.router, trainable_routers())
     implementation = router_module(config.router)
     settings = read_settings(f"router {config.router}", implementation.Settings, config.settings)
     learns_from_labels = hasattr(implementation, "fit")
@@ -107,7 +108,7 @@ def prepare(config: RouterConfig) -> Prepared:
     """Reads model and text. Raises InputError for those that are unusable."""
     device = resolve_device(config.device)
     for source in (*config.text, *config.calibration_text, *config.holdouts):
-        resolve_source(source)
+        find_files(source)
     checkpoint = read_checkpoint(config.model)
     module = load_module(checkpoint, config.route_layers).to(device)
     check_small(parse_branches(config.branches), module.routed_layers, module.small_layers)

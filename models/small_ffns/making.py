@@ -30,13 +30,13 @@ from duo_oracle.models.checkpoint import (
     read_checkpoint,
     save_file_whole,
 )
-from duo_oracle.models.family import family_names, load_family, load_module, resolve_device
+from duo_oracle.models.family import FAMILIES, RoutableFamily, load_family, load_module, resolve_device
 from duo_oracle.models.hf.pretrained import PretrainedModule
 from duo_oracle.models.hf.small_ffn import attach_small
 from duo_oracle.models.small_ffns.config import DuoConfig
 from duo_oracle.models.small_ffns.costs import SmallCosts, small_costs, spread_sequences
 from duo_oracle.models.small_ffns.method import SmallMethod, SmallTask, load_method, n_inner
-from duo_oracle.models.text.documents import HOLDOUT_PREFIX, resolve_source
+from duo_oracle.models.text.sources import HOLDOUT_PREFIX, find_files
 from duo_oracle.models.text.windows import Window, resolve_seq_len
 from duo_oracle.models.training.batches import WORK, Windows, tokenised, training_tokenizer, work_folder
 from duo_oracle.models.training.config import steps_for
@@ -104,9 +104,9 @@ def make_small(config: DuoConfig) -> SmallMade:
 
 def _check_text(config: DuoConfig) -> None:
     """Raises InputError for text that is none, and for a source that is both made on and held out."""
-    made_on = {resolve_source(source).resolve() for source in config.text}
+    made_on = {file.path.resolve() for source in config.text for file in find_files(source)}
     for source in config.holdouts:
-        if resolve_source(source).resolve() in made_on:
+        if any(file.path.resolve() in made_on for file in find_files(source)):
             raise InputError(f"costs are measured on text that the small FFNs were not made on; {source!r} is text and holdout")
 
 
@@ -135,8 +135,8 @@ def _check_out(config: DuoConfig) -> None:
 def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
     """The model's plain module. Raises InputError where it has small FFNs, or its family has none to make them of."""
     model_type = base.config.get("model_type")
-    if not hasattr(load_family(model_type), "build_module"):
-        able = ", ".join(name for name in family_names() if hasattr(load_family(name), "build_module"))
+    if not isinstance(load_family(model_type), RoutableFamily):
+        able = ", ".join(name for name in FAMILIES.own_names() if isinstance(load_family(name), RoutableFamily))
         raise InputError(f"small FFNs are made for models of type {able}; {model!r} is of type {model_type!r}")
     module = load_module(base)
     if module.small_layers:

@@ -1,124 +1,145 @@
-"""Reads documents from `.txt`, `.jsonl` and `.parquet` files, one at a time. Knows nothing of tokens, windows or models.
+"""Documents, one at a time: a text file is one, and so is a row of `.jsonl`, `.parquet` or `.arrow`. Knows nothing of models.
 
-A `.txt` file is one document. Rows of the others have `text`, or `tokens` (whole numbers), and optionally `document`, a name.
-`holdout:prose`, `holdout:code`, `holdout:recent-prose` and `holdout:recent-code` name the holdouts that ship with the project.
+Rows have `text`, or `tokens` or `input_ids` (whole numbers; those that an `attention_mask` calls padding are left out), and
+optionally `document`, a name. Rows of one source with one name are pieces of one document.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from duo_oracle.models.text.rows import rows_of, text_parts, utf8
+from duo_oracle.models.text.sources import DataFile, find_files
 from duo_oracle.oracle.base.errors import InputError
 
-HOLDOUT_PREFIX = "holdout:"
-_HOLDOUTS = Path(__file__).parents[1] / "holdouts"
+_MARK = "\ufeff"
+_INT64 = 1 << 63
+_PART = 1 << 16  # characters
 
 
 @dataclass(frozen=True)
 class Document:
-    """One document, as text or as token ids (the other is None), and where it stands, for messages."""
+    """One document, as text in parts or as token ids (the other is None), and where it stands, for messages."""
 
     name: str
-    text: str | None
+    parts: Callable[[], Iterator[str]] | None
     token_ids: list[int] | None
     where: str
 
-
-def resolve_source(source: str) -> Path:
-    """The file that a source names. Raises InputError where there is none, or none of a known kind."""
-    if source.startswith(HOLDOUT_PREFIX):
-        path = _HOLDOUTS / f"{source.removeprefix(HOLDOUT_PREFIX)}.jsonl"
-        if not path.is_file():
-            available = ", ".join(sorted(f"{HOLDOUT_PREFIX}{file.stem}" for file in _HOLDOUTS.glob("*.jsonl")))
-            raise InputError(f"unknown holdout {source!r}; available: {available}")
-        return path
-    path = Path(source)
-    if not path.is_file():
-        raise InputError(f"data is a file or one of the shipped holdouts; there is no file {source!r}")
-    if path.suffix not in (".txt", ".jsonl", ".parquet"):
-        raise InputError(f"data files end in .txt, .jsonl or .parquet; got {source!r}")
-    return path
+    @property
+    def text(self) -> str | None:
+        """The whole text."""
+        return None if self.parts is None else "".join(self.parts())
 
 
-def read_documents(source: str) -> Iterator[Document]:
-    """The documents of a source, in its order, one in memory at a time.
+def read_documents(sources: str | Iterable[str]) -> Iterator[Document]:
+    """The documents of one or several sources, in their order, one in memory at a time, a text file only in parts.
 
     Raises InputError, naming file, row and value, for what is no document: an empty one, a row without text and tokens,
     bytes that are not UTF-8, a file that is not what its name says.
     """
-    path = resolve_source(source)
-    if path.suffix == ".txt":
-        rows: Iterator[tuple[str, dict[str, Any]]] = iter([(source, {"text": _utf8(path.read_bytes(), source)})])
-    elif path.suffix == ".jsonl":
-        rows = _json_rows(path, source)
-    else:
-        rows = _parquet_rows(path, source)
+    files = find_files(sources)
+    n_rows: Counter[str] = Counter()
     n_documents = 0
-    for where, row in rows:
-        yield _document(row, where, default_name=path.stem if path.suffix == ".txt" else f"{path.stem}/{n_documents}")
-        n_documents += 1
+    for file in files:
+        if file.is_text:
+            if file.listed and not any(part.strip() for part in text_parts(file)):
+                continue
+            n_documents += 1
+            yield Document(file.name, partial(_parts_of, file), None, file.shown)
+            continue
+        for where, row in rows_of(file):
+            yield _document(row, where, file, f"{file.name}/{n_rows[file.name]}")
+            n_rows[file.name] += 1
+            n_documents += 1
     if n_documents == 0:
-        raise InputError(f"{source}: data must hold at least one document; it holds none")
+        raise InputError(f"{files[0].shown}: data must hold at least one document; it holds none")
 
 
-def _document(row: dict[str, Any], where: str, default_name: str) -> Document:
-    text, token_ids, name = row.get("text"), row.get("tokens"), row.get("document")
-    name = default_name if name is None else str(name)
-    if text is not None:
-        if not isinstance(text, str):
-            raise InputError(f"{where}: text must be a string; got {text!r:.80}")
+def _slices(text: str) -> Iterator[str]:
+    return (text[start : start + _PART] for start in range(0, len(text), _PART))
+
+
+def _parts_of(file: DataFile) -> Iterator[str]:
+    return _not_empty(text_parts(file), file.shown)
+
+
+def _not_empty(parts: Iterator[str], where: str) -> Iterator[str]:
+    """The same parts. Raises InputError after the last of a text that has nothing but spaces."""
+    blank, begins = True, ""
+    for part in parts:
+        begins = begins or part[:80]
+        blank = blank and not part.strip()
+        yield part
+    if blank:
+        raise InputError(f"{where}: a document must not be empty; got text {begins!r:.80}")
+
+
+def _document(row: dict[str, Any], where: str, file: DataFile, default_name: str) -> Document:
+    name = default_name if row.get("document") is None else file.label + _name(row["document"], where)
+    field, value = _content(row, where, file.column)
+    if isinstance(value, str | bytes) and (field == "text" or file.column):
+        text = _text(value, where).removeprefix(_MARK)
         if not text.strip():
-            raise InputError(f"{where}: a document must not be empty; got text {text!r:.80}")
-        return Document(name, text, None, where)
-    if token_ids is None:
-        raise InputError(f"{where}: a row must have text or tokens; it has {', '.join(sorted(row)) or 'no field'}")
-    if not isinstance(token_ids, list):
-        raise InputError(f"{where}: tokens must be a list of whole numbers; got {token_ids!r:.80}")
+            raise InputError(f"{where}: a document must not be empty; got {field} {text!r:.80}")
+        return Document(name, partial(_slices, text), None, where)
+    if not isinstance(value, list):
+        what = "text must be a string" if field == "text" else f"{field} must be a list of whole numbers"
+        raise InputError(f"{where}: {what}; got {value!r:.80}")
+    token_ids = _unpadded(value, row.get("attention_mask"), where) if field == "input_ids" else value
     if not token_ids:
-        raise InputError(f"{where}: a document must not be empty; got tokens []")
+        raise InputError(f"{where}: a document must not be empty; got {field} {value!r:.80}")
     for token_id in token_ids:
         if not isinstance(token_id, int) or isinstance(token_id, bool):
-            raise InputError(f"{where}: tokens must be whole numbers; got {token_id!r}")
+            raise InputError(f"{where}: {field} must be whole numbers; got {token_id!r:.80}")
+        if not -_INT64 <= token_id < _INT64:
+            raise InputError(f"{where}: {field} must be whole numbers of the model's vocabulary; got {token_id:.3g}")
     return Document(name, None, token_ids, where)
 
 
-def _utf8(content: bytes, where: str) -> str:
+def _content(row: dict[str, Any], where: str, column: str | None) -> tuple[str, Any]:
+    """The field that holds the document, and its value."""
+    for field in (column,) if column else ("text", "tokens", "input_ids"):
+        if row.get(field) is not None:
+            return field, row[field]
+    wanted = (column,) if column else ("text", "tokens", "input_ids")
+    fields = ", ".join(f"{name} (null)" if name in wanted else name for name in sorted(row)) or "no field"
+    raise InputError(f"{where}: a row must have {' or '.join(', '.join(wanted).rsplit(', ', 1))}; it has {fields}")
+
+
+def _name(value: Any, where: str) -> str:
+    if isinstance(value, str | bytes):
+        return _text(value, where, "document")
+    if isinstance(value, int | float):
+        return str(value)
+    raise InputError(f"{where}: document must be a name; got {value!r:.80}")
+
+
+def _text(value: str | bytes, where: str, field: str = "text") -> str:
+    """The value as a string that UTF-8 can hold: JSON can write half of a pair of surrogates, which is no character."""
+    if isinstance(value, bytes):
+        return utf8(value, where)
     try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError as fault:
-        raise InputError(f"{where}: text must be UTF-8; byte {fault.start} is {content[fault.start]:#04x}") from None
+        value.encode()
+    except UnicodeEncodeError as fault:
+        raise InputError(
+            f"{where}: {field} must be UTF-8; character {fault.start} is {value[fault.start]!a}, half of a surrogate pair"
+        ) from None
+    return value
 
 
-def _json_rows(path: Path, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{source}, row {number}"
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(_utf8(line, where))
-            except json.JSONDecodeError as fault:
-                raise InputError(f"{where}: each line must be a JSON object; {fault.msg} at column {fault.colno}") from None
-            if not isinstance(row, dict):
-                raise InputError(f"{where}: each line must be a JSON object; got {row!r:.80}")
-            yield where, row
-
-
-def _parquet_rows(path: Path, source: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    import pyarrow as pa  # here: text needs no Arrow
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            columns = [name for name in ("text", "tokens", "document") if name in file.schema_arrow.names]
-            number = 0
-            for batch in file.iter_batches(batch_size=64, columns=columns):
-                for row in batch.to_pylist():
-                    number += 1
-                    yield f"{source}, row {number}", row
-    except pa.ArrowException as fault:
-        raise InputError(f"{source}: not a readable Parquet file: {str(fault).splitlines()[0]}") from None
+def _unpadded(token_ids: list[Any], mask: Any, where: str) -> list[Any]:
+    """The tokens that the row's attention_mask keeps: a run of ones, with padding before or behind."""
+    if mask is None:
+        return token_ids
+    if not isinstance(mask, list) or len(mask) != len(token_ids) or any(kept not in (0, 1) for kept in mask):
+        raise InputError(f"{where}: attention_mask must be a 0 or 1 for each of input_ids; got {mask!r:.80}")
+    kept = [token_id for token_id, keep in zip(token_ids, mask, strict=True) if keep]
+    first = mask.index(1) if kept else 0
+    if any(not keep for keep in mask[first : first + len(kept)]):
+        raise InputError(f"{where}: attention_mask must leave out tokens at the ends alone; it has a 0 between ones")
+    return kept

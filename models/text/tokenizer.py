@@ -1,14 +1,18 @@
-"""Byte-level BPE tokenizers: made from text, kept as a `tokenizer.json` string. Knows nothing of models.
+"""Tokenizers: byte-level BPE made from text, and any that a `tokenizer.json` string holds. Knows nothing of models.
 
-Digits stand alone and spaces belong to the following word, as in GPT-2, so that any text is encoded and comes back byte for byte.
+In those that are made here digits stand alone and spaces belong to the following word, as in GPT-2, so that any text is encoded and
+comes back byte for byte.
 """
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.oracle.base.errors import InputError
 
 SEPARATOR = "<|endoftext|>"
@@ -32,16 +36,48 @@ def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(tokenizer_json: str) -> Tokenizer:
-    """The tokenizer that a `tokenizer.json` holds. Raises InputError for text that is none."""
+def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialTokens.TEXT) -> Tokenizer:
+    """The tokenizer that a `tokenizer.json` holds. It reads every text whole and always alike: truncation, padding and dropout,
+    which a file can have kept from some training, are switched off. Raises InputError for text that is no tokenizer."""
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as fault:  # the library raises bare Exception
         raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
-    tokenizer.encode_special_tokens = True  # a separator written in a text is no separator
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    if getattr(tokenizer.model, "dropout", None):
+        tokenizer.model.dropout = None
+    tokenizer.encode_special_tokens = special_tokens == SpecialTokens.TEXT
     return tokenizer
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """Token ids of plain text; a separator written in the text is encoded as the characters that it is."""
-    return tokenizer.encode(text, add_special_tokens=False).ids
+    """Token ids of a text, and of nothing that the tokenizer would put around it. A special token written in the text is encoded as
+    the characters that it is, unless the tokenizer was loaded to parse it."""
+    return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+
+
+class SpecialTokenCount:
+    """Counts the special tokens of a tokenizer in text that is seen part by part, for texts that are not parsed for them."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        written = sorted((token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special), key=len)
+        self._longest = len(written[-1]) if written else 0
+        self._pattern = re.compile("|".join(map(re.escape, reversed(written)))) if written else None
+        self._held = ""
+        self.counts: Counter[str] = Counter()
+
+    def see(self, part: str) -> None:
+        """Count those of the next part of a text, and those that begin in the part before."""
+        if self._pattern is None:
+            return
+        text = self._held + part
+        done = 0
+        for match in self._pattern.finditer(text):
+            self.counts[match[0]] += 1
+            done = match.end()
+        self._held = text[max(done, len(text) - self._longest + 1) :]
+
+    def end_text(self) -> None:
+        """The next part is of another text."""
+        self._held = ""

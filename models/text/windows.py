@@ -1,20 +1,24 @@
 """Documents to sequences: the windows that are searched and evaluated. Knows nothing of models beyond their limits.
 
 A window is `seq_len` consecutive tokens of one document. Windows do not overlap and never cross documents; a last window
-of one token has nothing to score and is dropped.
+of one token has nothing to score and is dropped. A document is read in pieces, no further than its windows are asked for.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from tokenizers import Tokenizer
 
-from duo_oracle.models.text.documents import Document, read_documents
-from duo_oracle.models.text.tokenizer import encode
+from duo_oracle.models.text.documents import read_documents
+from duo_oracle.models.text.options import parse_split, shown, sources_of
+from duo_oracle.models.text.splits import token_ids_of
+from duo_oracle.models.text.tokenizer import SpecialTokenCount
 from duo_oracle.oracle.base.errors import InputError
 
 DEFAULT_SEQ_LEN = 256
@@ -45,54 +49,74 @@ def resolve_seq_len(seq_len: int | None, n_positions: int) -> int:
     return seq_len
 
 
-def token_ids_of(document: Document, tokenizer: Tokenizer | None, n_vocabulary: int) -> np.ndarray:
-    """The document's tokens: int32. Raises InputError for text without a tokenizer, and a token outside the vocabulary."""
-    if document.text is not None:
-        if tokenizer is None:
-            raise InputError(f"{document.where}: the model has no tokenizer.json, so its data must carry tokens, not text")
-        token_ids = np.array(encode(tokenizer, document.text), dtype=np.int64)
-    else:
-        token_ids = np.array(document.token_ids, dtype=np.int64)
-    outside = np.flatnonzero((token_ids < 0) | (token_ids >= n_vocabulary))
-    if len(outside):
-        raise InputError(
-            f"{document.where}: a token id must lie in the model's vocabulary, 0 to {n_vocabulary - 1}; "
-            f"got {token_ids[outside[0]]} at token {outside[0]}"
-        )
-    return token_ids.astype(np.int32)
-
-
 def read_sequences(
-    source: str,
+    sources: str | Iterable[str],
     tokenizer: Tokenizer | None,
     n_vocabulary: int,
     n_positions: int,
     seq_len: int | None = None,
     max_sequences: int | None = None,
     per_document: int | None = None,
+    split: str | None = None,
+    notify: Callable[[str], None] | None = None,
 ) -> Iterator[Window]:
-    """The windows of a source in order, at most `max_sequences`, with one document in memory at a time.
+    """The windows of one or several sources in order, at most `max_sequences`, with a piece of one document in memory at a time.
 
-    With `per_document`, no more than the first so many windows of each document: many documents in few sequences.
+    With `per_document`, no more than the first so many windows of each document: many documents in few sequences. `split` makes
+    documents of a document's parts (`parse_split`), `NAME#0`, `NAME#1`, ... . `notify` is told once, in the end, of special tokens
+    that the texts hold and that were read as plain characters.
 
     Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, and a source without any
     position to score.
     """
     length = resolve_seq_len(seq_len, n_positions)
-    if max_sequences is not None and max_sequences < 1:
-        raise InputError(f"max-sequences must be at least 1; got {max_sequences}")
-    if per_document is not None and per_document < 1:
-        raise InputError(f"per-document must be at least 1; got {per_document}")
+    for name, value in (("max-sequences", max_sequences), ("per-document", per_document)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be at least 1; got {value}")
+    sources = sources_of(sources)
+    count = SpecialTokenCount(tokenizer) if tokenizer is not None and tokenizer.encode_special_tokens else None
+    parts = parse_split(split)
+    n_parts: Counter[str] = Counter()
+    n_of: Counter[str] = Counter()
     index = 0
-    for document in read_documents(source):
-        token_ids = token_ids_of(document, tokenizer, n_vocabulary)
-        for start in range(0, len(token_ids) - 1, length)[:per_document]:
-            yield Window(index, document.name, token_ids[start : start + length])
-            index += 1
-            if index == max_sequences:
-                return
+    for document in read_documents(sources):
+        for pieces in token_ids_of(document, tokenizer, n_vocabulary, parts, count):
+            name = document.name if parts is None else f"{document.name}#{n_parts[document.name]}"
+            n_parts[document.name] += 1
+            for token_ids in islice(_cut(pieces, length), None if per_document is None else per_document - n_of[name]):
+                yield Window(index, name, token_ids)
+                n_of[name] += 1
+                index += 1
+                if index == max_sequences:
+                    _tell(count, notify)
+                    return
     if index == 0:
-        raise InputError(f"{source}: data must have a position to score, a token and its target; every document is one token long")
+        raise InputError(
+            f"{shown(sources)}: data must have a position to score, a token and its target; every document is one token long"
+        )
+    _tell(count, notify)
+
+
+def _cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
+    """Windows of the tokens that the pieces hold together: int32, each an array of its own."""
+    held = np.empty(0, dtype=np.int32)
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        for start in range(0, len(held) - length + 1, length):
+            yield held[start : start + length].copy()
+        held = held[len(held) // length * length :]
+    if len(held) > 1:
+        yield held.copy()
+
+
+def _tell(count: SpecialTokenCount | None, notify: Callable[[str], None] | None) -> None:
+    if notify is not None and count is not None and count.counts:
+        (written, _), *_ = count.counts.most_common(1)
+        n_found = sum(count.counts.values())
+        notify(
+            f"the text holds {n_found:,} special token{'s' * (n_found != 1)} of the tokenizer, such as {written}: special-tokens "
+            "text reads them as the characters that they are, special-tokens parse as one token each"
+        )
 
 
 def data_fingerprint(sequences: Iterable[Window]) -> str:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,16 @@ from torch import Tensor
 from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import Checkpoint
-from duo_oracle.models.text.documents import read_documents, resolve_source
+from duo_oracle.models.text.documents import Document, read_documents
+from duo_oracle.models.text.pieces import PIECE, token_ids_in_pieces
+from duo_oracle.models.text.sources import find_files, source_name
 from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 
 WORK = "work"
 _DOCUMENTS_AT_ONCE = 256
+_BLOCK = 1 << 20  # bytes of a file that are hashed at once
 
 
 def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
@@ -41,10 +45,8 @@ def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
             document = next(reader, None)
             if document is None:
                 readers.remove(reader)
-            elif document.text is None:
-                raise InputError(f"{document.where}: training needs text, because it makes its own tokenizer; this row has tokens")
             else:
-                yield document.text
+                yield "".join(_parts_of(document))
 
 
 def training_tokenizer(checkpoint: Checkpoint, model: str) -> tuple[Tokenizer, int]:
@@ -76,27 +78,65 @@ def tokenised(source: str, tokenizer: Tokenizer, separator: int, work: Path) -> 
     The file's name holds a digest of text, tokenizer and separator, so that none can change under it.
     """
     digest = hashlib.sha256(f"{tokenizer.to_str()}{separator}".encode())
-    digest.update(resolve_source(source).read_bytes())
-    path = work / f"{resolve_source(source).stem}-{digest.hexdigest()[:16]}.npy"
+    files = find_files(source)
+    for file in files:
+        if len(files) > 1 or file.column:
+            digest.update(f"{file.name}\0{file.column}\0{file.path.stat().st_size}\0".encode())
+        with file.path.open("rb") as content:
+            while block := content.read(_BLOCK):
+                digest.update(block)
+    path = work / f"{source_name(source)}-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
-        pieces: list[np.ndarray] = []
-        pending: list[str] = []
-
-        def encode_pending() -> None:
-            for encoding in tokenizer.encode_batch_fast(pending, add_special_tokens=False):
-                pieces.append(np.array([*encoding.ids, separator], dtype=np.uint32))
-            pending.clear()
-
-        for text in tqdm(texts_of((source,)), desc=f"tokenising {path.stem}", unit="document", disable=not sys.stderr.isatty()):
-            pending.append(text)
-            if len(pending) == _DOCUMENTS_AT_ONCE:
-                encode_pending()
-        encode_pending()
+        documents = tqdm(read_documents(source), desc=f"tokenising {path.stem}", unit="document", disable=not sys.stderr.isatty())
         with written_whole(path) as aside:
-            np.save(aside, np.concatenate(pieces))
+            _save(aside, _separated(documents, tokenizer, separator))
     tokens: np.ndarray = np.load(path, mmap_mode="r")
     return tokens
+
+
+def _separated(documents: Iterable[Document], tokenizer: Tokenizer, separator: int) -> Iterator[np.ndarray]:
+    """The tokens of the documents in turn, a separator after each: short ones many at once, long ones in pieces."""
+    pending: list[str] = []
+
+    def encoded() -> Iterator[np.ndarray]:
+        for encoding in tokenizer.encode_batch_fast(pending, add_special_tokens=False):
+            yield np.array([*encoding.ids, separator])
+        pending.clear()
+
+    for document in documents:
+        begins, rest = "", _parts_of(document)
+        for part in rest:
+            begins += part
+            if len(begins) > PIECE:
+                yield from encoded()
+                yield from token_ids_in_pieces(chain((begins,), rest), tokenizer, document.where)
+                yield np.array([separator])
+                break
+        else:
+            pending.append(begins)
+        if len(pending) == _DOCUMENTS_AT_ONCE:
+            yield from encoded()
+    yield from encoded()
+
+
+def _parts_of(document: Document) -> Iterator[str]:
+    if document.parts is None:
+        raise InputError(f"{document.where}: training needs text, because it makes its own tokenizer; this row has tokens")
+    return document.parts()
+
+
+def _save(path: Path, pieces: Iterator[np.ndarray]) -> None:
+    """A `.npy` file of the pieces joined, as uint32, in the memory of one; its header is written again at the end."""
+    form = {"descr": "<u4", "fortran_order": False}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, form | {"shape": (0,)})
+        n_tokens = 0
+        for piece in pieces:
+            file.write(piece.astype("<u4").tobytes())
+            n_tokens += len(piece)
+        file.seek(0)
+        np.lib.format.write_array_header_1_0(file, form | {"shape": (n_tokens,)})
 
 
 class Windows:

@@ -25,7 +25,8 @@ class TrainConfig:
     """Stage 1: trains a Duo-LLM with random routing per token and layer.
 
     Args:
-        text: training documents (.txt, .jsonl or .parquet); each step draws equally many windows from every file
+        text: training documents (files, folders or globs of text, .jsonl, .parquet or .arrow); each step draws equally
+            many windows from every one that is named
         out: directory for the model, its progress and its loss history; training goes on where that progress ends
         tokens: how many tokens to train on; the learning rate's schedule ends with them
         seed: from which weights, order of windows and routing follow

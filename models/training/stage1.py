@@ -25,7 +25,7 @@ from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.family import resolve_device
 from duo_oracle.models.plain_losses import evaluate
-from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
 from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
@@ -84,7 +84,7 @@ def train(config: TrainConfig) -> None:
     config.check()
     resolve_device(config.device)
     for source in (*config.text, *config.holdouts):
-        resolve_source(source)
+        find_files(source)
     prepare_process(config.threads)
     out = Path(config.out)
     progress = read_progress(out / PROGRESS, config)

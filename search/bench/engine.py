@@ -302,7 +302,7 @@ def _with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
     n_sequences = max(2, 2 * round(n_positions / (config.job_seq_len - 1) / 2))
     asked = SearchConfig(
         model=config.model,
-        data=config.data,
+        data=(config.data,),
         out="",
         context="big",
         budget=f"0-{result.n_layers}",

@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
 def read_options(name: str, command: Command, summary: str, argv: Sequence[str]) -> Any:
     """The command's options as `argv` and its `--config` file give them. Raises InputError for what does not fit a field."""
     parser = build_parser(name, command, summary)
-    given, unknown = parser.parse_known_args(argv)
+    given, unknown = parser.parse_known_intermixed_args(argv)
     if unknown:
         _refuse(parser, unknown[0])
     values = vars(given)

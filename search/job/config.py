@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
+from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
@@ -26,7 +27,10 @@ PROPOSED_PATTERNS = 1 << 9  # what a strategy that is not exhaustive is taken to
 MAX_UNIT_SEQUENCES = 64
 ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
 
-_NOT_IDENTITY = frozenset({"model", "data", "out", "workers", "threads", "address", "local", "overwrite"})
+# The data is known by the fingerprint of its windows, whatever it was called and however it was cut into them.
+_NOT_IDENTITY = frozenset(
+    {"model", "data", "split", "special_tokens", "out", "workers", "threads", "address", "local", "overwrite"}
+)
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -61,8 +65,8 @@ class SearchConfig:
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout: holdout:prose, holdout:code, and of 2026
-            holdout:recent-prose, holdout:recent-code
+        data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
+            holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
         out: run directory to make, or to go on with
         strategy: who proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
@@ -76,6 +80,8 @@ class SearchConfig:
         seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document, and so more documents; default all
+        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
+        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
         dtype: floating-point type of the model
         device: cpu, cuda, or cuda:N
         seed: of everything that is drawn
@@ -90,7 +96,7 @@ class SearchConfig:
     """
 
     model: str
-    data: str
+    data: tuple[str, ...]
     out: str
     strategy: str = "exhaustive"
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
@@ -104,6 +110,8 @@ class SearchConfig:
     seq_len: int | None = None
     max_sequences: int | None = None
     per_document: int | None = None
+    split: str | None = None
+    special_tokens: SpecialTokens = SpecialTokens.TEXT
     dtype: Dtype = Dtype.FLOAT32
     device: str = "cpu"
     seed: int = 0
@@ -117,8 +125,10 @@ class SearchConfig:
     overwrite: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", sources_of(self.data))
         parse_settings(self.strategy, self.settings)
-        for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep)):
+        parse_split(self.split)
+        for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep), ("special_tokens", SpecialTokens)):
             check_choice(name, getattr(self, name), choices)
         parse_branches(self.branches)
         parse_bytes(self.memory)

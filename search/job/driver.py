@@ -24,6 +24,7 @@ from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
+from duo_oracle.models.text.options import shown
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len
 from duo_oracle.oracle.base.allocator import return_freed_memory
@@ -76,12 +77,13 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     read = partial(
         read_sequences,
         config.data,
-        None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
+        None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens),
         model.n_vocabulary,
         model.n_positions,
         config.seq_len,
         config.max_sequences,
         config.per_document,
+        config.split,
     )
     sequences: Callable[[], Iterable[Window]] = read
     identity = config.identity(model.n_layers)
@@ -94,7 +96,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         check_router(router, model, problem.skip, checkpoint.fingerprint)
         identity["context"] = context_name(problem.context.router)
         sequences = partial(_routed, router, module, read, problem.skip, checkpoint.fingerprint)
-    fingerprint, n_positions = _surveyed(read())
+    fingerprint, n_positions = _surveyed(read(notify=notify or _say))
     identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
     if parse_temperature(config.null_temperature) is None:
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
@@ -180,7 +182,11 @@ def _facts(config: SearchConfig, depth: int) -> dict[str, Any]:
     for name in VERSIONED:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return {"config": asdict(config), "model": config.model, "data": config.data, "depth": depth, "versions": versions}
+    return {"config": asdict(config), "model": config.model, "data": shown(config.data), "depth": depth, "versions": versions}
+
+
+def _say(line: str) -> None:
+    print(f"duo-oracle: {line}", file=sys.stderr)
 
 
 class _Progress:

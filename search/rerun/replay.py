@@ -81,6 +81,6 @@ def problem_of(run: StoredRun, seed: int) -> Problem:
     """The run's question without its strategy: model, branches, context and skip as it was searched, nothing kept or drawn."""
     identity = run.identity
     config = SearchConfig(
-        model="", data="", out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
+        model="", data=(), out="", branches=identity["branches"], skip=identity["skip"], context=identity["context"], null_draws=0
     )
     return replace(config.problem(run.n_layers, run.cheapest), seed=seed, keep=Keep.NONE)

@@ -13,7 +13,7 @@ from pathlib import Path
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.models.router import read_router, shipped_routers
-from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.base.errors import InputError
@@ -47,7 +47,7 @@ class Reproduction:
             raise InputError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
         self._seq_len = config.seq_len or min(24 if config.quick else 192, model.n_positions)
         self._most = config.max_documents or (3 if config.quick else None)
-        self._sources = {resolve_source(source).stem: source for source in config.data}
+        self._sources = {source_name(source): source for source in config.data}
         if len(self._sources) < len(config.data):
             raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
         shipped = (name for name in shipped_routers() if name.startswith(f"{config.model}/"))
@@ -128,7 +128,7 @@ class Reproduction:
         outcome = run_search(
             SearchConfig(
                 model=self._config.model,
-                data=data,
+                data=(data,),
                 out=str(self._out / "runs" / name),
                 context="big",
                 seq_len=self._seq_len,

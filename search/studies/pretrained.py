@@ -15,7 +15,7 @@ from duo_oracle.models.checkpoint import base_directory, read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
-from duo_oracle.models.text.documents import resolve_source
+from duo_oracle.models.text.sources import source_name
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
@@ -51,7 +51,7 @@ class _Plan:
         self.n_letters, self.has_small = len(routed), set(routed) <= set(model.small_layers)
         self.beam_big = config.beam_big or self.depth - self.depth // 5
         self.router_budget = config.router_budget or self.n_letters / 2
-        self.texts = {resolve_source(source).stem: source for source in config.data}
+        self.texts = {source_name(source): source for source in config.data}
         if len(self.texts) < len(config.data):
             raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
         # A skip needs no small FFN: on the bare model the oracle is compared with all-skip, not with all-small.
@@ -93,7 +93,7 @@ class _Plan:
 
     def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
         shared = {"per_document": 1, "seed": self._config.seed, "workers": self._config.workers, "local": self._config.local}
-        config = SearchConfig(model=model, data=source, out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
+        config = SearchConfig(model=model, data=(source,), out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
         outcome = run_search(config)
         if outcome.failures:
             raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")

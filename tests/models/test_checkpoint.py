@@ -9,7 +9,8 @@ from safetensors.torch import save_file
 
 from duo_oracle.models.checkpoint import SHIPPED, fingerprint_of, read_checkpoint, write_checkpoint
 from duo_oracle.models.families.toy import random_checkpoint, write_toy
-from duo_oracle.models.text.tokenizer import train_tokenizer
+from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
+from duo_oracle.models.text.windows import read_sequences
 
 
 @pytest.fixture
@@ -124,9 +125,13 @@ def test_weights_that_are_no_numbers_are_refused(toy, value):
     assert "weights must be finite numbers; tensor bonus has an infinity or NaN" in refusal(toy)
 
 
-def test_a_tokenizer_larger_than_the_vocabulary_is_refused(toy):
+def test_a_tokenizer_larger_than_the_vocabulary_is_read_and_a_text_that_uses_what_is_beyond_is_refused(toy):
     (toy / "tokenizer.json").write_text(train_tokenizer(["text"], 257).to_str())
-    assert "the tokenizer's tokens must fit the model's vocabulary of 16; it has 257" in refusal(toy)
+    tokenizer = load_tokenizer(read_checkpoint(str(toy)).tokenizer_json)
+    (toy / "data.jsonl").write_text('{"text": "!\\"#"}\n{"text": "!\\"#a"}\n')
+    law = r"data\.jsonl, row 2: a token id must lie in the model's vocabulary, 0 to 15; got 65 at token 3"
+    with pytest.raises(ValueError, match=law):
+        list(read_sequences(str(toy / "data.jsonl"), tokenizer, 16, 8))
 
 
 def test_a_tokenizer_that_is_none_is_refused(toy):

@@ -1,10 +1,15 @@
 """Byte-level BPE: any text comes back, whatever the training text was."""
 
+import itertools
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duo_oracle.models.text.tokenizer import SEPARATOR, encode, load_tokenizer, train_tokenizer
+from duo_oracle.models.text.options import SpecialTokens
+from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, encode, load_tokenizer, train_tokenizer
+from duo_oracle.models.text.windows import read_sequences
 
 TOKENIZER = train_tokenizer(["def f(x):\n    return x + 12\n", "A sentence of prose, and another one."] * 3, 320)
 
@@ -38,3 +43,74 @@ def test_text_that_is_no_tokenizer_is_refused_in_one_line(text):
     with pytest.raises(ValueError, match=r"tokenizer\.json is not a tokenizer") as caught:
         load_tokenizer(text)
     assert "\n" not in str(caught.value)
+
+
+def saved_with(change):
+    """The tokenizer as a file keeps it that was changed before saving."""
+    tokenizer = load_tokenizer(TOKENIZER.to_str())
+    change(tokenizer)
+    return tokenizer.to_str()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tokenizer: tokenizer.enable_truncation(max_length=5),
+        lambda tokenizer: tokenizer.enable_truncation(max_length=5, direction="left"),
+        lambda tokenizer: tokenizer.enable_padding(length=250, pad_id=0, pad_token=SEPARATOR),
+        lambda tokenizer: tokenizer.enable_padding(pad_to_multiple_of=64, direction="left", pad_id=0, pad_token=SEPARATOR),
+        lambda tokenizer: setattr(tokenizer.model, "dropout", 0.5),
+    ],
+)
+def test_truncation_padding_and_dropout_of_a_saved_tokenizer_are_switched_off(change):
+    text = "A sentence of prose, and another one. " * 5
+    saved = saved_with(change)
+    assert saved != TOKENIZER.to_str()
+    assert encode(load_tokenizer(saved), text) == encode(TOKENIZER, text)
+
+
+def with_chat_tokens():
+    tokenizer = load_tokenizer(TOKENIZER.to_str())
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    return tokenizer.to_str()
+
+
+CHAT = "<|im_start|>user\nWhere is he?<|im_end|>\n"
+
+
+def test_special_tokens_in_a_text_are_text_or_parsed():
+    as_text = load_tokenizer(with_chat_tokens())
+    parsed = load_tokenizer(with_chat_tokens(), SpecialTokens.PARSE)
+    start, end = parsed.token_to_id("<|im_start|>"), parsed.token_to_id("<|im_end|>")
+    assert encode(as_text, CHAT) == encode(TOKENIZER, CHAT)
+    assert encode(parsed, CHAT) == [start, *encode(TOKENIZER, "user\nWhere is he?"), end, *encode(TOKENIZER, "\n")]
+
+
+@given(parts=st.lists(st.integers(1, 12), max_size=30))
+def test_special_tokens_are_counted_however_the_text_is_read(parts):
+    text = CHAT * 3 + "<|im_start <|im_end|>" + SEPARATOR
+    ends = [*itertools.accumulate(parts), len(text)]
+    count = SpecialTokenCount(load_tokenizer(with_chat_tokens()))
+    for start, end in itertools.pairwise([0, *ends]):
+        count.see(text[start:end] if end >= start else "")
+    count.end_text()
+    count.see("|>")
+    assert count.counts == {"<|im_start|>": 3, "<|im_end|>": 4, SEPARATOR: 1}
+
+
+def told(path, special_tokens):
+    said = []
+    tokenizer = load_tokenizer(with_chat_tokens(), special_tokens)
+    list(read_sequences(str(path), tokenizer, 400, 64, notify=said.append))
+    return said
+
+
+def test_a_text_that_holds_special_tokens_is_told_so_once(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text((json.dumps({"text": CHAT}) + "\n") * 3)
+    (said,) = told(path, SpecialTokens.TEXT)
+    assert said.startswith("the text holds 6 special tokens of the tokenizer, such as <|im_")
+    assert "special-tokens parse" in said
+    assert told(path, SpecialTokens.PARSE) == []
+    path.write_text(json.dumps({"text": "plain text"}))
+    assert told(path, SpecialTokens.TEXT) == []

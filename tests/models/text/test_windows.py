@@ -112,7 +112,7 @@ def test_an_unknown_source_is_answered_with_the_choices(tmp_path):
     )
     assert "there is no file 'nowhere.txt'" in refusal("nowhere.txt")
     (tmp_path / "a.csv").write_text("a")
-    assert "data files end in .txt, .jsonl or .parquet; got" in refusal(tmp_path / "a.csv")
+    assert "a .csv file is a table or a text; rows are read from .jsonl" in refusal(tmp_path / "a.csv")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_an_unknown_source_is_answered_with_the_choices(tmp_path):
         ([{"tokens": []}], "row 1: a document must not be empty; got tokens []"),
         ([{"text": " \n"}], "row 1: a document must not be empty; got text ' \\n'"),
         ([{"text": 7}], "row 1: text must be a string; got 7"),
-        ([{"body": "x"}], "row 1: a row must have text or tokens; it has body"),
+        ([{"body": "x"}], "row 1: a row must have text, tokens or input_ids; it has body"),
         ([[1]], "row 1: each line must be a JSON object; got [1]"),
         ([{"text": "words"}], "row 1: the model has no tokenizer.json, so its data must carry tokens, not text"),
         ([], "data must hold at least one document; it holds none"),
@@ -152,7 +152,7 @@ def test_bad_files_are_refused(tmp_path):
     (tmp_path / "d.parquet").write_text("not parquet")
     assert "d.parquet: not a readable Parquet file" in refusal(tmp_path / "d.parquet")
     pq.write_table(pa.table({"body": ["x"]}), tmp_path / "e.parquet")
-    assert "a row must have text or tokens" in refusal(tmp_path / "e.parquet")
+    assert "a row must have text, tokens or input_ids; it has body" in refusal(tmp_path / "e.parquet")
 
 
 def test_per_document_takes_the_first_windows_of_every_document(tmp_path):

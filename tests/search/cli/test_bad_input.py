@@ -20,7 +20,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
-from duo_oracle.models.families.toy import byte_tokenizer, write_toy
+from duo_oracle.models.families.toy import write_toy
 from duo_oracle.search.cli import main
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -103,7 +103,7 @@ SEARCH_FLAGS = {
     "--address auto": "give one of them",
     "--stratgy exhaustive": "did you mean --strategy",
     "--frobnicate": "unknown option",
-    "surplus": "unexpected argument",
+    "surplus": "there is no file 'surplus'",
     "--seed": "expected one argument",
     "--config nowhere.yaml": "cannot be read as YAML",
 }
@@ -184,7 +184,6 @@ MODELS = {
     "scaled rotary positions": (config_with(rope_scaling={"rope_type": "yarn"}), "rope_type"),
     "another activation": (config_with(hidden_act="gelu"), "hidden_act"),
     "a tokenizer that is none": (write("tokenizer.json", "{}"), "tokenizer"),
-    "a tokenizer of more tokens": (write("tokenizer.json", byte_tokenizer().to_str()), "vocabulary of 16"),
 }
 
 
@@ -201,8 +200,8 @@ def parquet(**columns: list[object]) -> Callable[[Path], None]:
 
 DATA = {
     "no such file": ("missing.txt", lambda file: None, "there is no file"),
-    "a directory": ("folder.txt", Path.mkdir, "there is no file"),
-    "another ending": ("data.csv", lambda file: file.write_text("a,b"), ".txt, .jsonl or .parquet"),
+    "an empty folder": ("folder.txt", Path.mkdir, "must hold a file that is not hidden"),
+    "another ending": ("data.csv", lambda file: file.write_text("a,b"), "a .csv file is a table or a text"),
     "nothing in it": ("empty.jsonl", lambda file: file.write_text(""), "at least one document"),
     "an empty document": ("empty.txt", lambda file: file.write_text(" \n"), "must not be empty"),
     "no tokens": ("data.jsonl", lambda file: file.write_text('{"tokens": []}\n'), "row 1"),
@@ -216,11 +215,11 @@ DATA = {
     "one token alone": ("data.jsonl", lambda file: file.write_text('{"tokens": [1]}\n'), "position to score"),
     "a row that is no JSON": ("data.jsonl", lambda file: file.write_text('{"tokens": [1, 2]}\n{tokens\n'), "row 2"),
     "a row that is no object": ("data.jsonl", lambda file: file.write_text("[1, 2]\n"), "JSON object"),
-    "a row of other fields": ("data.jsonl", lambda file: file.write_text('{"words": "x"}\n'), "text or tokens"),
+    "a row of other fields": ("data.jsonl", lambda file: file.write_text('{"words": "x"}\n'), "text, tokens or input_ids"),
     "text without a tokenizer": ("data.txt", lambda file: file.write_text("hello"), "tokenizer.json"),
     "text that is not UTF-8": ("data.txt", lambda file: file.write_bytes(b"caf\xe9 au lait"), "UTF-8"),
     "a Parquet file that is none": ("data.parquet", lambda file: file.write_text("PAR0"), "Parquet"),
-    "a Parquet file of other columns": ("data.parquet", parquet(words=["x"]), "text or tokens"),
+    "a Parquet file of other columns": ("data.parquet", parquet(words=["x"]), "text, tokens or input_ids"),
 }
 
 

@@ -73,7 +73,7 @@ def test_a_trained_router_is_a_context_a_file_and_a_line(
     run_search(config)
     assert main(["verify", config.out, "--all"]) == 0
     file = tmp_path / "routes.parquet"
-    assert main(["route", config.model, str(router), config.data, "--logits", "--out", str(file)]) == 0
+    assert main(["route", config.model, str(router), *config.data, "--logits", "--out", str(file)]) == 0
     table = pq.read_table(file)
     patterns = results.load(config.out).tokens().sort_values(["sequence", "position"])["context_pattern"].tolist()
     assert table["pattern"].to_pylist() == patterns

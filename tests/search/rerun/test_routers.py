@@ -50,7 +50,7 @@ def test_routes_read_back_give_the_numbers_of_their_router(asks_duo: Asks, tmp_p
     config = asks_duo(context=context, budget="0-3", keep="losses", seq_len=6)
     run_search(config)
     file = tmp_path / "routes.parquet"
-    argv = ["route", config.model, "random:1.4", config.data, "--seq-len", "6", "--out", str(file)]
+    argv = ["route", config.model, "random:1.4", *config.data, "--seq-len", "6", "--out", str(file)]
     assert main(argv) == 0
     run = results.load(config.out)
     direct = compare_routers(run, ("random:1.4",))
