@@ -5,10 +5,8 @@ A family is one file whose name is its `model_type`; there is no registry to edi
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,15 +14,17 @@ from torch import Tensor
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.routable import RoutableModule, SomeLayers
 from duo_oracle.models.route_layers import SomeLayersRouted
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.layers import parse_layers
 from duo_oracle.oracle.model import OracleModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
-_FAMILIES = Path(__file__).parent / "families"
+FAMILIES = Choices("family", "duo_oracle.models.families")
 _ALIGNMENT = 64  # bytes
 
 
+@runtime_checkable
 class Family(Protocol):
     """What each file in `models/families/` offers."""
 
@@ -35,26 +35,34 @@ class Family(Protocol):
     ) -> OracleModel:
         """The frozen model of a checkpoint. Raises InputError for a config or tensors that are not the family's."""
 
-    def build_module(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RoutableModule:
-        """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises InputError as `build`.
-
-        A family without one has models that can be searched, and that no router can be trained on.
-        """
-
     def random_checkpoint(self, seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Config and tensors of a small random model, for the tests that every family passes."""
 
 
+@runtime_checkable
+class RoutableFamily(Family, Protocol):
+    """A family whose models have a plain module too. Those of any other can be searched, and no router runs on them."""
+
+    def build_module(self, config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> RoutableModule:
+        """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises InputError as `build`."""
+
+
 def family_names() -> list[str]:
-    """The `model_type`s that can be loaded, by listing the folder."""
-    return sorted(path.stem for path in _FAMILIES.glob("*.py") if not path.stem.startswith("_"))
+    """The `model_type`s that can be loaded: of the folder, and of plug-ins."""
+    return list(FAMILIES.names())
 
 
 def load_family(model_type: object) -> Family:
     """The family of a `model_type`. Raises InputError, listing the families, for an unknown one."""
     if model_type not in family_names():
         raise InputError(f"config.json: unknown model_type {model_type!r}; available: {', '.join(family_names())}")
-    return cast(Family, importlib.import_module(f"duo_oracle.models.families.{model_type}"))
+    module = FAMILIES.module(str(model_type))
+    if not isinstance(module, Family) or model_type != module.MODEL_TYPE:
+        raise InputError(
+            f"family {model_type!r}: a module has `build`, `random_checkpoint` and MODEL_TYPE = {model_type!r}; "
+            f"{FAMILIES.find(str(model_type))} has not"
+        )
+    return module
 
 
 def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> OracleModel:
@@ -75,7 +83,7 @@ def load_module(checkpoint: Checkpoint, route_layers: str | None = None) -> Rout
     """The plain module of a checkpoint, which routers are trained on and run on. Raises InputError as `load_model`."""
     model_type = checkpoint.config.get("model_type")
     family = load_family(model_type)
-    if not hasattr(family, "build_module"):
+    if not isinstance(family, RoutableFamily):
         raise InputError(f"models of type {model_type!r} can be searched, but no router runs on them")
     module = family.build_module(checkpoint.config, checkpoint.tensors)
     return module if route_layers is None else SomeLayers(module, parse_layers(route_layers, module.depth))

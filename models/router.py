@@ -10,27 +10,26 @@ Axes: B batch, T token, L layer, D hidden, K the router's branches.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from duo_oracle.models.checkpoint import SHIPPED
-from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
 RECORD, WEIGHTS = "router.json", "router.safetensors"
 FORMAT = 1
-_PACKAGE, _SUFFIX = "duo_oracle.models.routers", "_router"
+ROUTERS = Choices("router", "duo_oracle.models.routers")
 
 Choose = Callable[[int, Tensor], Tensor]
 """(layer, normed FFN input x_BTD) -> branch_BT: what `DuoLlama.forward` takes for its routing. Layers are asked in order."""
@@ -82,10 +81,25 @@ class Router(ABC):
         return None
 
 
+@runtime_checkable
+class WrittenRouter(Protocol):
+    """A router's module that is given in words: `fixed:PATTERN`."""
+
+    def parse(self, argument: str) -> Router:
+        """The router of what stands behind the colon. Raises InputError for another form."""
+
+
+@runtime_checkable
+class StoredRouter(Protocol):
+    """A router's module that is trained, and read from its directory."""
+
+    def read(self, spec: str, record: dict[str, Any], tensors: dict[str, Tensor], variant: str = "") -> Router:
+        """The router of `router.json` and `router.safetensors`, at a variant of it. Raises InputError for another content."""
+
+
 def router_names() -> tuple[str, ...]:
-    """The names of all routers, by listing the folder. A file `random_router.py` is `random`: its suffix keeps the module
-    from being named like one of the standard library."""
-    return tuple(sorted(stem.removesuffix(_SUFFIX) for stem in names_in(_PACKAGE)))
+    """The names of all routers: of the folder, and of plug-ins."""
+    return ROUTERS.names()
 
 
 def shipped_routers() -> tuple[str, ...]:
@@ -99,9 +113,10 @@ def shipped_routers() -> tuple[str, ...]:
 
 def router_module(name: str) -> Any:
     """The module of a router's name. Raises InputError with the choices for another name."""
-    check_choice("router", name, router_names())
-    stem = name if name in names_in(_PACKAGE) else f"{name}{_SUFFIX}"
-    return importlib.import_module(f"{_PACKAGE}.{stem}")
+    module = ROUTERS.module(name)
+    if not isinstance(module, WrittenRouter | StoredRouter):
+        raise InputError(f"router {name!r}: a module has `parse` or `read`; {ROUTERS.find(name)} has neither")
+    return module
 
 
 def read_router(router: str | Path) -> Router:
@@ -114,13 +129,13 @@ def read_router(router: str | Path) -> Router:
     head, colon, argument = text.partition(":")
     if colon and head in router_names() and not Path(text).exists():
         module = router_module(head)
-        if not hasattr(module, "parse"):
+        if not isinstance(module, WrittenRouter):
             raise InputError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
-        return cast(Router, module.parse(argument))
+        return module.parse(argument)
     directory, variant = router_directory(text)
     record = _read_record(directory)
     module = router_module(record["name"])
-    if not hasattr(module, "read"):
+    if not isinstance(module, StoredRouter):
         raise InputError(f"{directory / RECORD}: router {record['name']} is written like fixed:PATTERN, not read")
     path = directory / WEIGHTS
     if not path.is_file():
@@ -129,7 +144,7 @@ def read_router(router: str | Path) -> Router:
         tensors = load_file(path)
     except SafetensorError as fault:
         raise InputError(f"{path}: not a whole safetensors file: {str(fault).splitlines()[0]}") from None
-    return cast(Router, module.read(text, record, tensors, variant))
+    return module.read(text, record, tensors, variant)
 
 
 def router_fingerprint(router: str | Path) -> str:

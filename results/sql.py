@@ -12,13 +12,13 @@ import os
 import re
 import tempfile
 from collections.abc import Sequence
-from importlib.resources import files
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pyarrow.dataset as ds
 
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.store.columns import TABLES, Column
@@ -26,6 +26,9 @@ from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.results.store.route_files import routes_view
 from duo_oracle.results.store.version1 import ConvertedDataset
 from duo_oracle.results.views import BRANCH_COLUMNS, RUN_COLUMNS, make_views
+
+QUESTIONS = Choices("question", "duo_oracle.results.queries", ".sql")
+"""A plug-in names the package that holds its NAME.sql, which is read, and never imported."""
 
 _LOCKDOWN = (
     "SET enable_external_access = false",
@@ -53,8 +56,8 @@ def query(runs: Sequence[StoredRun | str | os.PathLike[str]], sql: str, routes: 
 
 
 def questions() -> dict[str, str]:
-    """The named questions and what each answers, from the first line of each file of `results/queries/`."""
-    return {name: text.splitlines()[0].removeprefix("--").strip() for name, text in sorted(_question_texts().items())}
+    """The named questions, of `results/queries/` and of plug-ins, and what each answers: the first line of its file."""
+    return {name: _answers(name) for name in QUESTIONS.names()}
 
 
 def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
@@ -96,20 +99,24 @@ def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
 
 def _resolved(sql: str) -> str:
     text = sql.strip().removesuffix(";")
-    if not text.isidentifier():
+    if not text.isidentifier() and text not in QUESTIONS.names():
         return sql
-    texts = _question_texts()
-    if text not in texts:
-        near = difflib.get_close_matches(text, texts, n=1)
+    if text not in QUESTIONS.names():
+        near = difflib.get_close_matches(text, QUESTIONS.names(), n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"unknown question {text!r}; {hint}available: {', '.join(sorted(texts))}; or write a SELECT")
-    return texts[text]
+        raise InputError(f"unknown question {text!r}; {hint}available: {', '.join(QUESTIONS.names())}; or write a SELECT")
+    source = QUESTIONS.source(text)
+    if source is None:
+        raise InputError(f"question {text!r}: there is no {text}.sql in {QUESTIONS.find(text)}")
+    return source.read_text(encoding="utf-8")
 
 
-def _question_texts() -> dict[str, str]:
-    folder = files("duo_oracle.results") / "queries"
-    entries = [entry for entry in folder.iterdir() if entry.name.endswith(".sql")]
-    return {entry.name.removesuffix(".sql"): entry.read_text(encoding="utf-8") for entry in entries}
+def _answers(name: str) -> str:
+    """What a question answers, the first line of its file; of a plug-in that cannot be asked, why."""
+    try:
+        return _resolved(name).splitlines()[0].removeprefix("--").strip()
+    except InputError as error:
+        return f"({error})"
 
 
 def _spill_directory() -> str:

@@ -8,16 +8,18 @@ Axes: R rows (trials of any tokens), L layers.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
-from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.choices import Choices
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import OwnSettings, read_settings
 from duo_oracle.oracle.spaces import SearchSpace
+
+STRATEGIES = Choices("strategy", "duo_oracle.search.strategies")
 
 
 @dataclass(frozen=True)
@@ -76,14 +78,15 @@ class Strategy(ABC):
 
 def load_strategy(name: str) -> type[Strategy]:
     """The strategy of that name. Raises InputError with the choices for another name."""
-    check_choice("strategy", name, names_in("duo_oracle.search.strategies"))
-    module = importlib.import_module(f"duo_oracle.search.strategies.{name}")
-    (found,) = (
+    module = STRATEGIES.module(name)
+    found = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Strategy) and value.__module__ == module.__name__
-    )
-    return found
+    ]
+    if len(found) != 1:
+        raise InputError(f"strategy {name!r}: a module defines one Strategy; {STRATEGIES.find(name)} defines {len(found)}")
+    return found[0]
 
 
 def build_strategy(name: str, raw: dict[str, str], space: SearchSpace, n_tokens: int, generator: np.random.Generator) -> Strategy:

@@ -14,7 +14,6 @@ import ast
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,14 +90,11 @@ def _check(name: str, declared: Field[Any], value: Any) -> None:
         raise InputError(f"{name} must be a number and at least {least:g}; got {value:g}")
 
 
-def listed_settings(module: str) -> dict[str, str]:
+def listed_settings(source: Path) -> dict[str, str]:
     """{KEY=DEFAULT: help} of the class `Settings` in a module, read from its source: the module may import what is slow to load."""
-    spec = find_spec(module)
-    assert spec is not None
-    assert spec.origin is not None
     return {
         f"{name}={str(default).lower() if isinstance(default, bool) else default}": help
-        for node in ast.walk(ast.parse(Path(spec.origin).read_text("utf-8")))
+        for node in ast.walk(ast.parse(source.read_text("utf-8")))
         if isinstance(node, ast.ClassDef) and node.name == "Settings"
         for name, default, help in map(_declared, node.body)
         if name

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from duo_oracle.oracle.base.choices import names_in
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.settings import listed_settings
 
 
@@ -27,16 +27,18 @@ class Command:
     notes: Callable[[], str] | None = None  # what stands at the end of the help
 
 
-def settings_notes(package: str, what: str) -> Callable[[], str]:
-    """The settings of everything in a folder of implementations, with defaults, for the end of a help. Imports none of them."""
+def settings_notes(choices: Choices) -> Callable[[], str]:
+    """The settings of everything that may be chosen, with defaults, for the end of a help. Imports none of it."""
 
     def notes() -> str:
         lines = []
-        for name in names_in(package):
-            head = name.removesuffix("_router")
-            for given, text in listed_settings(f"{package}.{name}").items():
+        for name in choices.names():
+            head, source = name, choices.source(name)
+            for given, text in (listed_settings(source) if source else {}).items():
                 lines += textwrap.wrap(text, 118, initial_indent=f"  {head:<18}{given:<20} ", subsequent_indent=" " * 41)
                 head = ""
-        return f"settings of a {what}, KEY=DEFAULT:\n" + "\n".join(lines)
+            if head:
+                lines.append(f"  {head:<18}(no settings)")
+        return f"settings of a {choices.kind}, KEY=DEFAULT:\n" + "\n".join(lines)
 
     return notes

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.search.cli.command import Command, settings_notes
 from duo_oracle.search.job.config import SearchConfig
 
@@ -43,5 +44,5 @@ COMMAND = Command(
     ),
     positional=("model", "data"),
     resumes=True,
-    notes=settings_notes("duo_oracle.search.strategies", "strategy"),
+    notes=settings_notes(Choices("strategy", "duo_oracle.search.strategies")),
 )

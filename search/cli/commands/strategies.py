@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.command import Command, settings_notes
@@ -83,5 +84,5 @@ COMMAND = Command(
         "duo-oracle strategies runs/exact --plot regret.svg",
         "duo-oracle strategies runs/exact --strategy beam:width=8 --strategy optuna:sampler=nsgaii --budget 4 --max-sequences 2",
     ),
-    notes=settings_notes("duo_oracle.search.strategies", "strategy"),
+    notes=settings_notes(Choices("strategy", "duo_oracle.search.strategies")),
 )

@@ -6,6 +6,7 @@ Killed or interrupted, the same command goes on from its last checkpoint.
 from __future__ import annotations
 
 from duo_oracle.models.router_training.config import RouterConfig
+from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.search.cli.command import Command, settings_notes
 
 
@@ -32,5 +33,5 @@ COMMAND = Command(
         "duo-oracle train-router duo-tiny prose.jsonl --router distilled --run runs/labels --budget 4 --out routers/distilled-4",
     ),
     resumes=True,
-    notes=settings_notes("duo_oracle.models.routers", "router"),
+    notes=settings_notes(Choices("router", "duo_oracle.models.routers")),
 )

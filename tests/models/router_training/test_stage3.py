@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.families.toy import write_toy
-from duo_oracle.models.router import read_router, router_module
+from duo_oracle.models.router import ROUTERS, read_router, router_module
 from duo_oracle.models.router_training import stage3
 from duo_oracle.models.router_training.calibration import evaluate_router
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
@@ -282,7 +282,9 @@ def test_settings_are_read_as_the_types_of_their_defaults():
 
 @pytest.mark.parametrize("name", trainable_routers())
 def test_the_listed_settings_are_those_of_the_class_and_each_says_what_it_does(name):
-    listed = listed_settings(f"duo_oracle.models.routers.{name}")
+    source = ROUTERS.source(name)
+    assert source is not None
+    listed = listed_settings(source)
     assert list(listed) == [f"{key}={value}" for key, value in vars(router_module(name).Settings()).items()]
     assert all(listed.values())
 

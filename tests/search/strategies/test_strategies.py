@@ -20,6 +20,7 @@ from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
 from duo_oracle.oracle.spaces import SearchSpace, parse_branches
 from duo_oracle.search.asking.loop import Best, run_strategy
+from duo_oracle.search.strategy import STRATEGIES as CHOICES
 from duo_oracle.search.strategy import Proposals, Strategy, Trials, build_strategy, parse_settings
 from tests.search.fake_scorers import TableScorer
 
@@ -218,6 +219,8 @@ def test_settings_that_do_not_fit_the_space_are_refused(name: str, raw: dict[str
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_the_listed_settings_are_those_of_the_class_and_each_says_what_it_does(name: str) -> None:
     declared = {f"{key}={value}".replace("False", "false"): key for key, value in vars(parse_settings(name, {})).items()}
-    listed = listed_settings(f"duo_oracle.search.strategies.{name}")
+    source = CHOICES.source(name)
+    assert source is not None
+    listed = listed_settings(source)
     assert list(listed) == list(declared)
     assert all(listed.values())
