@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.contexts import SkipReading
@@ -24,8 +26,8 @@ class RouteConfig:
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET
-        data: FILE.txt, FILE.jsonl or FILE.parquet, or a shipped holdout: holdout:prose, holdout:code, and of 2026
-            holdout:recent-prose, holdout:recent-code
+        data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
+            holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
         out: file to write, .parquet
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
@@ -33,12 +35,14 @@ class RouteConfig:
         seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document; default all
+        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
+        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
         threads: threads of this process
     """
 
     model: str
     router: str
-    data: str
+    data: tuple[str, ...]
     out: str
     logits: bool = False
     skip: SkipReading = SkipReading.FFN
@@ -46,9 +50,13 @@ class RouteConfig:
     seq_len: int | None = None
     max_sequences: int | None = None
     per_document: int | None = None
+    split: str | None = None
+    special_tokens: SpecialTokens = SpecialTokens.TEXT
     threads: int = 1
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "data", sources_of(self.data))
+        parse_split(self.split)
         if not self.out.endswith(".parquet"):
             raise InputError(f"--out is a file .parquet; got {self.out!r}")
         if self.threads < 1:
@@ -95,12 +103,14 @@ def write_choices(config: RouteConfig) -> str:
     sequences = list(
         read_sequences(
             config.data,
-            None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json),
+            None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens),
             module.n_vocabulary,
             module.n_positions,
             config.seq_len,
             config.max_sequences,
             config.per_document,
+            config.split,
+            lambda line: print(f"duo-oracle: {line}", file=sys.stderr),
         )
     )
     with prepared(config.threads):
