@@ -20,9 +20,9 @@ def config(**values: Any) -> SearchConfig:
 
 
 def test_every_option_has_its_line_of_help() -> None:
-    from duo_oracle.search.cli.options import _argument_docs
+    from duo_oracle.search.cli.options import argument_docs
 
-    assert set(_argument_docs(SearchConfig)) == {field.name for field in fields(SearchConfig)}
+    assert set(argument_docs(SearchConfig)) == {field.name for field in fields(SearchConfig)}
 
 
 @pytest.mark.parametrize(("text", "size"), [("1GiB", 1 << 30), ("512M", 512 << 20), ("1.5 GB", 3 << 29), ("2097152", 2 << 20)])

@@ -177,7 +177,7 @@ def test_a_temperature_is_a_number_above_zero_or_fitted_on_other_documents(
     for wrong in ("0", "-1", "hot", "inf", ""):
         with pytest.raises(ValueError, match="a number above 0, or fit"):
             asks(null_temperature=wrong)
-    with pytest.raises(ValueError, match="--null-draws 1 or more"):
+    with pytest.raises(ValueError, match="give `null_draws` 1 or more"):
         run_search(asks(null_temperature="2", null_draws=0))
     alone = tmp_path / "alone.jsonl"
     alone.write_text(json.dumps({"document": "one", "tokens": [1, 2, 3, 4]}) + "\n")
