@@ -20,6 +20,7 @@ from torch import Tensor
 from duo_oracle.models.hub.model import fetch_model, is_model_name
 from duo_oracle.models.hub.repository import NotThere
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.lfs import refuse_pointer
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
@@ -156,8 +157,10 @@ def fingerprint_of(config: Mapping[str, Any], tensors: Mapping[str, Tensor], tok
 
 
 def _read_text(path: Path) -> str:
+    content = path.read_bytes()
+    refuse_pointer(content, path)
     try:
-        return path.read_text("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError:
         raise InputError(f"{path}: must be UTF-8 text") from None
 
@@ -200,6 +203,8 @@ def _weight_files(directory: Path) -> list[tuple[Path, list[str] | None]]:
 
 
 def _read_safetensors(file: Path, names: list[str] | None) -> dict[str, Tensor]:
+    with file.open("rb") as content:
+        refuse_pointer(content.read(64), file)
     try:
         with safe_open(file, framework="pt") as opened:
             present = set(opened.keys())

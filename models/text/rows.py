@@ -15,11 +15,11 @@ from typing import IO, Any
 
 from duo_oracle.models.text.sources import DataFile, Kind
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.lfs import refuse_pointer
 
 FIELDS = ("text", "tokens", "input_ids", "attention_mask", "document")
 _PART = 1 << 16  # bytes of a text that are read at once
 _ROWS = 64  # rows of a table that are read at once
-_LFS = b"version https://git-lfs.github.com/spec/"
 _OTHER_ENCODINGS = {
     codecs.BOM_UTF32_LE: "UTF-32",
     codecs.BOM_UTF32_BE: "UTF-32",
@@ -81,8 +81,7 @@ def _not_utf8(where: str, place: int, fault: UnicodeDecodeError) -> InputError:
 
 def _check_head(head: bytes, shown: str) -> None:
     """Raises InputError for a file whose first bytes say that it is not the text that its name promises."""
-    if head.startswith(_LFS):
-        raise InputError(f"{shown}: this is a Git LFS pointer and not the file itself; git lfs pull fetches it")
+    refuse_pointer(head, shown)
     for mark, encoding in _OTHER_ENCODINGS.items():
         if head.startswith(mark):
             raise InputError(f"{shown}: text must be UTF-8; its mark says {encoding} (iconv -f {encoding} -t UTF-8 converts it)")

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from duo_oracle.oracle.base.errors import InputError
 
+MOST = 2**63 - 1
+"""What the generators and columns behind whole-numbered options hold at most."""
+
 
 def at_least(options: object, **least_of: float) -> None:
-    """Raises InputError for the first of these fields that is less.
+    """Raises InputError for the first of these fields that is less, or a whole number beyond 64 bits.
 
     >>> from types import SimpleNamespace
     >>> at_least(SimpleNamespace(seed=0, seq_len=1), seed=0, seq_len=2)
@@ -21,6 +24,8 @@ def at_least(options: object, **least_of: float) -> None:
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise InputError(f"`{name}` must be at least {least}; got {value}")
+        if isinstance(value, int) and value > MOST:
+            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {value:.3g}")
 
 
 def above(options: object, **bound_of: float) -> None:

@@ -8,7 +8,6 @@ Axes: D documents, M measures.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ import numpy as np
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
-from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, perplexity_text
 from duo_oracle.results.store.reader import StoredRun
 
 if TYPE_CHECKING:
@@ -147,10 +146,7 @@ def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> s
 
 def perplexity(estimate: Estimate | None) -> str:
     """exp of a mean loss, as text; empty for None."""
-    if estimate is None:
-        return ""
-    value = math.exp(min(estimate.mean, 700.0))
-    return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
+    return "" if estimate is None else perplexity_text(estimate.mean)
 
 
 def draw_curve(runs: Sequence[StoredRun]) -> Picture:

@@ -11,6 +11,7 @@ import numpy as np
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.compare.plane import UNIFORM, Line, Plane
+from duo_oracle.results.statistics.intervals import perplexity_of
 
 if TYPE_CHECKING:
     from duo_oracle.results.drawing import Picture
@@ -56,19 +57,27 @@ def _panel(axes: Any, plane: Plane, lines: Sequence[Line], where: Any, of_budget
         mine = sorted((line for line in lines if line.kind == kind and not line.name.endswith("any")), key=lambda line: line.budget)
         if mine:
             at = [where(line) for line in mine]
-            axes.plot(at, [np.exp(line.loss.mean) for line in mine], style, color=colour, label=label, marker=".", linewidth=1.2)
+            axes.plot(
+                at, [perplexity_of(line.loss.mean) for line in mine], style, color=colour, label=label, marker=".", linewidth=1.2
+            )
     if plane.average is not None:
         budgets, losses = plane.average.frontier
         few = np.unique(np.linspace(0, len(budgets) - 1, 400).astype(int))
-        axes.plot(of_budget(budgets[few]), np.exp(losses[few]), color="tab:orange", linewidth=1.2, label=_AVERAGE)
+        axes.plot(
+            of_budget(budgets[few]),
+            [perplexity_of(loss) for loss in losses[few]],
+            color="tab:orange",
+            linewidth=1.2,
+            label=_AVERAGE,
+        )
     for line in lines:
         if line.kind in UNIFORM:
-            at, height = where(line), np.exp(line.loss.mean)
+            at, height = where(line), perplexity_of(line.loss.mean)
             axes.plot(at, height, "k|", markersize=9)
             side = "right" if line.kind == UNIFORM[Branch.BIG] else "left"
             axes.annotate(line.name, (at, height), xytext=(0, 7), textcoords="offset points", ha=side)
     for line, mark, colour, label in _marked(lines):
-        axes.plot([where(line)], [np.exp(line.loss.mean)], mark, color=colour, markersize=5, label=label)
+        axes.plot([where(line)], [perplexity_of(line.loss.mean)], mark, color=colour, markersize=5, label=label)
     axes.grid(alpha=0.3, linewidth=0.5)
 
 

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from duo_oracle.results.compare.plane import UNIFORM, Line
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.statistics.intervals import Estimate, perplexity_of, perplexity_text
 
 _ESTIMATES = (
     "minus_fixed",
@@ -77,7 +77,9 @@ def as_table(lines: Sequence[Line], context: str) -> pa.Table:
     for line in lines:
         row = {"name": line.name, "kind": line.kind, "context": context, "budget": line.budget}
         row |= _three("loss", line.loss)
-        row |= {name: math.exp(value) if value is not None else None for name, value in _three("perplexity", line.loss).items()}
+        row |= {
+            name: perplexity_of(value) if value is not None else None for name, value in _three("perplexity", line.loss).items()
+        }
         for name in _ESTIMATES:
             row |= _three(name, line[name])
         row |= {f"{name}_detectable": _detectable(line[name]) for name in _DIFFERENCES}
@@ -120,7 +122,7 @@ def _costs(lines: Sequence[Line], routers: Sequence[Line]) -> list[str]:
                 f"{line.budget:.2f}",
                 "-" if line["flops"] is None else f"{line['flops'] / 1e6:.3g}",
                 str(line.loss),
-                f"{math.exp(min(line.loss.mean, 700)):.2f}",
+                perplexity_text(line.loss.mean),
                 *(_cell(line[name]) for name in ("minus_fixed", "minus_random", "minus_matched")),
                 *(_mean(line[name]) for name in ("regret_exact", "regret_average")),
                 _percent(line["gap_closed_exact"]),

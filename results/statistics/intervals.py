@@ -20,6 +20,7 @@ Axes: N tokens, D documents, M measures, S resamples.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,6 +33,7 @@ from duo_oracle.oracle.base.errors import InputError
 LEVEL = 0.95
 POWER = 0.8
 RESAMPLES = 4000
+_MOST_NATS = math.log(sys.float_info.max)
 _KEPT = 1 << 18  # draws that are kept for the next call, as many runs have as many documents
 _BLOCK = 1 << 22  # draws held at once, so that many documents do not take much memory
 
@@ -59,6 +61,17 @@ class Estimate:
 
     def __str__(self) -> str:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]" if math.isfinite(self.low) else f"{self.mean:.3f}"
+
+
+def perplexity_of(loss: float) -> float:
+    """exp of a mean loss in nats, infinite where no double holds it."""
+    return math.exp(loss) if loss <= _MOST_NATS else math.inf
+
+
+def perplexity_text(loss: float) -> str:
+    """The perplexity of a mean loss in few letters."""
+    value = perplexity_of(loss)
+    return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
 
 
 def bootstrap(values_NM: np.ndarray, document_N: np.ndarray, seed: int = 0) -> list[Estimate]:

@@ -130,7 +130,9 @@ def positions_of(run: StoredRun) -> pa.Table:
 
 
 def named_file(text: str) -> tuple[str | None, str]:
-    """`NAME=FILE` or `FILE`, as (name or None, file)."""
+    """`NAME=FILE` or `FILE`, as (name or None, file); a file whose own name has a `=` is that file."""
+    if Path(text).is_file():
+        return None, text
     name, equals, file = text.partition("=")
     return (name.strip(), file) if equals and name.strip() and "/" not in name else (None, text)
 
@@ -219,7 +221,7 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
 def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray:
     """branches_RL of the pattern column."""
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
         raise InputError(f"{path}: column pattern holds strings such as {'Bs' * 2!r}; its type is {column.type}")
     _refuse_null(path, "pattern", column)
     codes = column.cast(pa.large_string()).combine_chunks().dictionary_encode()

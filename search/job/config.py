@@ -14,7 +14,7 @@ from typing import Any
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.ranges import at_least
+from duo_oracle.oracle.base.ranges import MOST, at_least, within
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context, stored_context
 from duo_oracle.oracle.patterns import Branch
@@ -31,16 +31,19 @@ ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
 _NOT_IDENTITY = frozenset(
     {"model", "data", "split", "special_tokens", "out", "workers", "threads", "address", "local", "overwrite"}
 )
+LEAST_TEMPERATURE = 1e-6
+MOST_NULL_DRAWS = 2**15 - 1  # null_above counts them in 16 bits
+MOST_THREADS = 4096
 _BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def parse_bytes(text: str) -> int:
     """How many bytes `text` says: a number with K, M, G or T (binary; `GiB` and `GB` alike) or none. Raises InputError."""
     form = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = int(float(form[1]) * _BYTES[form[2].upper()]) if form else 0
-    if size < 1 << 20:
-        raise InputError(f"a size of memory is at least 1MiB and written like 512MiB or 2GiB; got {text!r}")
-    return size
+    size = float(form[1]) * _BYTES[form[2].upper()] if form else 0.0
+    if not 1 << 20 <= size <= MOST:
+        raise InputError(f"a size of memory is at least 1MiB, less than 8388608TiB, and written like 512MiB or 2GiB; got {text!r}")
+    return int(size)
 
 
 def parse_temperature(text: str) -> float | None:
@@ -50,6 +53,11 @@ def parse_temperature(text: str) -> float | None:
     form = re.fullmatch(r"\d*\.?\d+(e[+-]?\d+)?", text.strip())
     if not form or not 0 < float(text) < float("inf"):
         raise InputError(f"a null temperature is a number above 0, or fit; got {text!r}")
+    if not LEAST_TEMPERATURE <= float(text) <= 1 / LEAST_TEMPERATURE:
+        raise InputError(
+            f"a null temperature lies between {LEAST_TEMPERATURE:g} and {1 / LEAST_TEMPERATURE:g}, "
+            f"where logits divided by it are finite and differ; got {text!r}"
+        )
     return float(text)
 
 
@@ -136,6 +144,7 @@ class SearchConfig:
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
         at_least(self, max_sequences=1, per_document=1, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, seq_len=2)
+        within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))
         if self.local and self.address is not None:
             raise InputError("`local=True` works in this process and `address` on a Ray cluster; give one of them")
         if self.local and self.workers not in (None, 1):

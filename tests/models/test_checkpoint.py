@@ -97,6 +97,12 @@ def test_a_pickle_is_refused_with_the_reason(toy):
     assert "because a pickle can run code; convert pytorch_model.bin to model.safetensors" in refusal(toy)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_git_lfs_pointer_is_called_so(toy, name):
+    (toy / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    assert refusal(toy) == f"{toy / name}: this is a Git LFS pointer and not the file itself; git lfs pull fetches it"
+
+
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
 def test_a_truncated_file_is_refused(toy, keep):
     path = toy / "model.safetensors"

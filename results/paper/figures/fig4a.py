@@ -19,7 +19,7 @@ from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.average import average_oracle
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
 from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
-from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.statistics.intervals import Estimate, perplexity_of
 from duo_oracle.results.statistics.luck import best_of_n
 from duo_oracle.results.store.kept_losses import LossTable
 
@@ -53,7 +53,7 @@ def _answer(material: Material) -> Answer:
             if routes.trained and not np.isnan(routed_N).any():
                 beside.append(_router_effect(material, holdout, routes.router, routed_N, round(routes.n_big)))
         rows = tuple(
-            (line.what, number(line.n_big, 2), f"{math.exp(line.loss.mean):.1f}", str(line.loss))
+            (line.what, number(line.n_big, 2), f"{perplexity_of(line.loss.mean):.1f}", str(line.loss))
             for line in _lines(material, holdout)
         )
         title = f"{holdout}: {len(real.big_N):,} tokens, every pattern read in the context big"
@@ -137,9 +137,11 @@ def _draw(material: Material, figure: Any) -> None:
         lines = [line for line in lines if "average" not in line.what or line.what.endswith(f" {half}")]
         lines = [line for line in lines if not line.what.startswith("random:")]
         for place, line in enumerate(reversed(lines)):
-            panel.barh(place, math.exp(line.loss.mean), color=line.colour, alpha=0.75, height=0.7)
+            panel.barh(place, perplexity_of(line.loss.mean), color=line.colour, alpha=0.75, height=0.7)
             if math.isfinite(line.loss.low):
-                panel.plot([math.exp(line.loss.low), math.exp(line.loss.high)], [place, place], color="black", linewidth=1)
+                panel.plot(
+                    [perplexity_of(line.loss.low), perplexity_of(line.loss.high)], [place, place], color="black", linewidth=1
+                )
         panel.set_yticks(range(len(lines)), [line.what for line in reversed(lines)], fontsize=7)
         panel.set(title=holdout, xlabel="perplexity")
 

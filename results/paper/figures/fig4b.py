@@ -5,7 +5,6 @@ Axes: N tokens, K budgets.
 
 from __future__ import annotations
 
-import math
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, band, le
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
 from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
+from duo_oracle.results.statistics.intervals import perplexity_of
 
 
 def random_excess(material: Material, holdout: str, k: int) -> np.ndarray | None:
@@ -89,7 +89,13 @@ def _table(material: Material, holdout: str) -> Table:
             cells.append(estimate((1, ratio(document_N, without_N))))
             cells.append(estimate((1, ratio(document_N, real.excess_NK[:, column] - without_N))))
         rows.append(
-            (budget, f"{math.exp(cells[0].mean):.1f}", f"{math.exp(best.mean):.1f}", *map(str, cells), *[""] * (8 - len(cells)))
+            (
+                budget,
+                f"{perplexity_of(cells[0].mean):.1f}",
+                f"{perplexity_of(best.mean):.1f}",
+                *map(str, cells),
+                *[""] * (8 - len(cells)),
+            )
         )
     headings = (
         "k",

@@ -14,6 +14,8 @@ from duo_oracle.results.statistics.intervals import (
     contrast,
     effective_documents,
     paired,
+    perplexity_of,
+    perplexity_text,
     student_quantile,
     widened_tail,
 )
@@ -23,6 +25,12 @@ def documents(rng: np.random.Generator, n: int, spread: float = 1.0) -> tuple[np
     sizes = rng.integers(5, 60, n)
     document_N = np.repeat(np.arange(n), sizes)
     return rng.normal(0, spread, n)[document_N] + rng.normal(0, 1, len(document_N)), document_N
+
+
+def test_a_perplexity_that_no_double_holds_is_infinite() -> None:
+    assert perplexity_of(709.0) == math.exp(709.0)
+    assert perplexity_of(709.8) == perplexity_of(1725.7) == math.inf
+    assert [perplexity_text(loss) for loss in (0.0, 2.0, 20.0, 1725.7)] == ["1.00", "7.39", "4.9e+08", "inf"]
 
 
 def test_the_mean_is_over_tokens_not_over_documents() -> None:

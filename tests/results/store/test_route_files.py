@@ -187,6 +187,20 @@ def test_a_file_may_be_named(text: str, found: tuple[str | None, str]) -> None:
     assert named_file(text) == found
 
 
+def test_a_file_whose_own_name_has_an_equals_sign_is_that_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a=b.parquet").touch()
+    assert named_file("a=b.parquet") == (None, "a=b.parquet")
+
+
+def test_patterns_may_be_of_any_type_of_text(run: Run, file: Path, columns: dict[str, list], tmp_path: Path) -> None:
+    plain = pq.read_table(written(file, columns))
+    for kind in (pa.large_string(), pa.string_view(), pa.dictionary(pa.int32(), pa.string())):
+        at = plain.column_names.index("pattern")
+        pq.write_table(plain.set_column(at, "pattern", plain["pattern"].cast(kind)), tmp_path / "other.parquet")
+        assert np.array_equal(read_routes(tmp_path / "other.parquet", run).branches_NL, read_routes(file, run).branches_NL)
+
+
 def test_routes_are_a_view(run: Run, file: Path, columns: dict[str, list], tmp_path: Path) -> None:
     other = Synthetic(documents=3, seed=5, length=5).write(tmp_path / "second")
     rows = other.tokens()
