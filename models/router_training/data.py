@@ -1,6 +1,6 @@
 """The text a router is trained and calibrated on: documents of the training text, some of them held out of training.
 
-Axes: T token.
+Axes: T token, R texts, each a row or a file.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ HELD_OUT_EVERY = 20
 """Every so many documents one is held out of the training of a router, for its calibration."""
 
 
-def split_stream(stream: np.ndarray, separator: int) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The tokens that are trained on, and the documents held out, of a stream whose documents each end with the separator.
+def split_stream(stream: np.ndarray, separator: int, document_R: np.ndarray | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The tokens that are trained on, and the texts held out, of a stream whose texts each end with the separator.
 
+    `document_R` numbers the document that each text is of (by default its own): all texts of one are on the same side.
     Of a stream of fewer than 20 documents, its last twentieth is held out.
     """
     ends = np.flatnonzero(stream == separator) + 1
-    if len(ends) < HELD_OUT_EVERY:
+    document_R = np.arange(len(ends)) if document_R is None else document_R
+    if len(np.unique(document_R)) < HELD_OUT_EVERY:
         at = len(stream) - max(2, len(stream) // HELD_OUT_EVERY)
         return np.asarray(stream[:at]), [np.asarray(stream[at:])]
     starts = np.concatenate(([0], ends[:-1]))
-    place = np.arange(len(ends)) % HELD_OUT_EVERY
+    place = document_R % HELD_OUT_EVERY
     held = [np.asarray(stream[start : end - 1]) for start, end in zip(starts[place == 0], ends[place == 0], strict=True)]
     keep = np.ones(len(stream), dtype=bool)
     for start, end in zip(starts[place == 0], ends[place == 0], strict=True):

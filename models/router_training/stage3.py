@@ -33,7 +33,7 @@ from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len
-from duo_oracle.models.training.batches import Windows, tokenised, training_tokenizer, work_folder
+from duo_oracle.models.training.batches import Windows, document_numbers, tokenised, training_tokenizer, work_folder
 from duo_oracle.models.training.config import steps_for
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.progress import LossPoint, Progress, read_progress
@@ -115,7 +115,9 @@ def prepare(config: RouterConfig) -> Prepared:
     tokenizer, separator = training_tokenizer(checkpoint, config.model)
     config.check_layers(module.n_layers)
     work = work_folder(config.out, config.work)
-    splits = [split_stream(tokenised(source, tokenizer, separator, work), separator) for source in config.text]
+    splits = [
+        split_stream(tokenised(source, tokenizer, separator, work), separator, document_numbers(source)) for source in config.text
+    ]
     n_positions = resolve_seq_len(config.seq_len, module.n_positions)
     windows = Windows([stream for stream, _ in splits], n_positions, config.batch, config.seed)
     held = [documents for _, documents in splits]

@@ -48,7 +48,7 @@ def _pieces(
         for _ in text:  # what is wrong with the text itself is said first
             pass
         raise InputError(f"{document.where}: the model has no tokenizer.json, so its data must carry tokens, not text")
-    return token_ids_in_pieces(_seen(text, count), tokenizer, document.where)
+    return token_ids_in_pieces(text if count is None else count.watch(text), tokenizer, document.where)
 
 
 def _paragraphs(document: Document) -> Iterator[Iterator[str]]:
@@ -98,12 +98,3 @@ def _checked(pieces: Iterator[np.ndarray], where: str, n_vocabulary: int) -> Ite
             )
         n_before += len(token_ids)
         yield token_ids.astype(np.int32)
-
-
-def _seen(parts: Iterator[str], count: SpecialTokenCount | None) -> Iterator[str]:
-    for part in parts:
-        if count is not None:
-            count.see(part)
-        yield part
-    if count is not None:
-        count.end_text()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -78,6 +78,21 @@ class SpecialTokenCount:
             done = match.end()
         self._held = text[max(done, len(text) - self._longest + 1) :]
 
-    def end_text(self) -> None:
-        """The next part is of another text."""
+    def watch(self, parts: Iterable[str]) -> Iterator[str]:
+        """The parts of one text, counted as they are taken."""
+        for part in parts:
+            self.see(part)
+            yield part
         self._held = ""
+
+    @property
+    def sentence(self) -> str | None:
+        """What was counted, for a person; None where nothing was."""
+        if not self.counts:
+            return None
+        (written, _), *_ = self.counts.most_common(1)
+        n_found = sum(self.counts.values())
+        return (
+            f"the text holds {n_found:,} special token{'s' * (n_found != 1)} of the tokenizer, such as {written}, read as the "
+            "characters that they are"
+        )

@@ -110,13 +110,8 @@ def _cut(pieces: Iterator[np.ndarray], length: int) -> Iterator[np.ndarray]:
 
 
 def _tell(count: SpecialTokenCount | None, notify: Callable[[str], None] | None) -> None:
-    if notify is not None and count is not None and count.counts:
-        (written, _), *_ = count.counts.most_common(1)
-        n_found = sum(count.counts.values())
-        notify(
-            f"the text holds {n_found:,} special token{'s' * (n_found != 1)} of the tokenizer, such as {written}: special-tokens "
-            "text reads them as the characters that they are, special-tokens parse as one token each"
-        )
+    if notify is not None and count is not None and count.sentence is not None:
+        notify(f"{count.sentence}; special-tokens parse reads each as one token")
 
 
 def data_fingerprint(sequences: Iterable[Window]) -> str:

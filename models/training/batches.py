@@ -25,7 +25,7 @@ from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.documents import Document, read_documents
 from duo_oracle.models.text.pieces import PIECE, token_ids_in_pieces
 from duo_oracle.models.text.sources import find_files, source_name
-from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer
+from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, load_tokenizer
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 
@@ -89,13 +89,24 @@ def tokenised(source: str, tokenizer: Tokenizer, separator: int, work: Path) -> 
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
         documents = tqdm(read_documents(source), desc=f"tokenising {path.stem}", unit="document", disable=not sys.stderr.isatty())
+        count = SpecialTokenCount(tokenizer)
         with written_whole(path) as aside:
-            _save(aside, _separated(documents, tokenizer, separator))
+            _save(aside, _separated(documents, tokenizer, separator, count))
+        if count.sentence is not None:
+            print(f"{source_name(source)}: {count.sentence}", file=sys.stderr)
     tokens: np.ndarray = np.load(path, mmap_mode="r")
     return tokens
 
 
-def _separated(documents: Iterable[Document], tokenizer: Tokenizer, separator: int) -> Iterator[np.ndarray]:
+def document_numbers(source: str) -> np.ndarray:
+    """Which document each text of a source is of, numbered in the order in which they begin: texts of one name are of one."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(document.name, len(numbers)) for document in read_documents(source)])
+
+
+def _separated(
+    documents: Iterable[Document], tokenizer: Tokenizer, separator: int, count: SpecialTokenCount
+) -> Iterator[np.ndarray]:
     """The tokens of the documents in turn, a separator after each: short ones many at once, long ones in pieces."""
     pending: list[str] = []
 
@@ -105,7 +116,7 @@ def _separated(documents: Iterable[Document], tokenizer: Tokenizer, separator: i
         pending.clear()
 
     for document in documents:
-        begins, rest = "", _parts_of(document)
+        begins, rest = "", count.watch(_parts_of(document))
         for part in rest:
             begins += part
             if len(begins) > PIECE:

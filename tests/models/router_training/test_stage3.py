@@ -24,6 +24,7 @@ from duo_oracle.models.routers import distilled
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
 from duo_oracle.models.routers.token_choice import Settings as TokenSettings
 from duo_oracle.models.routing import big_per_token, route
+from duo_oracle.models.training.batches import document_numbers
 from duo_oracle.models.training.schedule import cosine_rate
 from duo_oracle.oracle.base.settings import listed_settings, read_settings
 from duo_oracle.oracle.contexts import SkipReading
@@ -216,6 +217,21 @@ def test_a_stream_is_split_by_whole_documents_and_none_is_on_both_sides():
     assert [bool(sequence.token_ids[0] >= 1000) for sequence in sequences] == [False, False, True, True]
     (short,) = calibration_sequences([[np.arange(1, 8)]], 0, 16, 64, seed=0)
     assert short.token_ids.tolist() == [*range(1, 8), 0]
+
+
+def test_texts_of_one_document_are_on_one_side_of_the_split():
+    stream = np.concatenate([[i + 1, i + 1, 0] for i in range(60)]).astype(np.uint32)
+    document_R = np.arange(60) // 2
+    trained, held = split_stream(stream, 0, document_R)
+    assert [int(text[0]) for text in held] == [1, 2, 41, 42]
+    assert not {1, 2, 41, 42} & set(trained.tolist())
+    assert len(split_stream(stream, 0, document_R // 2)[1]) == 1  # fifteen documents: the last twentieth
+
+
+def test_documents_are_numbered_by_name(tmp_path):
+    rows = [{"text": "a b", "document": name} for name in ("x", "y", "x", "z")] + [{"text": "c d"}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert document_numbers(str(tmp_path / "a.jsonl")).tolist() == [0, 1, 0, 2, 3]
 
 
 def test_the_rate_rises_and_falls_to_a_tenth(folder):

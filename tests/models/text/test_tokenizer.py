@@ -91,10 +91,9 @@ def test_special_tokens_are_counted_however_the_text_is_read(parts):
     text = CHAT * 3 + "<|im_start <|im_end|>" + SEPARATOR
     ends = [*itertools.accumulate(parts), len(text)]
     count = SpecialTokenCount(load_tokenizer(with_chat_tokens()))
-    for start, end in itertools.pairwise([0, *ends]):
-        count.see(text[start:end] if end >= start else "")
-    count.end_text()
-    count.see("|>")
+    pieces = [text[start:end] if end >= start else "" for start, end in itertools.pairwise([0, *ends])]
+    assert list(count.watch(pieces)) == pieces
+    assert list(count.watch(["|>"])) == ["|>"]
     assert count.counts == {"<|im_start|>": 3, "<|im_end|>": 4, SEPARATOR: 1}
 
 

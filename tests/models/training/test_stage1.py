@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from duo_oracle.models.checkpoint import read_checkpoint
-from duo_oracle.models.text.tokenizer import SEPARATOR, load_tokenizer, train_tokenizer
-from duo_oracle.models.training import stage1
+from duo_oracle.models.text import pieces
+from duo_oracle.models.text.tokenizer import SEPARATOR, encode, load_tokenizer, train_tokenizer
+from duo_oracle.models.training import batches, stage1
 from duo_oracle.models.training.batches import Windows, texts_of, tokenised
 from duo_oracle.models.training.config import TrainConfig, TrainOrder
 from duo_oracle.models.training.schedule import cosine_rate, phases_of, random_mask
@@ -156,6 +157,24 @@ def test_a_batch_is_a_function_of_seed_and_step_and_draws_evenly(config, tmp_pat
     stream = tokenised(config.text[0], tokenizer, separator, tmp_path / "work")
     assert (stream == separator).sum() == 30
     assert np.array_equal(stream, tokenised(config.text[0], tokenizer, separator, tmp_path / "work"))
+
+
+def test_long_texts_are_tokenised_in_pieces_to_the_same_stream(config, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "texts"
+    folder.mkdir()
+    texts = [" ".join(texts_of(config.text)) * 3, f"short {SEPARATOR} text", "one two three " * 200]
+    for number, text in enumerate(texts):
+        (folder / f"{number}.txt").write_text(text)
+    (folder / "empty.txt").touch()
+    tokenizer = train_tokenizer(texts_of(config.text), 300)
+    separator = tokenizer.token_to_id(SEPARATOR)
+    whole = [token_id for text in texts for token_id in (*encode(tokenizer, text), separator)]
+    assert tokenised(str(folder), tokenizer, separator, tmp_path / "whole").tolist() == whole
+    assert "texts: the text holds 1 special token of the tokenizer" in capsys.readouterr().err
+    monkeypatch.setattr(batches, "PIECE", 500)
+    monkeypatch.setattr(pieces, "PIECE", 500)
+    monkeypatch.setattr(pieces, "AROUND", 100)
+    assert tokenised(str(folder), tokenizer, separator, tmp_path / "pieces").tolist() == whole
 
 
 def test_random_routing_has_the_share_asked_for_and_depends_on_the_step():
