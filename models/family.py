@@ -1,12 +1,14 @@
 """Model families: the contract of `models/families/*.py`, and how a checkpoint becomes a frozen model.
 
-A family is one file whose name is its `model_type`; there is no registry to edit. Knows no family by name.
+A family is one file whose name is its `model_type`; there is no registry to edit. Every other type goes to the one family over
+transformers' own modules. Knows no other family by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Protocol, runtime_checkable
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +23,7 @@ from duo_oracle.oracle.model import OracleModel
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 FAMILIES = Choices("family", "duo_oracle.models.families")
+_ANY_DECODER = "duo_oracle.models.hf.any_decoder"  # by name: a root file imports no room of its package
 _ALIGNMENT = 64  # bytes
 
 
@@ -47,15 +50,23 @@ class RoutableFamily(Family, Protocol):
         """The plain float32 module of a checkpoint, in eval mode and without gradients. Raises InputError as `build`."""
 
 
+@runtime_checkable
+class Checking(Protocol):
+    """A family whose models are held to another implementation before they are used."""
+
+    def check(self, model: Any, fingerprint: str) -> object:
+        """Raises InputError where the model, frozen or plain, is not what it should be. What it returns reads as one line."""
+
+
 def family_names() -> list[str]:
-    """The `model_type`s that can be loaded: of the folder, and of plug-ins."""
+    """The `model_type`s that have a family of their own: of the folder, and of plug-ins."""
     return list(FAMILIES.names())
 
 
 def load_family(model_type: object) -> Family:
-    """The family of a `model_type`. Raises InputError, listing the families, for an unknown one."""
+    """The family of a `model_type`: its own file or plug-in, else the one over transformers, which says what it does not know."""
     if model_type not in family_names():
-        raise InputError(f"config.json: unknown model_type {model_type!r}; available: {', '.join(family_names())}")
+        return cast(Family, importlib.import_module(_ANY_DECODER))
     module = FAMILIES.module(str(model_type))
     if not isinstance(module, Family) or model_type != module.MODEL_TYPE:
         raise InputError(
@@ -65,17 +76,25 @@ def load_family(model_type: object) -> Family:
     return module
 
 
-def load_model(checkpoint: Checkpoint, dtype: str = "float32", device: str = "cpu", route_layers: str | None = None) -> OracleModel:
-    """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed.
+def load_model(
+    checkpoint: Checkpoint,
+    dtype: str = "float32",
+    device: str = "cpu",
+    route_layers: str | None = None,
+    say: Callable[[str], None] | None = None,
+) -> OracleModel:
+    """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed. `say` is
+    told what a family's check found.
 
-    Raises InputError for an unknown family, dtype or device, layers that the model does not have, and for a config or tensors
-    that are not the family's.
+    Raises InputError for an unknown family, dtype or device, layers that the model does not have, for a config or tensors that are
+    not the family's, and for a model that its check refuses.
     """
     if dtype not in DTYPES:
         raise InputError(f"unknown dtype {dtype!r}; available: {', '.join(DTYPES)}")
     family = load_family(checkpoint.config.get("model_type"))
     tensors = {name: _aligned(tensor) for name, tensor in checkpoint.tensors.items()}
     model = family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
+    _check(family, model, checkpoint.fingerprint, say)
     return model if route_layers is None else SomeLayersRouted(model, parse_layers(route_layers, model.depth))
 
 
@@ -86,7 +105,15 @@ def load_module(checkpoint: Checkpoint, route_layers: str | None = None) -> Rout
     if not isinstance(family, RoutableFamily):
         raise InputError(f"models of type {model_type!r} can be searched, but no router runs on them")
     module = family.build_module(checkpoint.config, checkpoint.tensors)
+    _check(family, module, checkpoint.fingerprint)
     return module if route_layers is None else SomeLayers(module, parse_layers(route_layers, module.depth))
+
+
+def _check(family: Family, model: object, fingerprint: str, say: Callable[[str], None] | None = None) -> None:
+    if isinstance(family, Checking):
+        found = family.check(model, fingerprint)
+        if say is not None:
+            say(str(found))
 
 
 def _aligned(tensor: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """A model frozen for scoring: attention of many candidate states of a position over one stored context, in blocks of rows.
 
 Implements `oracle.model.OracleModel` over a plain module (`models/routable.py`), whose forward pass stays the reference. How
-queries, keys and values are made, and how positions turn them, is a subclass's (`duo_llm/packed.py`, `hf/pretrained.py`).
+queries, keys and values are made, and how positions turn them, is a subclass's (`duo_llm/packed.py`).
 Knows nothing of patterns, trees or strategies.
 
 Axes: B batch, T token, G group (rows that share one context), S row of a group, R rows, C context token, K key/value head,
@@ -35,12 +35,15 @@ class FrozenModel(ABC):
         self.n_kv_heads, self.n_repeat, self.n_head_dim = n_kv_heads, n_repeat, n_head_dim
         self.unembedding_VD = module.unembedding_VD.detach()
         self.dtype, self.device = self.unembedding_VD.dtype, self.unembedding_VD.device
+        self.logit_bias_V: Tensor | None = None
+        self.logit_softcap: float | None = None
+        self.skip_readings, self.ffn_reads_input = tuple(SkipReading), False
 
     @abstractmethod
     def embed(self, token_id: Tensor, position: Tensor) -> Tensor: ...
 
     @abstractmethod
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor: ...
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor: ...
 
     @abstractmethod
     def final_norm(self, x: Tensor) -> Tensor: ...

@@ -60,8 +60,9 @@ class RoutableModule(nn.Module, ABC):
         """x plus the layer's causal attention."""
 
     @abstractmethod
-    def ffn_input(self, layer: int, x: Tensor) -> Tensor:
-        """The attended states (..., D) after the norm before the layer's FFNs."""
+    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
+        """What the layer's FFNs read, (..., D): the norm of the attended states, or of those `before` the layer where its FFN
+        stands beside the attention."""
 
     @abstractmethod
     def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
@@ -77,7 +78,11 @@ class RoutableModule(nn.Module, ABC):
         `skip` says what branch 0 means: `ffn`, attention runs and the FFN adds nothing; `layer`, the residual stream
         passes unchanged. Under both, the layer's keys and values are written from the token's input.
         """
-        return F.linear(self.final_norm(run_trunk(self, token_id_BT, routing, skip)), self.unembedding_VD)
+        return self.logits(run_trunk(self, token_id_BT, routing, skip))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The vocabulary's logits of states (..., D) after the last layer."""
+        return F.linear(self.final_norm(x), self.unembedding_VD)
 
 
 class SomeLayers(RoutableModule):
@@ -107,14 +112,17 @@ class SomeLayers(RoutableModule):
     def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
         return self.module.attend(layer, x_BTD)
 
-    def ffn_input(self, layer: int, x: Tensor) -> Tensor:
-        return self.module.ffn_input(layer, x)
+    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
+        return self.module.ffn_input(layer, attended, before)
 
     def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
         return self.module.ffn(layer, branch, normed)
 
     def final_norm(self, x: Tensor) -> Tensor:
         return self.module.final_norm(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        return self.module.logits(x)
 
 
 def run_trunk(module: RoutableModule, token_id_BT: Tensor, routing: Routing, skip: SkipReading = SkipReading.FFN) -> Tensor:
@@ -123,7 +131,7 @@ def run_trunk(module: RoutableModule, token_id_BT: Tensor, routing: Routing, ski
     letters = letters_of(module)
     for layer in range(module.depth):
         attended_BTD = module.attend(layer, x_BTD)
-        normed_BTD = module.ffn_input(layer, attended_BTD)
+        normed_BTD = module.ffn_input(layer, attended_BTD, x_BTD)
         letter = letters.get(layer)
         if letter is None:
             x_BTD = attended_BTD + module.ffn(layer, Branch.BIG, normed_BTD)

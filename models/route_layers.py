@@ -25,6 +25,8 @@ class SomeLayersRouted:
         self.n_hidden, self.n_kv_heads, self.n_head_dim = model.n_hidden, model.n_kv_heads, model.n_head_dim
         self.n_vocabulary, self.n_positions = model.n_vocabulary, model.n_positions
         self.dtype, self.device, self.unembedding_VD = model.dtype, model.device, model.unembedding_VD
+        self.logit_bias_V, self.logit_softcap = model.logit_bias_V, model.logit_softcap
+        self.skip_readings, self.ffn_reads_input = model.skip_readings, model.ffn_reads_input
 
     def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
         return self._model.embed(token_id, position)
@@ -40,8 +42,8 @@ class SomeLayersRouted:
     def key_value(self, layer: int, x_GSD: Tensor, position_GS: Tensor) -> tuple[Tensor, Tensor]:
         return self._model.key_value(layer, x_GSD, position_GS)
 
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor:
-        return self._model.ffn(layer, branch, x)
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
+        return self._model.ffn(layer, branch, x, before)
 
     def final_norm(self, x: Tensor) -> Tensor:
         return self._model.final_norm(x)

@@ -45,7 +45,15 @@ class OracleModel(Protocol):
     dtype: torch.dtype
     device: torch.device
     unembedding_VD: Tensor
-    """Rows w_v of the vocabulary head: the logits of state x are `final_norm(x) @ unembedding_VD.T`."""
+    """Rows w_v of the vocabulary head: the logits of state x are `final_norm(x) @ unembedding_VD.T`, plus the bias, capped."""
+    logit_bias_V: Tensor | None
+    """What is added to every state's logits."""
+    logit_softcap: float | None
+    """The bound c of logits that pass through c tanh(logit / c): their losses are exact, and bounded by no tangent."""
+    skip_readings: tuple[SkipReading, ...]
+    """The readings of skip that have a meaning in this model."""
+    ffn_reads_input: bool
+    """Whether a layer's FFN also reads what was before the layer, as one beside the attention does."""
 
     def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
         """States before layer 0, shape (*token_id.shape, D). `position` (int64) is broadcast against `token_id`."""
@@ -53,7 +61,8 @@ class OracleModel(Protocol):
     def attend(
         self, layer: int, x_GSD: Tensor, position_GS: Tensor, k_GKCd: Tensor, v_GKCd: Tensor, hidden_GSC: Tensor | None = None
     ) -> Tensor:
-        """x plus the layer's attention, where row s of group g sees the C context tokens of its group, and itself.
+        """x plus the layer's attention, where row s of group g sees the C context tokens of its group, and itself. Context token c
+        stands at position c.
 
         `position_GS` (int64; each axis may be 1 and is then broadcast) is each row's place in its sequence.
         `hidden_GSC` (bool, broadcastable, or None) is true where a context token must not be seen.
@@ -65,8 +74,9 @@ class OracleModel(Protocol):
     def key_value(self, layer: int, x_GSD: Tensor, position_GS: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values that the rows write at this layer, from its input: k_GKSd (with position applied), v_GKSd."""
 
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor:
-        """x plus the layer's small or big FFN of x (never called with SKIP). Shape (..., D)."""
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
+        """The states after the layer by its small or big FFN (never called with SKIP): x, as `attend` gives it, plus the FFN of x.
+        Shape (..., D). `before` are the states before the layer, wanted where `ffn_reads_input`."""
 
     def final_norm(self, x: Tensor) -> Tensor:
         """What the vocabulary head multiplies. Shape (..., D)."""
@@ -102,6 +112,13 @@ def check_small(branches: Collection[Branch], routed_layers: Sequence[int], smal
         f"branch s needs a small FFN at every routed layer, and of this model {have}; use branches .B, route those layers "
         "(route-layers), or make small FFNs (duo-oracle duo)"
     )
+
+
+def check_skip(skip: SkipReading, model: OracleModel) -> None:
+    """Raises InputError for a reading of skip that has no meaning in the model."""
+    if skip not in model.skip_readings:
+        have = " or ".join(model.skip_readings)
+        raise InputError(f"skip must be {have} for this model, whose layers' FFNs cannot be left out alone; got {skip}")
 
 
 def cheapest_branch(model: OracleModel) -> Branch:

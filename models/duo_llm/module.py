@@ -201,8 +201,8 @@ class DuoLlama(RoutableModule):
         part = self._layer(layer)
         return x_BTD + part.self_attn(part.input_layernorm(x_BTD), cos_Td.to(x_BTD), sin_Td.to(x_BTD))
 
-    def ffn_input(self, layer: int, x: Tensor) -> Tensor:
-        return self._layer(layer).post_attention_layernorm(x)
+    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
+        return self._layer(layer).post_attention_layernorm(attended)
 
     def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
         part = self._layer(layer)

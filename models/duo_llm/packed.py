@@ -71,7 +71,7 @@ class PackedDuoLlama(FrozenModel):
         return self._normed(x) * self._final_norm_D
 
     @torch.no_grad()
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor:
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
         gate_up_DF, down_FD = self._layers[layer].gate_up_DF[branch], self._layers[layer].down_FD[branch]
         n_inner = len(down_FD)
         x_RD = x.reshape(-1, self.n_hidden)

@@ -40,6 +40,9 @@ class ToyModel:
         self.routed_layers = self.small_layers = tuple(range(self.depth))
         self.n_hidden, self.n_kv_heads, self.n_head_dim, self.n_positions = self.n_vocabulary + 2, 1, 0, n_positions
         self.dtype, self.device = table_VLR.dtype, table_VLR.device
+        self.logit_bias_V: Tensor | None = None
+        self.logit_softcap: float | None = None
+        self.skip_readings, self.ffn_reads_input = tuple(SkipReading), False
         self.unembedding_VD = torch.cat((base_VV, sign_V.unsqueeze(1), torch.zeros_like(sign_V).unsqueeze(1)), dim=1)
 
     def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
@@ -57,7 +60,7 @@ class ToyModel:
         empty_GKSd = x_GSD.new_empty(x_GSD.shape[0], self.n_kv_heads, x_GSD.shape[1], self.n_head_dim)
         return empty_GKSd, empty_GKSd
 
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor:
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
         big = branch is Branch.BIG
         one_hot, score, flag = x[..., : self.n_vocabulary], x[..., -2], x[..., -1]
         score = score + one_hot @ self.table_VLR[:, layer, int(big)]

@@ -1,52 +1,66 @@
-"""Pretrained language models over the modules of transformers: what all such families share.
+"""Any causal language model of transformers, run by its own modules: the plain form that routers run on, and the frozen one.
 
-Norms, projections, position tables and FFNs are transformers' own modules, with the checkpoint's tensors in place (no copy is made
-where the dtype is right, so that workers share them). Here is only what transformers has not: a small FFN beside each big one, a
-routed forward pass, and attention of many candidate states over one stored context (`models/frozen.py`). A family says where in
-its model the parts of a layer are.
+Layers, norms, heads and experts are the library's, with the checkpoint's tensors in place. Here is what it has not: a small FFN
+beside each big one, branches, and many candidate states over one stored context. What can be done with a layer is its plan
+(`blocks.py`); whether the whole is right is the check's to say (`check.py`). Knows no family.
 
-Small FFNs are named `small_mlp` in their layer and are the family's own FFN of another width; with `small_rank` in config.json each
-matrix of a small FFN is a product of two, of that rank. `small_layers` in config.json lists the layers that have one.
-
-Axes: B batch, T token, R rows, G group, S row of a group, H query heads, K key/value heads, r query heads of one key/value head,
-d head dimension, D hidden.
+Axes: B batch, T token, L routed layer, G group, S row of a group, K key/value head, C context token, d head dimension, D hidden.
 """
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duo_oracle.models.frozen import BLOCK_ROWS, FrozenModel
-from duo_oracle.models.hf.small_ffn import OUR_KEYS, attach_small
+from duo_oracle.models.frozen import BLOCK_ROWS
+from duo_oracle.models.hf import calls
+from duo_oracle.models.hf.blocks import Blocks, Plan
+from duo_oracle.models.hf.library import SMALL, library_model, one_line, use_attention
+from duo_oracle.models.hf.routed import Ffns, routed_logits
+from duo_oracle.models.hf.small_ffn import attach_small, resized
+from duo_oracle.models.hf.trunk import Trunk
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
 
 class PretrainedModule(RoutableModule):
-    """A causal language model of transformers with small FFNs. A subclass finds the parts and makes queries, keys and values."""
+    """A causal language model of transformers with small FFNs."""
 
-    model: Any  # of transformers, whose modules are found by name
-    n_heads: int
-    n_kv_heads: int
-    head_dim: int
-    prefix: str
-    """What the names of the trunk's tensors begin with; a checkpoint of the trunk alone leaves it out."""
-
-    def __init__(self, model: nn.Module, config: Any) -> None:
+    def __init__(self, model: nn.Module, config: Mapping[str, Any]) -> None:
         super().__init__()
-        self.model, self.config = model, config
-        self.depth, self.n_hidden = config.num_hidden_layers, config.hidden_size
-        self.n_vocabulary, self.n_positions = config.vocab_size, config.max_position_embeddings
-        self.n_heads = self.n_kv_heads = config.num_attention_heads
-        self.head_dim = config.hidden_size // config.num_attention_heads
+        self.model: Any = model
+        self.own_attention = use_attention(model, calls.attention, calls.masks)
+        self._take_apart()
+        with torch.device("meta"):  # their values come from the checkpoint, or from what makes them
+            attach_small(self.layers, self.new_small_ffn, config)
+
+    def _take_apart(self) -> None:
+        self.trunk = Trunk(self.model)
+        self.blocks = Blocks(self.trunk)
+        self.depth, self.n_hidden = self.trunk.depth, self.blocks.n_hidden
+        self.n_vocabulary, self.n_positions = self.trunk.n_vocabulary, self.trunk.n_positions
+        self.trunk.find_head_form(self.blocks.states[-1][0])
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """Moved or converted: what was recorded is recorded anew."""
+        super()._apply(*args, **kwargs)
+        self._take_apart()
+        return self
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.trunk.layers
+
+    @property
+    def plan(self) -> Plan:
+        return self.blocks.plan
 
     @property
     def small_layers(self) -> tuple[int, ...]:
@@ -54,179 +68,177 @@ class PretrainedModule(RoutableModule):
 
     @property
     def unembedding_VD(self) -> Tensor:
-        return self.model.get_output_embeddings().weight
+        return cast(Tensor, self.trunk.head.weight)
 
-    @property
-    @abstractmethod
-    def layers(self) -> Any:
-        """The decoder layers, an nn.ModuleList."""
+    def big_ffn(self, layer: int) -> nn.Module:
+        """The layer's FFN: one child of it, or a dictionary of several. Raises InputError where it is not to be told apart."""
+        ffn = self.blocks.parts[layer].ffn
+        if self.plan not in (Plan.SERIAL, Plan.PARALLEL):
+            raise InputError(f"the FFN of a {self.model.config.model_type} layer cannot be exchanged for another")
+        return next(iter(ffn.values())) if len(ffn) == 1 else nn.ModuleDict(ffn)
 
-    @abstractmethod
-    def embed_at(self, token_id: Tensor, position: Tensor) -> Tensor:
-        """States before layer 0, shape (*token_id.shape, D). `position` is broadcast against `token_id`."""
+    def new_small_ffn(self, layer: int, n_inner: int) -> nn.Module:
+        """An FFN of the layer's kind with `n_inner` neurons, on the current default device."""
+        return resized(self.big_ffn(layer), n_inner)
 
-    @abstractmethod
-    def attention(self, layer: int, x_BTD: Tensor) -> Tensor:
-        """What the layer's causal attention adds, by transformers' own attention."""
-
-    @abstractmethod
-    def projected(self, layer: int, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries (..., H, d) times the attention's scale, keys and values (..., K, d), before positions turn them."""
-
-    @abstractmethod
-    def out_projection(self, layer: int) -> nn.Module:
-        """The attention's output projection."""
-
-    @abstractmethod
-    def big_ffn(self, layer: int) -> nn.Module: ...
-
-    @abstractmethod
-    def new_small_ffn(self, n_inner: int) -> nn.Module:
-        """An FFN of the family's kind with `n_inner` neurons, on the current default device."""
-
-    def turned(self, x: Tensor, position: Tensor, back: bool) -> Tensor:
-        """x (..., d) turned to its position; as it is where positions are in the embedding."""
-        return x
+    def ffn_of(self, layer: int, branch: Branch) -> Mapping[str, nn.Module] | None:
+        """What stands in for the children of the layer's FFN; None for themselves."""
+        if branch is Branch.BIG:
+            return None
+        small = cast(nn.Module, self.layers[layer].small_mlp)
+        names = list(self.blocks.parts[layer].ffn)
+        return {names[0]: small} if len(names) == 1 else {name: small.get_submodule(name) for name in names}
 
     def embed(self, token_id_BT: Tensor) -> Tensor:
-        return self.embed_at(token_id_BT, torch.arange(token_id_BT.shape[1], device=token_id_BT.device))
+        return self.trunk.embed(token_id_BT)
 
     def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
-        return x_BTD + self.attention(layer, x_BTD)
+        return self.blocks.attended(layer, x_BTD, self.blocks.arguments.causal(layer, x_BTD.shape[1]))
+
+    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
+        return self.blocks.ffn_input(layer, attended, before, self._anywhere(layer))
 
     def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
-        if branch is Branch.BIG:
-            return self.big_ffn(layer)(normed)
-        return self.layers[layer].small_mlp(normed)
+        normed_1RD = normed.reshape(1, -1, self.n_hidden)
+        return self.blocks.ffn_adds(layer, normed_1RD, self._anywhere(layer), self.ffn_of(layer, branch)).view(normed.shape)
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        return self.trunk.head_input(x)
+
+    def logits(self, x: Tensor) -> Tensor:
+        form = self.trunk.form
+        logits = F.linear(self.final_norm(x), self.unembedding_VD, form.bias_V)
+        return logits if form.softcap is None else form.softcap * torch.tanh(logits / form.softcap)
+
+    def _anywhere(self, layer: int) -> Any:
+        """The arguments of a layer whose attention is not asked."""
+        return self.blocks.arguments.causal(layer, 1)
 
 
-class PretrainedModel(FrozenModel):
-    """A `PretrainedModule` frozen for scoring. Its weights are the module's."""
+class PretrainedModel:
+    """A `PretrainedModule` frozen for scoring: implements `oracle.model.OracleModel`. Its weights are the module's."""
 
     def __init__(self, module: PretrainedModule) -> None:
-        super().__init__(module, module.n_kv_heads, module.n_heads // module.n_kv_heads, module.head_dim)
-        self._plain = module
+        self.module = module.eval().requires_grad_(False)
+        self._blocks, self._trunk = module.blocks, module.trunk
+        self.parts = module.blocks.parts
+        self.depth, self.routed_layers, self.n_layers = module.depth, module.routed_layers, module.n_layers
+        self.small_layers = module.small_layers
+        self.n_hidden, self.n_vocabulary, self.n_positions = module.n_hidden, module.n_vocabulary, module.n_positions
+        shapes = [shapes for parts in self._blocks.parts if (shapes := parts.shapes)]
+        self.n_kv_heads = max((sum(max(k, v) for k, _, v, _ in each) for each in shapes), default=1)
+        self.n_head_dim = max((max(dk, dv) for each in shapes for _, dk, _, dv in each), default=0)
+        self.unembedding_VD = module.unembedding_VD.detach()
+        self.dtype, self.device = self.unembedding_VD.dtype, self.unembedding_VD.device
+        self.logit_bias_V, self.logit_softcap = self._trunk.form.bias_V, self._trunk.form.softcap
+        self.ffn_reads_input = self._blocks.plan is not Plan.SERIAL
+        residual = self._blocks.plan in (Plan.SERIAL, Plan.PARALLEL)
+        self.skip_readings: tuple[SkipReading, ...] = tuple(SkipReading) if residual else (SkipReading.LAYER,)
 
     @torch.no_grad()
     def embed(self, token_id: Tensor, position: Tensor) -> Tensor:
-        return self._plain.embed_at(token_id, position)
+        return self._trunk.embed_at(token_id, position)
 
     @torch.no_grad()
     def final_norm(self, x: Tensor) -> Tensor:
-        return self._plain.final_norm(x)
+        return self._trunk.head_input(x)
 
     @torch.no_grad()
-    def ffn(self, layer: int, branch: Branch, x: Tensor) -> Tensor:
+    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
+        call, ffn = self._blocks.arguments.causal(layer, 1), self.module.ffn_of(layer, branch)
         x_RD = x.reshape(-1, self.n_hidden)
+        before_RD = None if before is None else before.reshape(-1, self.n_hidden)
         out_RD = torch.empty_like(x_RD)
         for rows in chunks(len(x_RD), BLOCK_ROWS):
-            normed_RD = self._plain.ffn_input(layer, x_RD[rows])
-            torch.add(x_RD[rows], self._plain.ffn(layer, branch, normed_RD), out=out_RD[rows])
+            before_1RD = None if before_RD is None else before_RD[None, rows]
+            out_RD[rows] = self._blocks.finished(layer, x_RD[None, rows], before_1RD, call, ffn)[0]
         return out_RD.view(x.shape)
 
-    def _qkv(self, layer: int, x_GSD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        q_GSHd, k_GSKd, v_GSKd = self._plain.projected(layer, x_GSD)
-        return q_GSHd.unflatten(2, (self.n_kv_heads, self.n_repeat)), k_GSKd, v_GSKd
+    @torch.no_grad()
+    def attend(
+        self, layer: int, x_GSD: Tensor, position_GS: Tensor, k_GKCd: Tensor, v_GKCd: Tensor, hidden_GSC: Tensor | None = None
+    ) -> Tensor:
+        n_groups, n_rows, _ = x_GSD.shape
+        if n_groups > 1 and self._blocks.arguments.one_group and position_GS.shape[0] > 1:
+            hidden = hidden_GSC if hidden_GSC is None else hidden_GSC.expand(n_groups, -1, -1)
+            return torch.cat(
+                [
+                    self.attend(layer, x_GSD[g : g + 1], position_GS[g : g + 1], k_GKCd[g : g + 1], v_GKCd[g : g + 1],
+                                None if hidden is None else hidden[g : g + 1])
+                    for g in range(n_groups)
+                ]
+            )  # fmt: skip
+        window_GSC = self._blocks.arguments.hidden(layer, position_GS, k_GKCd.shape[2])
+        if window_GSC is not None:
+            hidden_GSC = window_GSC if hidden_GSC is None else hidden_GSC | window_GSC
+        kv = self._unpacked(layer, k_GKCd, v_GKCd)
+        one_position = position_GS.shape[1] == 1
+        call = self._blocks.arguments.at(layer, position_GS) if one_position else None
+        out_GSD = torch.empty_like(x_GSD)
+        for rows in chunks(n_rows, max(1, BLOCK_ROWS // n_groups)):
+            hidden = hidden_GSC if hidden_GSC is None or hidden_GSC.shape[1] == 1 else hidden_GSC[:, rows]
+            here = call or self._blocks.arguments.at(layer, position_GS[:, rows])
+            out_GSD[:, rows] = self._blocks.candidates(layer, x_GSD[:, rows], here, kv, hidden)
+        return out_GSD
 
-    def _rotated(self, x: Tensor, position: Tensor, back: bool = False) -> Tensor:
-        return self._plain.turned(x, position, back)
+    @torch.no_grad()
+    def attend_causal(self, layer: int, x_BTD: Tensor) -> Tensor:
+        return self.module.attend(layer, x_BTD)
 
-    def _attention_out(self, layer: int, x_RD: Tensor, seen_RE: Tensor) -> Tensor:
-        return x_RD + self._plain.out_projection(layer)(seen_RE)
+    @torch.no_grad()
+    def key_value(self, layer: int, x_GSD: Tensor, position_GS: Tensor) -> tuple[Tensor, Tensor]:
+        if len(x_GSD) > 1 and len(position_GS) > 1 and self._blocks.arguments.one_group:
+            found = [self.key_value(layer, x_GSD[g : g + 1], position_GS[g : g + 1]) for g in range(len(x_GSD))]
+            return torch.cat([k for k, _ in found]), torch.cat([v for _, v in found])
+        return self._packed(self._blocks.keys_values(layer, x_GSD, self._blocks.arguments.at(layer, position_GS)))
 
+    @torch.no_grad()
+    def forward(self, token_id_BT: Tensor, mask_BTL: Tensor, skip: SkipReading) -> Tensor:
+        smalls = {layer: self.module.ffn_of(layer, Branch.SMALL) for layer in self.small_layers}
+        ffns = [Ffns(parts, parts.ffn, smalls.get(layer)) for layer, parts in enumerate(self._blocks.parts)]
+        return routed_logits(self._trunk, ffns, token_id_BT, mask_BTL, skip)
 
-Build = Callable[[Mapping[str, Any], Mapping[str, Tensor], torch.dtype, torch.device], OracleModel]
-BuildModule = Callable[[Mapping[str, Any], Mapping[str, Tensor]], PretrainedModule]
-RandomCheckpoint = Callable[[int], tuple[dict[str, Any], dict[str, Tensor]]]
+    def _packed(self, kv: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+        """The keys and values of a layer's attention calls, in the width that all layers share."""
+        return self._pack([k for k, _ in kv]), self._pack([v for _, v in kv])
 
+    def _pack(self, parts: list[Tensor]) -> Tensor:
+        whole = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        more_heads, wider = self.n_kv_heads - whole.shape[1], self.n_head_dim - whole.shape[3]
+        return F.pad(whole, (0, wider, 0, 0, 0, more_heads)) if more_heads or wider else whole
 
-def pretrained_family(
-    model_type: str, kind: type[PretrainedModule], tiny: Mapping[str, Any]
-) -> tuple[Build, BuildModule, RandomCheckpoint]:
-    """What a file in `models/families/` offers for a model type of transformers: build, build_module, random_checkpoint.
-
-    `tiny` is the config of its small random model.
-    """
-
-    def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> OracleModel:
-        return PretrainedModel(_loaded(kind, config, tensors, dtype).to(device))
-
-    def build_module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> PretrainedModule:
-        return _loaded(kind, config, tensors, torch.float32).eval().requires_grad_(False)
-
-    def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
-        config = {"model_type": model_type, **tiny}
-        generator = torch.Generator().manual_seed(seed)
-        tensors = {}
-        for name, tensor in _empty(kind, config).state_dict().items():
-            draw = torch.randn(tensor.shape, generator=generator)
-            tensors[name.removeprefix("model.")] = 1 + 0.1 * draw if draw.dim() == 1 else draw * draw.shape[-1] ** -0.5
-        if config.get("tie_word_embeddings", True):
-            tensors.pop("lm_head.weight")
-        return config, tensors
-
-    return build, build_module, random_checkpoint
-
-
-def _transformers() -> Any:
-    try:
-        import transformers
-    except ImportError:
-        raise InputError("models of transformers need the package transformers: pip install 'duo-oracle[hf]'") from None
-    transformers.logging.set_verbosity_error()  # its notes about a config would stand among our own lines
-    return transformers
-
-
-def _empty(kind: type[PretrainedModule], config: Mapping[str, Any]) -> PretrainedModule:
-    """The module without weights, on the meta device. Raises InputError for a config that is not the family's."""
-    transformers = _transformers()
-    theirs = {key: value for key, value in config.items() if key not in OUR_KEYS}
-    model_type = theirs.pop("model_type")
-    try:
-        parsed = transformers.AutoConfig.for_model(model_type, **theirs)
-        with torch.device("meta"):
-            model = transformers.AutoModelForCausalLM.from_config(parsed, attn_implementation="sdpa", dtype=torch.float32)
-    except Exception as fault:  # of whatever kind: transformers says so that the config is none
-        reason = " ".join(str(fault).split())
-        raise InputError(f"config.json: not a {model_type} model that transformers can build: {reason:.200}") from None
-    with torch.device("meta"):
-        module = kind(model, parsed)
-        attach_small(module.layers, module.new_small_ffn, config)
-    return module
+    def _unpacked(self, layer: int, k_GKCd: Tensor, v_GKCd: Tensor) -> list[tuple[Tensor, Tensor]]:
+        found, k_start, v_start = [], 0, 0
+        for n_k, dk, n_v, dv in self._blocks.parts[layer].shapes:
+            found.append((k_GKCd[:, k_start : k_start + n_k, :, :dk], v_GKCd[:, v_start : v_start + n_v, :, :dv]))
+            k_start, v_start = k_start + n_k, v_start + n_v
+        return found
 
 
-def _loaded(
-    kind: type[PretrainedModule], config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype
+def pretrained_module(
+    config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device
 ) -> PretrainedModule:
-    """The module with the checkpoint's tensors, converted where their dtype is another. Raises InputError for one that is missing
-    or of another shape."""
-    module = _empty(kind, config)
-    expected = {name: tuple(tensor.shape) for name, tensor in module.model.state_dict().items()}
-    found: dict[str, Tensor] = {}
-    for name, shape in expected.items():
-        if name == "lm_head.weight" and (
-            name not in tensors or config.get("tie_word_embeddings", module.config.tie_word_embeddings)
-        ):
-            continue
-        given = tensors.get(name, tensors.get(name.removeprefix(module.prefix)))
-        if given is None:
-            raise InputError(f"the checkpoint has no tensor {name}; {config['model_type']} needs it with shape {list(shape)}")
-        if tuple(given.shape) != shape:
-            raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(given.shape)}")
-        found[name] = given.to(dtype)
-    module.model.load_state_dict(found, strict=False, assign=True)
-    if "lm_head.weight" not in found:
-        module.model.get_output_embeddings().weight = module.model.get_input_embeddings().weight
-    _refill_buffers(module)
-    left = [name for name, tensor in (*module.named_parameters(), *module.named_buffers()) if tensor.is_meta]
-    assert not left, f"no values for {left}"
-    return module
+    """The module of a checkpoint, small FFNs and all. Raises InputError for a config or tensors that do not fit."""
+    model: Any = library_model(config, tensors, dtype).to(device)
+    with one_line(f"a {model.config.model_type} model of transformers cannot be run layer by layer"):
+        module = PretrainedModule(model, config)
+    _fill_small(module, tensors, dtype)
+    return module.eval().requires_grad_(False)
 
 
-def _refill_buffers(module: nn.Module) -> None:
-    """Makes the parts again that hold no parameters but tables computed from their config, which the meta device left empty."""
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            buffers = list(child.buffers(recurse=False))
-            if buffers and all(buffer.is_meta for buffer in buffers) and not list(child.parameters()):
-                setattr(parent, name, type(child)(config=child.config))
+def _fill_small(module: PretrainedModule, tensors: Mapping[str, Tensor], dtype: torch.dtype) -> None:
+    """Puts the small FFNs' tensors in place. Raises InputError for one that is missing, of another shape, or left over."""
+    prefix = f"{module.model.base_model_prefix}."
+    wanted = {name: tensor for name, tensor in module.model.state_dict().items() if SMALL in name}
+    given = {name if name in wanted else prefix + name: tensor for name, tensor in tensors.items() if SMALL in name}
+    for name in given:
+        if name not in wanted:
+            raise InputError(f"the checkpoint holds tensor {name}; config.json names no such small FFN")
+    for name, tensor in wanted.items():
+        shape = list(tensor.shape)
+        if name not in given:
+            raise InputError(f"the checkpoint has no tensor {name}; {module.model.config.model_type} needs it with shape {shape}")
+        if list(given[name].shape) != shape:
+            raise InputError(f"tensor {name} must have shape {shape} by config.json; found {list(given[name].shape)}")
+    placed = {name: tensor.to(module.unembedding_VD.device, dtype) for name, tensor in given.items()}
+    module.model.load_state_dict(placed, strict=False, assign=True)

@@ -1,27 +1,26 @@
-"""Small FFNs beside the big ones of a pretrained model: where they hang, and their low-rank form.
+"""Small FFNs beside the big ones of a pretrained model: where they hang, and their form.
 
 config.json says what there is: `small_intermediate_size` (neurons of each), `small_rank` (each matrix is a product of two of this
-rank), `small_layers` (the layers that have one; default all). Knows no family and no way to make their weights.
+rank), `small_layers` (the layers that have one; default all). A small FFN is the big one's own code with narrower linear maps;
+where the FFN is several children of its layer, a dictionary of theirs. Knows no family and no way to make their weights.
 
-Axes: O outputs, I inputs of a linear map.
+Axes: O outputs, I inputs of a linear map, F neurons.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from duo_oracle.models.checkpoint import BASE, BASE_FINGERPRINT
 from duo_oracle.oracle.base.errors import InputError
 
-OUR_KEYS = ("small_intermediate_size", "small_rank", "small_layers", BASE, BASE_FINGERPRINT, "method")
-"""Keys of config.json that are not transformers'."""
 
-
-def attach_small(layers: nn.ModuleList, new: Callable[[int], nn.Module], config: Mapping[str, Any]) -> None:
-    """Gives the layers that config.json names a small FFN, `small_mlp`, made by `new(neurons)`.
+def attach_small(layers: nn.ModuleList, new: Callable[[int, int], nn.Module], config: Mapping[str, Any]) -> None:
+    """Gives the layers that config.json names a small FFN, `small_mlp`, made by `new(layer, neurons)`.
 
     Raises InputError for sizes and layers that are none.
     """
@@ -37,10 +36,26 @@ def attach_small(layers: nn.ModuleList, new: Callable[[int], nn.Module], config:
     if not isinstance(which, list) or not all(type(layer) is int and 0 <= layer < len(layers) for layer in which):
         raise InputError(f"config.json: small_layers must be numbers of the model's {len(layers)} layers; got {which!r:.80}")
     for layer in which:
-        small = new(n_inner)
+        small = new(layer, n_inner)
         if rank is not None:
             factor_linears(small, rank)
         layers[layer].small_mlp = small
+
+
+def resized(ffn: nn.Module, n_inner: int) -> nn.Module:
+    """An FFN of the same code with `n_inner` neurons, its linear maps new and without values, all else shared. Raises InputError
+    for an FFN that is not made of linear maps alone."""
+    into, out = linears(ffn)
+    n_neurons = linear_shape(ffn.get_submodule(out))[1]
+    small = copy.copy(ffn)
+    small._modules = dict(ffn._modules)
+    for name in (*into, out):
+        big = ffn.get_submodule(name)
+        n_out, n_in = linear_shape(big)
+        n_out, n_in = (n_out, n_inner) if name == out else (n_out // n_neurons * n_inner, n_in)
+        has_bias = getattr(big, "bias", None) is not None
+        small._modules[name] = nn.Linear(n_in, n_out, bias=has_bias) if isinstance(big, nn.Linear) else type(big)(n_out, n_in)
+    return small
 
 
 def factor_linears(ffn: nn.Module, rank: int) -> None:
@@ -49,7 +64,8 @@ def factor_linears(ffn: nn.Module, rank: int) -> None:
         if is_linear(child):
             n_out, n_in = linear_shape(child)
             has_bias = getattr(child, "bias", None) is not None
-            setattr(ffn, name, nn.Sequential(nn.Linear(n_in, rank, bias=False), nn.Linear(rank, n_out, bias=has_bias)))
+            first, second = nn.Linear(n_in, rank, bias=False), nn.Linear(rank, n_out, bias=has_bias)
+            ffn._modules[name] = nn.Sequential(first, second)
 
 
 def is_linear(module: nn.Module) -> bool:
@@ -71,8 +87,20 @@ def matrix_OI(module: nn.Module) -> Tensor:
 
 
 def linears(ffn: nn.Module) -> tuple[list[str], str]:
-    """The names of an FFN's linear maps: those into its neurons, and the one out of them, which is declared last."""
-    *into, out = (name for name, child in ffn.named_children() if is_linear(child))
-    n_inner = linear_shape(ffn.get_submodule(out))[1]
-    assert all(linear_shape(ffn.get_submodule(name))[0] == n_inner for name in into), "an FFN of another plan"
+    """The names of an FFN's linear maps: those into its neurons (one may hold gate and up, one upon the other), and the one out of
+    them, which is declared last. Raises InputError for an FFN of another plan, such as a mixture of experts."""
+    names = [name for name, child in ffn.named_children() if is_linear(child)]
+    others = {name for name, child in ffn.named_children() if name not in names and any(p.dim() > 1 for p in child.parameters())}
+    if len(names) < 2 or others or list(ffn.parameters(recurse=False)):
+        raise InputError(f"small FFNs are made of FFNs of two or three linear maps; this model has {type(ffn).__name__}")
+    *into, out = names
+    n_neurons = linear_shape(ffn.get_submodule(out))[1]
+    rows = {linear_shape(ffn.get_submodule(name))[0] for name in into}
+    if not rows <= {n_neurons, 2 * n_neurons}:
+        raise InputError(f"small FFNs are made of FFNs whose maps have as many neurons; {type(ffn).__name__} has {sorted(rows)}")
     return into, out
+
+
+def kept_rows(n_out: int, n_neurons: int, keep_F: Tensor) -> Tensor:
+    """The rows of a map into `n_neurons` neurons that belong to those kept: twice as many where it holds gate and up."""
+    return torch.cat([keep_F + start for start in range(0, n_out, n_neurons)])

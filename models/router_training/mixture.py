@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.models.routable import RoutableModule, letters_of
@@ -37,7 +36,7 @@ def mixed_logits(
     letters = letters_of(module)
     for layer in range(module.depth):
         attended_BTD = module.attend(layer, x_BTD)
-        normed_BTD = module.ffn_input(layer, attended_BTD)
+        normed_BTD = module.ffn_input(layer, attended_BTD, x_BTD)
         if layer not in letters:
             x_BTD = attended_BTD + module.ffn(layer, Branch.BIG, normed_BTD)
             continue
@@ -51,7 +50,7 @@ def mixed_logits(
             elif skip is SkipReading.LAYER:
                 out_BTD = out_BTD + share_BT1 * (x_BTD - attended_BTD)
         x_BTD = out_BTD
-    return F.linear(module.final_norm(x_BTD), module.unembedding_VD)
+    return module.logits(x_BTD)
 
 
 def _where_used(ffn: Callable[[Tensor], Tensor], x_BTD: Tensor, share_BT1: Tensor) -> Tensor:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from tokenizers import Tokenizer
 from torch import Tensor
 from tqdm import tqdm
@@ -108,9 +107,9 @@ def _run(module: RoutableModule, x_BTD: Tensor, first: int, small: Collection[in
 
 def _layer(module: RoutableModule, layer: int, branch: Branch, x_BTD: Tensor) -> Tensor:
     attended_BTD = module.attend(layer, x_BTD)
-    return attended_BTD + module.ffn(layer, branch, module.ffn_input(layer, attended_BTD))
+    return attended_BTD + module.ffn(layer, branch, module.ffn_input(layer, attended_BTD, x_BTD))
 
 
 def _loss(module: RoutableModule, x_BTD: Tensor, target_T: Tensor) -> float:
     """The sum of the losses."""
-    return float(losses_of(F.linear(module.final_norm(x_BTD[0]), module.unembedding_VD), target_T).sum())
+    return float(losses_of(module.logits(x_BTD[0]), target_T).sum())

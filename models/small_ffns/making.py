@@ -13,10 +13,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from duo_oracle.models.checkpoint import (
     BASE,
@@ -30,7 +30,7 @@ from duo_oracle.models.checkpoint import (
     read_checkpoint,
     save_file_whole,
 )
-from duo_oracle.models.family import FAMILIES, RoutableFamily, load_family, load_module, resolve_device
+from duo_oracle.models.family import RoutableFamily, load_family, load_module, resolve_device
 from duo_oracle.models.hf.pretrained import PretrainedModule
 from duo_oracle.models.hf.small_ffn import attach_small
 from duo_oracle.models.small_ffns.config import DuoConfig
@@ -75,7 +75,7 @@ def make_small(config: DuoConfig) -> SmallMade:
     with torch.device("meta"):
         attach_small(module.layers, module.new_small_ffn, {**sizes, "small_layers": list(layers)})
     for layer in layers:
-        module.layers[layer].small_mlp.to_empty(device="cpu").requires_grad_(False)
+        cast(nn.Module, module.layers[layer].small_mlp).to_empty(device="cpu").requires_grad_(False)
     module.eval().to(device)  # eval, because an FFN may hold a dropout
     task, held_out = _task(config, method, base, module, layers)
     started = time.monotonic()
@@ -136,8 +136,7 @@ def _base_module(base: Checkpoint, model: str) -> PretrainedModule:
     """The model's plain module. Raises InputError where it has small FFNs, or its family has none to make them of."""
     model_type = base.config.get("model_type")
     if not isinstance(load_family(model_type), RoutableFamily):
-        able = ", ".join(name for name in FAMILIES.own_names() if isinstance(load_family(name), RoutableFamily))
-        raise InputError(f"small FFNs are made for models of type {able}; {model!r} is of type {model_type!r}")
+        raise InputError(f"small FFNs are made for models of transformers; {model!r} is of type {model_type!r}")
     module = load_module(base)
     if module.small_layers:
         raise InputError(

@@ -11,7 +11,9 @@ several labels of a position share them, and those of several budgets, which are
 
 Rounding. A computed bound may exceed the exact one by the error of dot products of length D in the head's arithmetic of
 unit roundoff u. Errors of signs as they fall grow with sqrt(D) (Higham and Mary, 2019, probabilistic backward error
-analysis), so the bound is lowered by 8 u (sqrt(D) max_v |w_v| |h| + |lse|), eight of their standard deviations.
+analysis), so the bound is lowered by 8 u (sqrt(D) (max_v |w_v| |h| + max_v |b_v|) + |lse|), eight of their standard deviations.
+
+A head with a bias b is as convex. One whose logits are softly capped is not: every leaf is evaluated, which proves as much.
 
 Leaves come in blocks, so that the memory needed does not grow with their number; positions go side by side.
 
@@ -115,14 +117,15 @@ class CertifiedSearch:
     def search(self, h_NPD: Tensor, groups: Groups, every: bool = False) -> Tensor | None:
         """Certify a block of leaves, given in the order of the groups.
 
-        With `every`, each leaf is evaluated instead, and their losses of the real label are returned, loss_NP.
+        With `every`, each leaf is evaluated instead, and their losses of the real label are returned, loss_NP. So are the leaves of
+        a head that is not convex, where no tangent is a bound.
         """
         block = _Block(h_NPD, groups)
         if self.label_NY is None:
             self._begin(block)
         assert self.label_NY is not None
-        block.label_logit_NYP = self._head.w_VD[self.label_NY] @ h_NPD.transpose(1, 2)
-        if every:
+        block.label_logit_NYP = self._head.labels_logits(h_NPD, self.label_NY)
+        if every or not self._head.convex:
             n, p, d = h_NPD.shape
             block.lse_NP = self._head.lse(h_NPD.reshape(n * p, d)).view(n, p)
             block.evaluated_NP[:] = True
@@ -143,7 +146,7 @@ class CertifiedSearch:
         picked_NP = torch.zeros(block.h_NPD.shape[:2], dtype=torch.bool, device=device)
         picked_NP[:, [small, big]] = True
         self._evaluate(block, picked_NP)
-        logit_NYR = self._head.w_VD[self.label_NY] @ block.h_NPD[:, [small, big]].transpose(1, 2)
+        logit_NYR = self._head.labels_logits(block.h_NPD[:, [small, big]], self.label_NY)
         loss_NYR = block.lse_NP[:, None, [small, big]] - logit_NYR
         self.loss_cheapest_NY, self.loss_full_NY = loss_NYR[:, :, 0], loss_NYR[:, :, 1]
         self.entropy_full_N = self._head.entropy(block.h_NPD[:, big])
@@ -158,9 +161,12 @@ class CertifiedSearch:
         """Evaluate the picked leaves through the whole head, and let each bound all the others of its position."""
         position_M, place_M = picked_NP.nonzero(as_tuple=True)
         h_MD = block.h_NPD[position_M, place_M]
+        block.evaluated_NP |= picked_NP
+        if not self._head.convex:
+            block.lse_NP[position_M, place_M] = self._head.lse(h_MD)
+            return
         tangent = self._head.tangent(h_MD)
         block.lse_NP[position_M, place_M] = tangent.lse_M
-        block.evaluated_NP |= picked_NP
         offset_M = tangent.lse_M - torch.linalg.vecdot(tangent.gradient_MD, h_MD)
         counts = picked_NP.sum(dim=1).tolist()
         for position, cut in enumerate(zip(offset_M.split(counts), tangent.gradient_MD.split(counts), strict=True)):
@@ -180,7 +186,9 @@ class CertifiedSearch:
         admits_GQ = torch.from_numpy(block.groups.admits_QG.T.copy()).to(device)
         place_GW = torch.from_numpy(block.groups.padded_GW).to(device)
         scale = _GUARD * self._unit_roundoff
-        guard_NP = scale * (block.h_NPD.shape[2] ** 0.5 * self._head.longest * block.length_NP + block.bound_NP.abs())
+        root_d = block.h_NPD.shape[2] ** 0.5
+        guard_NP = scale * (root_d * self._head.longest * block.length_NP + block.bound_NP.abs())
+        guard_NP = guard_NP + scale * root_d * self._head.greatest_bias
         guard_NP = guard_NP + tie_tolerance(block.bound_NP, self._head.dtype)
         while True:
             best_NYQ = torch.minimum(block.groups.least_by_budget(block.losses()), self.loss_NYQ)

@@ -31,7 +31,8 @@ class Tangent:
 
 
 class Head:
-    """The vocabulary head of a model: logits of h are `h @ w_VD.T`, where h is the state after the final norm."""
+    """The vocabulary head of a model: logits of h are `h @ w_VD.T`, where h is the state after the final norm; plus a bias, and
+    softly capped, where the model has these."""
 
     def __init__(self, model: OracleModel) -> None:
         self._model = model
@@ -39,6 +40,11 @@ class Head:
         self.w_VD = model.unembedding_VD.to(self.dtype).contiguous()
         self.longest = float(torch.linalg.vector_norm(self.w_VD, dim=1).max())
         """The greatest norm of a vocabulary row: no gradient of the log-sum-exp is longer."""
+        self.bias_V = None if model.logit_bias_V is None else model.logit_bias_V.to(self.dtype)
+        self.greatest_bias = 0.0 if self.bias_V is None else float(self.bias_V.abs().max())
+        self.softcap = model.logit_softcap
+        self.convex = self.softcap is None
+        """Whether the log-sum-exp is convex in h, so that its tangents bound it from below."""
         self.cached = self.w_VD.numel() <= _CACHED_WEIGHTS
         """Whether the weights stay in a cache, so that few states cost no more each than many."""
 
@@ -48,32 +54,46 @@ class Head:
 
     def lse(self, h_MD: Tensor) -> Tensor:
         """log sum_v exp(w_v.h) of every state, shape (M,)."""
-        return torch.cat([_exponentials(F.linear(h_MD[rows], self.w_VD))[0] for rows in self._blocks(h_MD)])
+        return torch.cat([_exponentials(self.logits(h_MD[rows]))[0] for rows in self._blocks(h_MD)])
 
     def tangent(self, h_MD: Tensor) -> Tangent:
-        """Log-sum-exp and its gradient sum_v softmax(W h)_v w_v at every state."""
+        """Log-sum-exp and its gradient sum_v softmax(W h)_v w_v at every state. Of a convex head alone."""
+        assert self.convex
         lse, gradient = [], []
         for rows in self._blocks(h_MD):
-            lse_M, p_MV, sum_M1 = _exponentials(F.linear(h_MD[rows], self.w_VD))
+            lse_M, p_MV, sum_M1 = _exponentials(self.logits(h_MD[rows]))
             lse.append(lse_M)
             gradient.append((p_MV @ self.w_VD).div_(sum_M1))
         return Tangent(torch.cat(lse), torch.cat(gradient))
 
     def label_logits(self, h_MD: Tensor, label_M: Tensor) -> Tensor:
-        """w_y.h of every state's own label y, shape (M,)."""
-        return torch.linalg.vecdot(h_MD, self.w_VD[label_M])
+        """The logit of every state's own label y, shape (M,)."""
+        logit_M = torch.linalg.vecdot(h_MD, self.w_VD[label_M])
+        return self._capped(logit_M if self.bias_V is None else logit_M + self.bias_V[label_M])
+
+    def labels_logits(self, h_NPD: Tensor, label_NY: Tensor) -> Tensor:
+        """The logits of a position's labels at all its states, shape (N, Y, P)."""
+        logit_NYP = self.w_VD[label_NY] @ h_NPD.transpose(1, 2)
+        return self._capped(logit_NYP if self.bias_V is None else logit_NYP + self.bias_V[label_NY][:, :, None])
 
     def probabilities(self, h_MD: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """softmax(W h / temperature) in float64, shape (M, V): for a few states. A temperature each has shape (M, 1)."""
-        return torch.softmax(F.linear(h_MD, self.w_VD).double() / temperature, dim=1)
+        return torch.softmax(self.logits(h_MD).double() / temperature, dim=1)
 
     def entropy(self, h_MD: Tensor) -> Tensor:
         """The entropy of softmax(W h) in nats, float64 (M,). One state at a time: it must not depend on which others there are."""
         entropies = []
         for h_D in h_MD:
-            log_p_V = torch.log_softmax(F.linear(h_D, self.w_VD).double(), dim=0)
+            log_p_V = torch.log_softmax(self.logits(h_D).double(), dim=0)
             entropies.append(-(log_p_V.exp() * log_p_V).sum())
         return torch.stack(entropies)
+
+    def logits(self, h: Tensor) -> Tensor:
+        """Logits (..., V): of so many states as a block holds."""
+        return self._capped(F.linear(h, self.w_VD, self.bias_V))
+
+    def _capped(self, logits: Tensor) -> Tensor:
+        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
     def _blocks(self, h_MD: Tensor) -> list[slice]:
         least = _LEAST_ROWS if self.cached else _LEAST_ROWS_UNCACHED

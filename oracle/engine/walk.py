@@ -43,7 +43,9 @@ def descend(
         for branch, parent in level.parents.items():
             source_SND = x_SND if branch is Branch.SKIP and skip is SkipReading.LAYER else attended_SND
             child_SND = _take(source_SND, parent)
-            children.append(child_SND if branch is Branch.SKIP else model.ffn(layer, branch, child_SND))
+            if branch is not Branch.SKIP:
+                child_SND = model.ffn(layer, branch, child_SND, _take(x_SND, parent) if model.ffn_reads_input else None)
+            children.append(child_SND)
         x_SND = torch.cat(children) if len(children) > 1 else children[0]
     if first_level + len(levels) == model.n_layers:
         x_SND = run_big(model, range(model.routed_layers[-1] + 1, model.depth), x_SND, attend)
@@ -53,7 +55,7 @@ def descend(
 def run_big(model: OracleModel, layers: range, x_SND: Tensor, attend: Attend) -> Tensor:
     """The states after layers that are not routed."""
     for layer in layers:
-        x_SND = model.ffn(layer, Branch.BIG, attend(layer, x_SND))
+        x_SND = model.ffn(layer, Branch.BIG, attend(layer, x_SND), x_SND)
     return x_SND
 
 
@@ -127,9 +129,9 @@ class FixedContext:
             branch = Branch(int(taken[0]))
             if branch is Branch.SKIP and skip is SkipReading.LAYER:
                 continue
-            x_1TD = model.attend_causal(layer, x_1TD)
+            before_1TD, x_1TD = x_1TD, model.attend_causal(layer, x_1TD)
             if branch is not Branch.SKIP:
-                x_1TD = model.ffn(layer, branch, x_1TD)
+                x_1TD = model.ffn(layer, branch, x_1TD, before_1TD)
 
     def attend(self, position_N: Tensor) -> Attend:
         """Attention for N positions of the sequence, each a group of states over the tokens before it."""
@@ -205,5 +207,5 @@ def _each_its_own(
     for branch in (Branch.SMALL, Branch.BIG):
         takes = torch.from_numpy(np.flatnonzero(branch_N == branch)).to(x_ND.device)
         if len(takes):
-            after_ND[takes] = model.ffn(layer, branch, attended_ND[takes])
+            after_ND[takes] = model.ffn(layer, branch, attended_ND[takes], x_ND[takes])
     return after_ND

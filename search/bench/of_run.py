@@ -94,7 +94,7 @@ def _step(
         branch = Branch(int(pattern_L[letters[layer]])) if layer in letters else Branch.BIG
         if branch is Branch.SKIP and skip is SkipReading.LAYER:
             continue
-        x_11D = attend(layer, x_11D)
+        before_11D, x_11D = x_11D, attend(layer, x_11D)
         if branch is not Branch.SKIP:
-            x_11D = model.ffn(layer, branch, x_11D)
+            x_11D = model.ffn(layer, branch, x_11D, before_11D)
     return model.final_norm(x_11D)[0] @ model.unembedding_VD.T

@@ -81,6 +81,6 @@ def _greatest(head: Head, h_PD: Tensor, groups: Groups) -> Tensor:
         admitting = torch.from_numpy(np.flatnonzero(groups.admits_QG[:, group])).to(h_PD.device)
         for rows in chunks(span.stop - span.start, _ROWS):
             h_RD = h_PD[span][rows]
-            top_V = torch.log_softmax(h_RD @ head.w_VD.T, dim=1).amax(dim=0)
+            top_V = torch.log_softmax(head.logits(h_RD), dim=1).amax(dim=0)
             found_QV[admitting] = torch.maximum(found_QV[admitting], top_V)
     return found_QV

@@ -130,7 +130,7 @@ def _routed_at_random(task: SmallTask, step: int, at_layer: Callable[[int, Tenso
     for layer in range(task.layers[-1] + 1):
         with torch.no_grad():
             attended_BTD = module.attend(layer, x_BTD)
-            normed_BTD = module.ffn_input(layer, attended_BTD)
+            normed_BTD = module.ffn_input(layer, attended_BTD, x_BTD)
             out_BTD = module.ffn(layer, Branch.BIG, normed_BTD)
         if layer in task.layers:
             is_small_BT1 = mask_BTL[:, :, task.layers.index(layer), None] == Branch.SMALL

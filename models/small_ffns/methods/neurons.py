@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from duo_oracle.models.hf.pretrained import PretrainedModule
-from duo_oracle.models.hf.small_ffn import linears, matrix_OI
+from duo_oracle.models.hf.small_ffn import kept_rows, linear_shape, linears, matrix_OI
 from duo_oracle.models.small_ffns.method import SmallTask, hear_inputs, n_inner
 
 TOKENS = 4096
@@ -53,10 +53,12 @@ def neuron_importance(task: SmallTask) -> dict[int, Tensor]:
 def copy_neurons(big: nn.Module, small: nn.Module, keep_F: Tensor) -> None:
     """Makes `small` the neurons `keep_F` of `big`, with its biases."""
     into, out = linears(big)
+    n_neurons = linear_shape(big.get_submodule(out))[1]
     for name in (*into, out):
         ours, theirs = small.get_submodule(name), big.get_submodule(name)
-        matrix_OI(ours).copy_(matrix_OI(theirs)[:, keep_F] if name == out else matrix_OI(theirs)[keep_F])
+        rows = kept_rows(linear_shape(theirs)[0], n_neurons, keep_F)
+        matrix_OI(ours).copy_(matrix_OI(theirs)[:, keep_F] if name == out else matrix_OI(theirs)[rows])
         if theirs.bias is not None:
             assert isinstance(theirs.bias, Tensor)
             assert isinstance(ours.bias, Tensor)
-            ours.bias.copy_(theirs.bias if name == out else theirs.bias[keep_F])
+            ours.bias.copy_(theirs.bias if name == out else theirs.bias[rows])

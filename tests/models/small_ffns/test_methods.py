@@ -152,7 +152,7 @@ def error_against_big(directory: Path) -> float:
     x_BTD, errors = module.embed(token_id_BT), []
     for layer in range(module.depth):
         attended_BTD = module.attend(layer, x_BTD)
-        normed_BTD = module.ffn_input(layer, attended_BTD)
+        normed_BTD = module.ffn_input(layer, attended_BTD, x_BTD)
         big_BTD, small_BTD = (module.ffn(layer, branch, normed_BTD) for branch in (Branch.BIG, Branch.SMALL))
         errors.append(((small_BTD - big_BTD).square().mean() / big_BTD.square().mean()).item())
         x_BTD = attended_BTD + big_BTD
