@@ -146,7 +146,7 @@ def test_duckdb_is_in_results_alone() -> None:
 
 
 def test_transformers_is_in_one_file() -> None:
-    assert files_importing("transformers") == {"models/hf/pretrained.py"}
+    assert files_importing("transformers") == {"models/hf/library.py"}
 
 
 def test_strategies_know_no_torch_ray_files_models_or_results() -> None:

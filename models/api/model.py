@@ -69,7 +69,7 @@ class Model:
         import torch
 
         from duo_oracle.models.plain_losses import plain_losses
-        from duo_oracle.oracle.model import check_small
+        from duo_oracle.oracle.model import check_skip, check_small
 
         model = self.oracle_model
         token_ids = self.encode(text) if isinstance(text, str) else [int(token) for token in text]
@@ -83,6 +83,8 @@ class Model:
         mask_1TL = torch.tensor([int(branch) for branch in taken.branches], dtype=torch.uint8, device=model.device)
         mask_1TL = mask_1TL.expand(1, len(token_ids) - 1, -1)
         reading = SkipReading(check_choice("reading of skip", skip, SkipReading))
+        if Branch.SKIP in taken.branches:
+            check_skip(reading, model)
         return float(plain_losses(model, token_id_T[None], mask_1TL, reading).mean())
 
     def __repr__(self) -> str:

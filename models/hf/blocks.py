@@ -213,7 +213,7 @@ class Blocks:
 
             return self._reach(call, layer, x, [(attention, give)])
         if self._skips_norms[1] and parts.before_ffn is not None:
-            return self._reach(call, layer, x, [(parts.before_ffn, _stop_at_input)])
+            return self._reach(call, layer, x, [(parts.before_ffn, _stop_at_input)]).view(x.shape)
         with patched(self._ffn_is_nothing(number)):
             return call.run(layer, x)
 
@@ -232,9 +232,14 @@ class Blocks:
 
     def ffn_input(self, number: int, attended: Tensor, before: Tensor, call: Call) -> Tensor:
         """What the layer's FFN reads."""
-        first = next(iter(self.parts[number].ffn.values()))
+        parts = self.parts[number]
+        if self._skips_norms[1] and parts.before_ffn is not None:
+            return parts.before_ffn(attended)
+        first = next(iter(parts.ffn.values()))
         x = attended if self.plan is Plan.SERIAL else before
-        return self._reach(call, self.trunk.layers[number], x, [*self._attention_gives(number, None), (first, _stop_at_input)])
+        return self._reach(
+            call, self.trunk.layers[number], x, [*self._attention_gives(number, None), (first, _stop_at_input)]
+        ).view(x.shape)
 
     def ffn_adds(self, number: int, normed: Tensor, call: Call, ffn: Mapping[str, nn.Module] | None = None) -> Tensor:
         """What the layer's FFN, or another in its place, adds to the states when it reads `normed`."""

@@ -183,7 +183,7 @@ def _candidates(
     # a last column stands for the row itself: its score is written over, its value added separately; one more for a sink
     n_more = 1 if s_aux is None else 2
     keys_GKdC = F.pad(k_GKCd, (0, 0, 0, n_more)).transpose(2, 3).reshape(n_groups * n_kv, d, n_context + n_more)
-    values_GKCd = v_GKCd.reshape(n_groups * n_kv, n_context, -1)
+    values_GKCd = v_GKCd.reshape(n_groups * n_kv, n_context, v_GKCd.shape[3])
     q_GKsrd = q_GSKrd.transpose(1, 2).reshape(n_groups * n_kv, -1, d)
     scores_GKsrC = torch.baddbmm(q_GKsrd.new_empty(1), q_GKsrd, keys_GKdC, beta=0, alpha=scaling)
     scores_GKsrC = scores_GKsrC.view(n_groups, n_kv, n_rows, n_repeat, n_context + n_more)
@@ -194,10 +194,10 @@ def _candidates(
     if s_aux is not None:
         scores_GKsrC[..., n_context + 1] = s_aux.to(scores_GKsrC).view(n_kv, 1, n_repeat)
     p_GKsrC = _softmax(scores_GKsrC)
-    seen_GKsrd = p_GKsrC.view(n_groups * n_kv, -1, n_context + n_more)[:, :, :n_context] @ values_GKCd
+    seen_GKsrd = p_GKsrC.view(n_groups * n_kv, n_rows * n_repeat, n_context + n_more)[:, :, :n_context] @ values_GKCd
     own_v_GKs1d = v_GSKd.transpose(1, 2)[:, :, :, None]
     own_p_GKsr1 = p_GKsrC[..., n_context : n_context + 1]
-    seen_GKsrd = torch.addcmul(seen_GKsrd.view(n_groups, n_kv, n_rows, n_repeat, -1), own_p_GKsr1, own_v_GKs1d)
+    seen_GKsrd = torch.addcmul(seen_GKsrd.view(n_groups, n_kv, n_rows, n_repeat, v_GKCd.shape[3]), own_p_GKsr1, own_v_GKs1d)
     return seen_GKsrd.transpose(1, 2).reshape(n_groups, n_rows, n_heads, -1)
 
 

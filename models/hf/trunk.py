@@ -117,7 +117,7 @@ class Trunk:
         flat_N = token_id.reshape(-1)
         if not self._by_position:
             return self.embed(flat_N[:, None])[:, 0].view(*token_id.shape, -1)
-        position_N = position.expand(token_id.shape).reshape(-1)
+        position_N = (position.reshape(()) if position.numel() == 1 else position).expand(token_id.shape).reshape(-1)
         if torch.equal(position_N, torch.arange(len(flat_N), device=position_N.device)):
             return self.embed(flat_N[None])[0].view(*token_id.shape, -1)
         out_ND: Tensor | None = None

@@ -1,6 +1,6 @@
 """The slow path: layers that can only be run as a whole, such as state-space ones, and attention with a code of its own.
 
-What a token leaves at a layer is the state that entered it. A candidate's layer is run on that context with the library's own cache,
+What a token leaves at a layer is the state that entered it. A candidate's layer runs on that context with the library's own cache,
 which is then spread over the candidates: any layer that generates text can be run so. The FFN is a part of the layer: it can be
 skipped with the layer alone.
 

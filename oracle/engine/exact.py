@@ -26,7 +26,7 @@ from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.trie import FullTree, Trie
 from duo_oracle.oracle.engine.walk import Attend, FixedContext, attend_same, descend, start_same
-from duo_oracle.oracle.model import OracleModel, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 
@@ -100,6 +100,7 @@ class ExactOracle:
         memory_bytes: int = 1 << 30,
         on_losses: OnLosses | None = None,
     ) -> None:
+        check_skip(skip, model)
         self._model, self._budgets, self._skip = model, budgets, skip
         self._null = null or NullLabels()
         self._on_losses = on_losses

@@ -31,7 +31,7 @@ from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_small
+from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.results.store.texts import vocabulary_texts
@@ -69,11 +69,13 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         check_address(config.address)
     checkpoint = read_checkpoint(config.model)
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
-    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers)
+    checks: list[str] = []
+    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
     config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
     problem = config.problem(model.n_layers, cheapest_branch(model))
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
+    check_skip(problem.skip, model)
     read = partial(
         read_sequences,
         config.data,
@@ -102,7 +104,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
         identity["null_temperatures"] = problem.null_temperatures
     texts = vocabulary_texts(checkpoint.tokenizer_json)
-    with RunWriter.open(config.out, identity, _facts(config, model.depth), config.overwrite) as run:
+    with RunWriter.open(config.out, identity, _facts(config, model.depth, checks), config.overwrite) as run:
         if run.manifest.state == "complete":
             return Outcome(run.directory, 0, ())
         job = Job(
@@ -120,6 +122,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         units = (unit for unit in plan_units(sequences(), config.unit_sequences or 1) if unit.index not in finished)
         done = sum(record.tokens for record in run.manifest.units.values())
         with _Progress(n_positions, done, notify) as progress:
+            for line in checks:
+                progress.say(f"{config.model}: {line}")
             solved, failures = 0, []
             if done < n_positions:
                 entered = _pool(config, job, checkpoint, model, progress.say)
@@ -177,12 +181,13 @@ def _check_device(config: SearchConfig) -> None:
         raise InputError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
 
 
-def _facts(config: SearchConfig, depth: int) -> dict[str, Any]:
+def _facts(config: SearchConfig, depth: int, checks: list[str]) -> dict[str, Any]:
     versions = {"python": platform.python_version()}
     for name in VERSIONED:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
-    return {"config": asdict(config), "model": config.model, "data": shown(config.data), "depth": depth, "versions": versions}
+    facts = {"config": asdict(config), "model": config.model, "data": shown(config.data), "depth": depth, "versions": versions}
+    return {**facts, "model_check": checks[0]} if checks else facts
 
 
 def _say(line: str) -> None:

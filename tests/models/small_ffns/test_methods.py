@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from duo_oracle.models.family import family_names, load_family, load_model, load_module
+from duo_oracle.models.family import load_family, load_model, load_module
 from duo_oracle.models.small_ffns import method as small_method
 from duo_oracle.models.small_ffns.config import DuoConfig
 from duo_oracle.models.small_ffns.making import SmallMade, make_small
@@ -25,28 +25,21 @@ from duo_oracle.models.training.progress import save_progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.cli import main
+from tests.models.pretrained_models import FAMILIES, random_checkpoint
 from tests.models.router_fixtures import N_VOCABULARY, write_text
 from tests.small_models import random_tokens
 
-FAMILIES = [name for name in family_names() if name not in ("toy", "duo_llama")]
 Make = Callable[..., SmallMade]
 
 
 def write_base(directory: Path, family: str, text: str, **changes: Any) -> None:
     """A tiny random pretrained model without small FFNs, with a tokenizer of the text."""
-    config, _ = load_family(family).random_checkpoint(0)
-    config = (
-        {key: value for key, value in config.items() if key != "small_intermediate_size"} | {"vocab_size": N_VOCABULARY} | changes
-    )
+    config, drawn = random_checkpoint(family, 3, vocab_size=N_VOCABULARY, small_intermediate_size=None, **changes)
+    del config["small_intermediate_size"]
     generator = torch.Generator().manual_seed(3)
-    module = load_family(family)
-    # the names and shapes of the family's own random model, at another vocabulary
     tensors = {}
-    for name, tensor in module.random_checkpoint(0)[1].items():
-        if "small_mlp" in name:
-            continue
-        shape = (N_VOCABULARY, *tensor.shape[1:]) if tensor.shape[0] == 40 else tensor.shape
-        draw = torch.randn(shape, generator=generator)
+    for name, tensor in drawn.items():
+        draw = torch.randn(tensor.shape, generator=generator)
         tensors[name] = 1 + 0.2 * draw if draw.dim() == 1 else draw * 0.4
     tokenizer = train_tokenizer(texts_of((text,)), N_VOCABULARY)
     write_checkpoint(directory, config, tensors, tokenizer.to_str(), torch.float32)
@@ -332,6 +325,6 @@ def test_every_method_is_found_by_listing() -> None:
 def test_a_toy_has_no_small_ffns_to_make(tmp_path: Path, texts: tuple[str, str]) -> None:
     config, tensors = load_family("toy").random_checkpoint(0)
     write_checkpoint(tmp_path / "toy", config, tensors, None, torch.float32)
-    with pytest.raises(ValueError, match=r"small FFNs are made for models of type .*llama.*; .* is of type 'toy'"):
+    with pytest.raises(ValueError, match=r"small FFNs are made for models of transformers; .* is of type 'toy'"):
         make_small(DuoConfig(str(tmp_path / "toy"), (texts[0],), str(tmp_path / "out"), holdouts=()))
     assert isinstance(read_checkpoint(str(tmp_path / "toy")), Checkpoint)

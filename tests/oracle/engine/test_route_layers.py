@@ -106,7 +106,12 @@ def test_layers_before_the_first_routed_one_run_once_per_token():
     model = small_duo(n_layers=DEPTH)
     rows: dict[int, int] = {}
     ffn = model.ffn
-    model.ffn = lambda layer, branch, x: (rows.update({layer: rows.get(layer, 0) + x[..., 0].numel()}), ffn(layer, branch, x))[1]
+
+    def counted(layer, branch, x, before=None):
+        rows[layer] = rows.get(layer, 0) + x[..., 0].numel()
+        return ffn(layer, branch, x)
+
+    model.ffn = counted
     oracle = ExactOracle(SomeLayersRouted(model, (5, 6, 7)), (Branch.SMALL, Branch.BIG), parse_budgets("any", 3), SkipReading.FFN)
     big = RoutingPattern.uniform(Branch.BIG, 3)
     oracle.in_fixed_context(0, random_tokens(6), big)

@@ -10,10 +10,11 @@ import torch
 
 from duo_oracle import results
 from duo_oracle.models.checkpoint import write_checkpoint
-from duo_oracle.models.families import duo_llama, llama
+from duo_oracle.models.families import duo_llama
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from tests.models.pretrained_models import random_checkpoint
 
 Asks = Callable[..., SearchConfig]
 
@@ -51,7 +52,7 @@ def test_other_layers_are_another_run(asks_duo: Asks) -> None:
 
 def bare_llama(directory: Path) -> str:
     """A Llama as transformers writes it: no small FFN anywhere."""
-    config, tensors = llama.random_checkpoint(0)
+    config, tensors = random_checkpoint("llama", 0)
     del config["small_intermediate_size"]
     write_checkpoint(directory, config, {n: t for n, t in tensors.items() if "small" not in n}, None, torch.float32)
     return str(directory)

@@ -94,14 +94,10 @@ def test_another_study_in_the_same_directory_is_refused(study: tuple[list[str], 
 def test_a_bare_model_is_studied_by_skips_alone(tmp_path: Path) -> None:
     import torch
 
-    from duo_oracle.models.families import llama
+    from tests.models.pretrained_models import random_checkpoint
     from tests.models.router_fixtures import N_VOCABULARY
 
-    config, _ = llama.random_checkpoint(0)
-    del config["small_intermediate_size"]
-    config |= {"vocab_size": N_VOCABULARY, "num_hidden_layers": 3}
-    module = llama.pretrained_family("llama", llama.LlamaLike, {k: v for k, v in config.items() if k != "model_type"})
-    config, tensors = module[2](1)
+    config, tensors = random_checkpoint("llama", 1, vocab_size=N_VOCABULARY, small_intermediate_size=None)
     generator = np.random.default_rng(0)
     rows = [{"document": f"d{n}", "tokens": generator.integers(0, N_VOCABULARY, 6).tolist()} for n in range(3)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
