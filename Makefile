@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 check test pages docs train bench clean
+.PHONY: help install demo paper smollm2 check test families pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,10 @@ pages: $(INSTALLED)  ## write again the pages of docs/ that are made from the co
 docs: $(INSTALLED)  ## build the site of docs/ into build/site; a warning is an error
 	$(BIN)/python .ci/pages.py --check
 	$(BIN)/mkdocs build --strict --quiet
+
+families: $(INSTALLED)  ## hold every tiny configuration of transformers to the library, and write docs/families.md (two minutes)
+	$(BIN)/pytest -q -m families tests/models/hf
+	$(BIN)/python -m tests.models.hf.table docs/families.md
 
 train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.duo_tiny
