@@ -185,7 +185,7 @@ MODELS = {
     "no small FFN": (tensors_with(lambda tensors: tensors.pop(SMALL)), SMALL),
     "a tensor of another shape": (tensors_with(lambda tensors: tensors.update({SMALL: torch.zeros(3, 3)})), "shape"),
     "no small_intermediate_size": (config_without("small_intermediate_size"), "small_intermediate_size"),
-    "an unknown family": (config_with(model_type="gpt9"), "available: duo_llama, gpt2, llama"),
+    "an unknown family": (config_with(model_type="gpt9"), "unknown model_type 'gpt9'; transformers"),
     "a size that is none": (config_with(num_hidden_layers=-2), "num_hidden_layers"),
     "heads that do not divide": (config_with(num_attention_heads=3, num_key_value_heads=2), "multiple"),
     "scaled rotary positions": (config_with(rope_scaling={"rope_type": "yarn"}), "rope_type"),
