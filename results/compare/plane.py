@@ -62,8 +62,8 @@ class Plane:
     gap_excess_KN: np.ndarray  # fixed - oracle, minus the same on labels drawn from all-big
     random_rank_KN: np.ndarray  # percentile of a random pattern with k B's in the token's table
     flops_by_branch: Flops | None  # of one token; None where the model's operations are not known
-    routed_layers: tuple[int, ...] | None = None  # their numbers in the model; None for all
-    cheapest: Branch = Branch.SMALL  # whose loss at every layer is loss_cheapest_N
+    routed_layers: tuple[int, ...] | None  # their numbers in the model; None for all
+    cheapest: Branch  # whose loss at every layer is loss_cheapest_N
 
     @property
     def n_layers(self) -> int:
@@ -92,10 +92,11 @@ class Plane:
         lacking = sorted(set(range(self.n_layers + 1)) - (set() if self.at_most else set(self.oracles)))
         if lacking:
             said = ", ".join(map(str, lacking))
-            return f"no average-budget oracle: the run has no exact budget {said} (search --budget 0-{self.n_layers})"
+            return f"no average-budget oracle: the run has no exact budget {said} (search with `budget='0-{self.n_layers}'`)"
         if not self.independent:
             return (
-                f"no average-budget oracle: in context {self.context} tokens depend on each other's choices (search --context big)"
+                f"no average-budget oracle: in context {self.context} tokens depend on each other's choices "
+                "(search with `context='full'`)"
             )
         return None
 

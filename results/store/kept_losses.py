@@ -45,14 +45,18 @@ class LossTable:
     def of(self, branches_NL: np.ndarray) -> np.ndarray:
         """The loss of one given pattern per position: float32 (N,), NaN where it was not kept."""
         place_N = self._places(branches_NL)
-        return np.where(place_N < 0, np.float32(np.nan), self.loss_NP[np.arange(len(place_N)), place_N])
+        loss_N, known = np.full(len(place_N), np.nan, dtype=np.float32), np.flatnonzero(place_N >= 0)
+        loss_N[known] = self.loss_NP[known, place_N[known]]
+        return loss_N
 
     def over(self, branches_PL: np.ndarray) -> LossTable:
         """The same positions with these patterns as columns: NaN all down where a pattern was not kept."""
         if np.array_equal(branches_PL, self.branches_PL):
             return self
         place_P = self._places(branches_PL)
-        return LossTable(branches_PL, np.where(place_P < 0, np.float32(np.nan), self.loss_NP[:, place_P]))
+        loss_NP, known = np.full((len(self.loss_NP), len(place_P)), np.nan, dtype=np.float32), np.flatnonzero(place_P >= 0)
+        loss_NP[:, known] = self.loss_NP[:, place_P[known]]
+        return LossTable(branches_PL, loss_NP)
 
     def _places(self, branches_PL: np.ndarray) -> np.ndarray:
         """The column of each pattern, -1 where there is none."""

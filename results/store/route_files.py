@@ -24,6 +24,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.columns import Column
+from duo_oracle.results.store.positions import read_tokens
 from duo_oracle.results.store.reader import StoredRun
 
 VERSION = 1
@@ -123,12 +124,6 @@ def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None =
     return Routes(name or facts.get("router") or path.stem, branches_RL[row_N], facts)
 
 
-def positions_of(run: StoredRun) -> pa.Table:
-    """The run's sequence, position and document columns, by sequence, then position: the order of `Routes`."""
-    rows = run.dataset("tokens").to_table(columns=["sequence", "position", "document"])
-    return rows.sort_by([("sequence", "ascending"), ("position", "ascending")])
-
-
 def named_file(text: str) -> tuple[str | None, str]:
     """`NAME=FILE` or `FILE`, as (name or None, file); a file whose own name has a `=` is that file."""
     if Path(text).is_file():
@@ -162,7 +157,7 @@ def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence
 
 
 def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
-    positions, n_rows = positions_of(run), len(routes.branches_NL)
+    positions, n_rows = read_tokens(run), len(routes.branches_NL)
     n_big = pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16())
     return pa.table(
         {
@@ -265,7 +260,7 @@ def _refuse_null(path: Path, name: str, column: pa.ChunkedArray) -> None:
 
 def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: StoredRun) -> np.ndarray:
     """Which row of the file each of the run's positions is."""
-    positions = positions_of(run)
+    positions = read_tokens(run)
     key_N = (positions["sequence"].to_numpy().astype(np.int64) << 32) + positions["position"].to_numpy()
     key_R = (sequence_R << 32) + position_R
     place_R = np.minimum(np.searchsorted(key_N, key_R), max(len(key_N) - 1, 0))

@@ -90,24 +90,22 @@ def compare(
 
     Raises InputError for a run, router or file that does not fit.
     """
-    from dataclasses import replace
-
     from duo_oracle.results.compare.plane import reference_lines, router_line
     from duo_oracle.results.store.route_files import named_file
     from duo_oracle.search.job.worker import prepared
+    from duo_oracle.search.rerun.opened import open_run
     from duo_oracle.search.rerun.routers import compare_routers
 
     if min(sample, threads) < 1:
         raise InputError(f"`sample` and `threads` are at least 1; got {sample} and {threads}")
-    opened = run if isinstance(run, Run) else load(run)
+    loaded = run if isinstance(run, Run) else load(run)
     files = tuple(routes.items()) if isinstance(routes, Mapping) else tuple(named_file(text) for text in _several(routes))
     with prepared(threads):
-        found = compare_routers(opened, _several(routers), files, None if model is None else os.fspath(model), sample, seed)
-    layers = None if opened.route_layers is None else opened.layers
-    plane = replace(found.plane, routed_layers=layers, cheapest=opened.cheapest)
-    lines = [router_line(plane, routed) for routed in found.routers]
-    lines = [*reference_lines(plane, [line.budget for line in lines]), *lines]
-    return Comparison(opened, plane, found.routers, tuple(lines), found.notes)
+        opened = open_run(loaded, None if model is None else os.fspath(model))
+        found = compare_routers(opened, _several(routers), files, sample, seed)
+    lines = [router_line(found.plane, routed) for routed in found.routers]
+    lines = [*reference_lines(found.plane, [line.budget for line in lines]), *lines]
+    return Comparison(loaded, found.plane, found.routers, tuple(lines), found.notes)
 
 
 def _several(texts: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

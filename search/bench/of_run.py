@@ -21,9 +21,8 @@ from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.walk import Attend, FixedContext
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
-from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.worker import prepare_worker
-from duo_oracle.search.rerun.replay import problem_of, read_groups
+from duo_oracle.search.rerun.opened import OpenedRun
 
 POSITIONS = 6  # searched by the oracle
 STEPS = 24  # steps of the naive way
@@ -43,18 +42,16 @@ class Speed:
 
 
 @torch.inference_mode()
-def measure_speed(run: StoredRun, model: OracleModel) -> Speed:
+def measure_speed(opened: OpenedRun) -> Speed:
     """Times both ways. The process is left with the number of threads that it had."""
     threads = torch.get_num_threads()
     prepare_worker(1)
     try:
-        problem = problem_of(run, int(run.identity["seed"]))
-        sequence = next(iter(read_groups(run, (), 1))).sequences[0]
+        model, problem, sequence = opened.model, opened.problem, opened.sequences[0]
         token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
         n = min(POSITIONS, len(token_id_T) - 1)
-        budgets = tuple(run.budget(text) for text in run.budgets)
-        draws = int(run.identity.get("null_draws") or 0)
-        oracle = ExactOracle(model, problem.branches, budgets, problem.skip, NullLabels(draws, problem.seed))
+        draws = int(opened.run.identity.get("null_draws") or 0)
+        oracle = ExactOracle(model, problem.branches, problem.budgets, problem.skip, NullLabels(draws, problem.seed))
         started = time.perf_counter()
         if problem.context.kind is ContextKind.COMMITTED:
             oracle.in_committed_context([0], [token_id_T[: n + 1]])
@@ -65,7 +62,7 @@ def measure_speed(run: StoredRun, model: OracleModel) -> Speed:
         naive = _naive_step(model, token_id_T, problem.branches, problem.skip)
     finally:
         torch.set_num_threads(threads)
-    patterns = len(problem.branches) ** run.n_layers
+    patterns = len(problem.branches) ** problem.n_layers
     return Speed(patterns, ours, naive * patterns)
 
 

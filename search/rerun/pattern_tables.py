@@ -9,17 +9,17 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import pyarrow.dataset as ds
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
 from duo_oracle.oracle.model import OracleModel
-from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.unit import scorer_of
@@ -62,26 +62,19 @@ class PatternTables:
         return self.losses(number).argsort(axis=1).argsort(axis=1) / max(len(self.branches_PL) - 1, 1)
 
 
-def kept_tables(run: StoredRun, sequences: list[Window]) -> PatternTables:
+def kept_tables(run: StoredRun) -> PatternTables:
     """The losses that a run in an independent context kept: those of every pattern in its budgets."""
-    dataset = run.dataset("losses")
+    kept = KeptLosses(run)
+    branches_PL = kept.read_whole(kept.spans[0].sequence).branches_PL
 
-    def rows(number: int) -> tuple[np.ndarray, np.ndarray]:
-        sequence = sequences[number]
-        table = dataset.to_table(columns=["position", "pattern", "loss"], filter=ds.field("sequence") == sequence.index)
-        codes = table["pattern"].unify_dictionaries().combine_chunks()
-        names = codes.dictionary.to_pylist()
-        order = np.argsort(names)  # the same for every sequence, whatever order they were kept in
-        place = np.empty_like(order)
-        place[order] = np.arange(len(order))
-        loss_TP = np.full((sequence.n_positions, len(names)), np.nan)
-        loss_TP[table["position"].to_numpy(), place[codes.indices.to_numpy()]] = table["loss"].to_numpy()
-        return to_array(RoutingPattern.parse(names[i]) for i in order), loss_TP
+    def losses(number: int) -> np.ndarray:
+        found = kept.read_whole(kept.spans[number].sequence)
+        if not np.array_equal(found.branches_PL, branches_PL):
+            raise InputError(f"{run.path}: sequence {kept.spans[number].sequence} kept losses of other patterns than the first one")
+        return found.loss_NP.astype(np.float64)
 
-    branches_PL = rows(0)[0]
     n_all = len(run.identity["branches"]) ** run.n_layers
-    most = max(sequence.n_positions for sequence in sequences)
-    return PatternTables(branches_PL, lambda number: rows(number)[1], most, len(branches_PL) == n_all)
+    return PatternTables(branches_PL, losses, max(span.n_positions for span in kept.spans), len(branches_PL) == n_all)
 
 
 def scored_tables(

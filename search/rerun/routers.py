@@ -14,30 +14,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
-from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.duo_llm.flops import flops_of
-from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.models.router import read_router
 from duo_oracle.models.routing import route
-from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
-from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.model import OracleModel, cheapest_branch
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
+from duo_oracle.oracle.model import cheapest_branch
+from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed
+from duo_oracle.results.store.positions import numbers, read_paths, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.results.store.route_files import Routes, positions_of, read_routes
-from duo_oracle.search.job.problem import Problem
+from duo_oracle.results.store.route_files import Routes, read_routes
+from duo_oracle.results.store.schemas import branches_of
 from duo_oracle.search.job.routed import route_facts
 from duo_oracle.search.job.unit import scorer_of
+from duo_oracle.search.rerun.opened import OpenedRun
 from duo_oracle.search.rerun.pattern_tables import PatternTables, kept_tables, scored_tables
-from duo_oracle.search.rerun.replay import problem_of, read_groups
 
 SAMPLE = 32
 """Patterns per budget that stand for all, where the run kept no losses."""
@@ -55,93 +52,65 @@ class Compared:
 
 
 def compare_routers(
-    run: StoredRun,
+    opened: OpenedRun,
     routers: tuple[str, ...],
     route_files: tuple[tuple[str | None, str], ...] = (),
-    model: str | None = None,
     sample: int = SAMPLE,
     seed: int = 0,
 ) -> Compared:
     """Everything about `routers` (as `read_router` takes them) and route files (name or None, path) at the run's positions.
 
-    Raises InputError for a run without a finished unit, another model than the run's, a router that does not fit it, a route
-    file that does not fit the run (as `read_routes`), and two of one name.
+    Raises InputError for a router that does not fit the run's model, a route file that does not fit the run (as `read_routes`),
+    and two of one name.
     """
-    if not run.n_tokens:
-        raise InputError(f"{run.path} has no finished unit yet")
-    checkpoint = read_checkpoint(model or run.manifest.facts["model"])
-    if checkpoint.fingerprint != run.identity["model_fingerprint"]:
-        raise InputError(f"routers are compared on the model that {run.path} was searched with; this one has other weights")
-    sequences = [sequence for group in read_groups(run, (), None) for sequence in group.sequences]
-    problem = problem_of(run, seed)
-    routes = [_routes_of(text, checkpoint, sequences, problem.skip, run) for text in routers]
-    routes += [read_routes(file, run, name) for name, file in route_files]
+    routes = [_routes_of(text, opened) for text in routers]
+    routes += [read_routes(file, opened.run, name) for name, file in route_files]
     names = [found.name for found in routes]
     doubled = [name for name in names if names.count(name) > 1]
     if doubled:
-        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (--routes NAME=FILE names a file)")
-    work = _Work(
-        run,
-        problem,
-        load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers),
-        checkpoint,
-        sequences,
-        sample,
-        seed,
-    )
+        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (NAME=FILE names a file of `routes`)")
+    work = _Work(opened, sample, seed)
     plane = work.plane()
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
-def _routes_of(text: str, checkpoint: Checkpoint, sequences: list[Window], skip: SkipReading, run: StoredRun) -> Routes:
-    router = read_router(text)
-    masks = route(router, load_module(checkpoint, run.route_layers), sequences, skip, checkpoint.fingerprint)
-    branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, sequences, strict=True)])
+def _routes_of(text: str, opened: OpenedRun) -> Routes:
+    router, run, fingerprint = read_router(text), opened.run, opened.checkpoint.fingerprint
+    masks = route(router, opened.module, opened.sequences, opened.problem.skip, fingerprint)
+    branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, opened.sequences, strict=True)])
     allowed = run.identity["branches"]
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
     if outside:
         raise InputError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
-    return Routes(
-        router.spec,
-        branches_NL,
-        route_facts(router, checkpoint.fingerprint, run.identity["data_fingerprint"], skip, run.route_layers),
-    )
+    facts = route_facts(router, fingerprint, run.identity["data_fingerprint"], opened.problem.skip, run.route_layers)
+    return Routes(router.spec, branches_NL, facts)
 
 
 class _Work:
     """One comparison: the run's positions, in one order, and the ways to know a loss there."""
 
-    def __init__(
-        self,
-        run: StoredRun,
-        problem: Problem,
-        model: OracleModel,
-        checkpoint: Checkpoint,
-        sequences: list[Window],
-        sample: int,
-        seed: int,
-    ) -> None:
-        self._run, self._problem, self._model, self._sequences, self._seed = run, problem, model, sequences, seed
-        self._n_layers, self._checkpoint = run.n_layers, checkpoint
-        self._tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
-        self._document_N = np.concatenate([[sequence.document] * sequence.n_positions for sequence in sequences])
-        self._committed = problem.context.kind is ContextKind.COMMITTED
-        ends = np.cumsum([sequence.n_positions for sequence in sequences])
-        self._rows = [slice(int(end) - s.n_positions, int(end)) for end, s in zip(ends, sequences, strict=True)]
-        if "losses" in run.tables and not self._committed:
-            self._tables: PatternTables = kept_tables(run, sequences)
+    def __init__(self, opened: OpenedRun, sample: int, seed: int) -> None:
+        self._run, self._model, self._sequences, self._seed = opened.run, opened.model, opened.sequences, seed
+        self._problem, self._checkpoint, self._n_layers = opened.problem, opened.checkpoint, opened.run.n_layers
+        self._tokens = [torch.from_numpy(s.token_ids.astype(np.int64)).to(self._model.device) for s in self._sequences]
+        self._positions = read_tokens(self._run)
+        self._rows = [span.rows for span in spans_of(self._positions)]
+        self._document_N = np.array(self._positions["document"].to_pylist())
+        self._committed = self._problem.context.kind is ContextKind.COMMITTED
+        if "losses" in self._run.tables and not self._committed:
+            self._tables: PatternTables = kept_tables(self._run)
         else:
-            self._tables = scored_tables(model, problem, sequences, self._tokens, sample, seed)
+            self._tables = scored_tables(self._model, self._problem, self._sequences, self._tokens, sample, seed)
 
     def plane(self) -> Plane:
-        oracles, any_oracle, at_most, small_N, big_N = _stored(self._run)
+        oracles, any_oracle, at_most, small_N, big_N = _stored(self._run, self._positions)
         if self._committed:  # the run's own are those of a token after the oracle's choices
             small_N, big_N = (
                 self._own(np.full((len(small_N), self._n_layers), b, np.uint8)) for b in (cheapest_branch(self._model), Branch.BIG)
             )
         fixed_KN, chosen, in_sample = self._fixed()
         random_KN, rank_KN = self._random()
-        positions = positions_of(self._run)
+        positions = self._positions
         mean_context = float(np.mean(positions["position"].to_numpy() + 1))
         flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip, self._n_layers)
         return Plane(
@@ -162,6 +131,8 @@ class _Work:
             gap_excess_KN=self._gap_excess(fixed_KN, chosen, oracles, big_N),
             random_rank_KN=rank_KN,
             flops_by_branch=flops,
+            routed_layers=None if self._run.route_layers is None else self._run.layers,
+            cheapest=self._run.cheapest,
         )
 
     def routed(self, plane: Plane, routes: Routes) -> Routed:
@@ -190,7 +161,7 @@ class _Work:
         elif not self._tables.complete:
             said.append(
                 f"no kept losses: fixed and random patterns are {self._tables.per_budget} random ones per budget, and ranks are "
-                "unknown (search with --keep losses)"
+                "unknown (search with `keep='losses'`)"
             )
         if self._warm:
             said.append("no gap excess: the run's labels were drawn at another temperature than all-big's own")
@@ -301,26 +272,18 @@ class _Work:
         return gap_excess_KN
 
 
-def _stored(run: StoredRun) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
+def _stored(run: StoredRun, tokens: pa.Table) -> tuple[dict[int, Oracle], Oracle | None, bool, np.ndarray, np.ndarray]:
     """The run's oracles by whole budget and without one, whether the former are "at most", and all-small and all-big."""
-    rows = run.dataset("paths").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
+    paths = read_paths(run, tokens, run.budgets, ("pattern", "loss", "excess", "loss_cheapest", "loss_full"))
     parsed = [run.budget(text) for text in run.budgets]
     at_most = not any(budget.kind is BudgetKind.EXACT for budget in parsed)
     oracles: dict[int, Oracle] = {}
     any_oracle: Oracle | None = None
-    for budget in parsed:
-        oracle = _oracle(rows.filter(pc.equal(rows["budget"], str(budget))))
+    for budget, rows in zip(parsed, paths.values(), strict=True):
+        oracle = Oracle(numbers(rows["loss"]), branches_of(rows["pattern"]), numbers(rows["excess"]))
         if budget.n_big is None:
             any_oracle = oracle
         elif at_most or budget.kind is BudgetKind.EXACT:
             oracles[budget.n_big] = oracle
-    small_N, big_N = (rows[name].to_numpy()[:: len(parsed)].astype(np.float64) for name in ("loss_cheapest", "loss_full"))
-    return oracles, any_oracle, at_most, small_N, big_N
-
-
-def _oracle(rows: pa.Table) -> Oracle:
-    """The paths of one budget, by sequence, then position."""
-    loss_N, excess_N = (rows[name].to_numpy(zero_copy_only=False).astype(np.float64) for name in ("loss", "excess"))
-    patterns = rows["pattern"].combine_chunks().dictionary_encode()
-    distinct_PL = to_array(RoutingPattern.parse(text) for text in patterns.dictionary.to_pylist())
-    return Oracle(loss_N, distinct_PL[patterns.indices.to_numpy()], excess_N)
+    first = paths[run.budgets[0]]
+    return oracles, any_oracle, at_most, numbers(first["loss_cheapest"]), numbers(first["loss_full"])

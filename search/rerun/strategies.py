@@ -18,8 +18,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from duo_oracle.models.checkpoint import read_checkpoint
-from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import read_pairs
 from duo_oracle.oracle.engine.labels import NullLabels
@@ -29,13 +27,15 @@ from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.statistics.luck import best_of_n
 from duo_oracle.results.statistics.regret import Outcomes
+from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.asking.loop import run_strategy
 from duo_oracle.search.asking.pooled import PooledScorer
 from duo_oracle.search.asking.rounds import rank_in_group
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.unit import scorer_of, solve_sequences
-from duo_oracle.search.rerun.replay import Group, kept_losses, problem_of, read_groups
+from duo_oracle.search.rerun.opened import OpenedRun
+from duo_oracle.search.rerun.replay import Group, read_groups
 from duo_oracle.search.strategy import Trials, build_strategy, load_strategy, parse_settings
 
 DEFAULT_STRATEGIES = ("greedy", "beam", "layerwise", "additive", "mcts")
@@ -90,32 +90,27 @@ def parse_candidate(text: str) -> Candidate:
 
 
 def compare(
-    run: StoredRun,
+    opened: OpenedRun,
     candidates: list[Candidate],
     budgets: tuple[str, ...],
     max_sequences: int | None,
     seed: int,
-    model: str | None = None,
 ) -> Comparison:
     """Searches the run's positions again with each candidate under each budget.
 
-    Raises InputError for another model than the run's, a budget that was not searched, and settings that do not fit.
+    Raises InputError for a budget that was not searched, and settings that do not fit.
     """
+    run, problem = opened.run, replace(opened.problem, seed=seed)
     parsed = [run.budget(text) for text in budgets]
-    checkpoint = read_checkpoint(model or run.manifest.facts["model"])
-    if checkpoint.fingerprint != run.identity["model_fingerprint"]:
-        raise InputError(f"strategies are compared on the model that {run.path} was searched with; this one has other weights")
-    routed = load_model(checkpoint, run.identity["dtype"], route_layers=run.route_layers)
-    problem = problem_of(run, seed)
     for candidate in candidates:
         for budget in parsed:
             space = SearchSpace(run.n_layers, problem.branches, budget)
             build_strategy(candidate.name, candidate.settings, space, 1, np.random.default_rng(0))
     groups = list(read_groups(run, budgets, max_sequences))
-    certified = all(group.chosen[text][2].all() for group in groups for text in budgets)
+    certified = all(group.chosen[text].certified_N.all() for group in groups for text in budgets)
     outcomes, speeds = [], {}
     for text, budget in zip(budgets, parsed, strict=True):
-        found, seconds = _under_budget(run, routed, replace(problem, budgets=(budget,)), candidates, groups, text, certified)
+        found, seconds = _under_budget(opened, replace(problem, budgets=(budget,)), candidates, groups, text, certified)
         outcomes += found
         if certified:
             speeds[text] = sum(len(group.document_N) for group in groups) / seconds
@@ -124,26 +119,26 @@ def compare(
 
 
 def _under_budget(
-    run: StoredRun,
-    model: OracleModel,
+    opened: OpenedRun,
     problem: Problem,
     candidates: list[Candidate],
     groups: list[Group],
     text: str,
     certified: bool,
 ) -> tuple[list[Outcomes], float]:
-    (space,) = problem.spaces()
+    model, (space,) = opened.model, problem.spaces()
+    kept = KeptLosses(opened.run) if "losses" in opened.run.tables else None
     watches = [_Watch(candidate, space) for candidate in candidates]
     exact_seconds, tables = 0.0, []
     for number, group in enumerate(groups):
-        branches_NL = group.chosen[text][1]
+        branches_NL = group.chosen[text].branches_NL
         if certified:
             exact_seconds += _exact_seconds(model, problem, group)
         for watch in watches:
             watch.search(model, problem, group, branches_NL, number)
         most = min(space.size, max(int(watch.evaluations[-1].max()) for watch in watches))
-        tables.append(_table(run, model, problem, group, text, most, number))
-    stored_N = np.concatenate([group.chosen[text][0] for group in groups])
+        tables.append(_table(kept, model, problem, group, text, most, number))
+    stored_N = np.concatenate([group.chosen[text].loss_N for group in groups])
     reference_N = stored_N
     if not certified:
         reference_N = np.min([stored_N, *(np.concatenate(watch.losses) for watch in watches)], axis=0)
@@ -242,12 +237,15 @@ def _exact_seconds(model: OracleModel, problem: Problem, group: Group) -> float:
     return time.process_time() - started
 
 
-def _table(run: StoredRun, model: OracleModel, problem: Problem, group: Group, text: str, most: int, number: int) -> np.ndarray:
+def _table(
+    kept: KeptLosses | None, model: OracleModel, problem: Problem, group: Group, text: str, most: int, number: int
+) -> np.ndarray:
     """Losses of patterns of the budget at the group's tokens, (N, P): all that the run kept, else a random sample of `most`."""
     (budget,) = problem.budgets
-    if "losses" in run.tables:
-        return np.concatenate([kept_losses(run, sequence, budget) for sequence in group.sequences])
-    branches_NL = group.chosen[text][1]
+    if kept is not None:
+        found = [kept.read_whole(sequence.index, budget).within(budget).loss_NP for sequence in group.sequences]
+        return np.concatenate(found).astype(np.float64)
+    branches_NL = group.chosen[text].branches_NL
     (space,) = problem.spaces()
     found_NP = np.full((len(branches_NL), most), np.nan)
     generator = np.random.default_rng((problem.seed, number, 1))

@@ -26,7 +26,7 @@ from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.search.bench.of_run import measure_speed
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
-from duo_oracle.search.rerun.controls import model_of
+from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.routers import compare_routers
 from duo_oracle.search.studies.pretrained_config import StudyConfig
 from duo_oracle.search.studies.steps import Step, check_settings, run_steps
@@ -140,12 +140,12 @@ class _Plan:
     def _speed(self, text: str, setting: Setting) -> None:
         file = self.run_directory(text, setting.name) / "speed.json"
         if not file.exists():
-            run = self._run(text, setting.name)
-            write_text_whole(file, json.dumps(asdict(measure_speed(run, model_of(run)))) + "\n")
+            write_text_whole(file, json.dumps(asdict(measure_speed(open_run(self._run(text, setting.name))))) + "\n")
 
     def _calibration(self, text: str) -> None:
-        run = self._run(text, "skip-big")
-        write_calibration(run, model_of(run), run.path / "calibration.json")
+        file = self.run_directory(text, "skip-big") / "calibration.json"
+        if not file.exists():
+            write_calibration(open_run(self._run(text, "skip-big")), file)
 
     def _train(self, name: str, directory: Path) -> None:
         if (directory / "router.json").exists():
@@ -170,10 +170,11 @@ class _Plan:
         )
 
     def _compare(self, text: str) -> None:
-        run = self._run(text, "small-big")
         file = self._out / "compare" / f"{text}.parquet"
         if not file.exists():
-            found = compare_routers(run, tuple(str(directory) for directory in self.routers.values()), sample=_SAMPLE)
+            found = compare_routers(
+                open_run(self._run(text, "small-big")), tuple(str(directory) for directory in self.routers.values()), sample=_SAMPLE
+            )
             write_comparison(file, found, tuple(self.routers))
 
 

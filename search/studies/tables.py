@@ -8,20 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from duo_oracle.oracle.base.whole_file import write_text_whole
-from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.compare.files import tokens_table, write_table
 from duo_oracle.results.statistics.calibration import calibration
-from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.all_full import full_tokens
-from duo_oracle.search.rerun.replay import read_groups
+from duo_oracle.search.rerun.opened import OpenedRun
 from duo_oracle.search.rerun.routers import Compared
 
 
-def write_calibration(run: StoredRun, model: OracleModel, file: Path) -> None:
-    """How well all-big's own probabilities describe the run's text; a file that is there stays."""
-    if file.exists():
-        return
-    found = calibration(full_tokens(model, (s for group in read_groups(run, (), None) for s in group.sequences)))
+def write_calibration(opened: OpenedRun, file: Path) -> None:
+    """How well all-big's own probabilities describe the run's text."""
+    found = calibration(full_tokens(opened.model, opened.sequences))
     write_text_whole(
         file,
         json.dumps(

@@ -171,7 +171,7 @@ def test_verify_scores_all_skip_again(tmp_path: Path, context: str) -> None:
             writer.add_sequence(0, "doc", work.token_ids(0), work.solve(0, parse_context(context, 3)))
         run.add_unit(writer.record)
         run.finish()
-    found = verify(load(tmp_path), BruteForce.model, "m0", sample=None)
+    found = verify(load(tmp_path), BruteForce.model, sample=None)
     assert found.passed
     assert [check.checked for check in found.checks] == [8, 8, 8]
     assert [check.name for check in found.checks] == ["oracle path's loss", "all-skip loss", "all-big loss"]

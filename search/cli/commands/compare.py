@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
@@ -53,39 +53,28 @@ class CompareConfig:
 
 
 def _run(config: CompareConfig) -> int:
-    from duo_oracle.results import load
-    from duo_oracle.results.compare.plane import reference_lines, router_line
-    from duo_oracle.results.compare.table import as_table, as_text
     from duo_oracle.results.formats import write
-    from duo_oracle.results.store.route_files import named_file
-    from duo_oracle.search.job.worker import prepare_worker
-    from duo_oracle.search.rerun.routers import compare_routers
+    from duo_oracle.search.api.comparing import compare
+    from duo_oracle.search.cli.options import spell_parameters
 
-    run = load(config.run)
-    prepare_worker(config.threads)
-    files = tuple(named_file(text) for text in config.routes)
-    found = compare_routers(run, config.router, files, config.model, config.sample, config.seed)
-    layers = None if run.route_layers is None else run.layers
-    plane = replace(found.plane, routed_layers=layers, cheapest=run.cheapest)
-    routers = [router_line(plane, routed) for routed in found.routers]
-    lines = [*reference_lines(plane, [line.budget for line in routers]), *routers]
+    found = compare(
+        config.run,
+        config.router,
+        config.routes,
+        model=config.model,
+        sample=config.sample,
+        seed=config.seed,
+        threads=config.threads,
+    )
     if config.plot is not None:
-        from duo_oracle.results.compare.plot import draw_plane
-
-        draw_plane(plane, lines).save(config.plot)
+        found.plot().save(config.plot)
     if config.out is not None:
-        from duo_oracle.results.compare.files import write_files
-
-        write_files(config.out, plane, found.routers, lines)
+        found.save(config.out)
     if config.format is not Format.TABLE:
-        write(as_table(lines, run.context), config.format, sys.stdout.buffer)
+        write(found.arrow, config.format, sys.stdout.buffer)
         sys.stdout.flush()
         return 0
-    said = [f"{run.n_tokens:,} tokens", f"{len(set(plane.document_N.tolist()))} documents"]
-    said += [f"data {run.manifest.facts.get('data')}", f"context {run.context}"]
-    said += [] if run.route_layers is None else [f"layers {run.route_layers}"]
-    print(" · ".join(said) + "\n")
-    print(as_text(lines, found.notes), end="")
+    print(spell_parameters(str(found), COMMAND), end="")
     return 0
 
 

@@ -52,13 +52,14 @@ def _run(config: ControlsConfig) -> int:
     if config.replica:
         sections.append(replication(run, [load(path) for path in config.replica]))
     if config.calibration or config.log_z:
-        from duo_oracle.search.rerun.controls import calibration_of_run, log_z_of_run, model_of
+        from duo_oracle.search.rerun.controls import calibration_of_run, log_z_of_run
+        from duo_oracle.search.rerun.opened import open_run
 
-        model = model_of(run, config.model)
+        opened = open_run(run, config.model)
         if config.calibration:
-            sections.append(calibration_of_run(run, model))
+            sections.append(calibration_of_run(opened))
         if config.log_z:
-            sections.append(log_z_of_run(run, model, config.log_z, config.seed))
+            sections.append(log_z_of_run(opened, config.log_z, config.seed))
     print(as_json(sections) if config.format is Format.JSON else "\n\n".join(map(str, sections)) + "\n", end="")
     return 0
 

@@ -55,12 +55,13 @@ def _run(config: StrategiesConfig) -> int:
     from duo_oracle.results.formats import write
     from duo_oracle.results.statistics.regret import as_table, as_text, regret_line
     from duo_oracle.search.job.worker import prepare_worker
+    from duo_oracle.search.rerun.opened import open_run
     from duo_oracle.search.rerun.strategies import DEFAULT_STRATEGIES, compare, parse_candidate
 
     run = load(config.run)
     candidates = [parse_candidate(text) for text in config.strategy or DEFAULT_STRATEGIES]
     prepare_worker(config.threads)
-    found = compare(run, candidates, config.budget or run.budgets, config.max_sequences, config.seed, config.model)
+    found = compare(open_run(run, config.model), candidates, config.budget or run.budgets, config.max_sequences, config.seed)
     lines = [regret_line(outcomes) for outcomes in found.outcomes]
     if config.plot is not None:
         from duo_oracle.results.answers.regret_plot import plot_regret

@@ -31,17 +31,14 @@ class VerifyConfig:
 
 
 def _run(config: VerifyConfig) -> int:
-    from duo_oracle.models.checkpoint import read_checkpoint
-    from duo_oracle.models.family import load_model
     from duo_oracle.results import load
     from duo_oracle.results.answers.verify import verify
+    from duo_oracle.search.rerun.opened import open_run
 
     run = load(config.run)
-    checkpoint = read_checkpoint(config.model or run.manifest.facts["model"])
-    dtype = run.identity["dtype"]
-    tolerance = config.tolerance if config.tolerance is not None else (0.1 if dtype == "bfloat16" else 1e-4)
-    model = load_model(checkpoint, dtype, config.device, run.route_layers)
-    found = verify(run, model, checkpoint.fingerprint, None if config.all else config.sample, tolerance, config.seed)
+    tolerance = config.tolerance if config.tolerance is not None else (0.1 if run.identity["dtype"] == "bfloat16" else 1e-4)
+    opened = open_run(run, config.model, config.device)
+    found = verify(run, opened.model, None if config.all else config.sample, tolerance, config.seed)
     print(found)
     return 0 if found.passed else 1
 

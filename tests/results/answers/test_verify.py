@@ -42,7 +42,7 @@ def searched(directory: Path, context: str, change: dict[str, float] | None = No
 @pytest.mark.parametrize("context", CONTEXTS)
 def test_stored_losses_are_reproduced(tmp_path: Path, context: str) -> None:
     run = searched(tmp_path / "x", context)
-    found = verify(run, BruteForce.model, "m0", sample=None)
+    found = verify(run, BruteForce.model, sample=None)
     assert found.passed
     assert [check.checked for check in found.checks] == [16, 16, 16]
     assert all(check.greatest < 1e-5 for check in found.checks)
@@ -53,63 +53,57 @@ def test_stored_losses_are_reproduced(tmp_path: Path, context: str) -> None:
 @pytest.mark.parametrize("column", ["loss_R", "loss_cheapest_R", "loss_full_R"])
 def test_a_changed_loss_is_found(tmp_path: Path, context: str, column: str) -> None:
     run = searched(tmp_path / "x", context, {column: 3e-4})
-    found = verify(run, BruteForce.model, "m0", sample=None)
+    found = verify(run, BruteForce.model, sample=None)
     assert not found.passed
     assert "NOT reproduced" in str(found)
     wrong = [check for check in found.checks if check.greatest > found.tolerance]
     assert len(wrong) == 1
     assert wrong[0].greatest == pytest.approx(3e-4, rel=0.01)
     assert wrong[0].where == "sequence 1 position 3 budget 1"
-    assert verify(run, BruteForce.model, "m0", sample=None, tolerance=1e-3).passed
+    assert verify(run, BruteForce.model, sample=None, tolerance=1e-3).passed
 
 
 def test_a_changed_path_is_found_by_all_that_comes_after_it(tmp_path: Path) -> None:
     run = searched(tmp_path / "x", "committed", {"branches_RL": 0})
-    assert not verify(run, BruteForce.model, "m0").passed
+    assert not verify(run, BruteForce.model).passed
 
 
 def test_a_loss_that_is_no_number_does_not_pass(tmp_path: Path) -> None:
     run = searched(tmp_path / "x", "full", {"loss_R": np.nan})
-    assert not verify(run, BruteForce.model, "m0", sample=None).passed
+    assert not verify(run, BruteForce.model, sample=None).passed
 
 
 def test_a_committed_run_takes_one_pass_per_sequence_and_budget_besides_the_sample(tmp_path: Path) -> None:
     run = searched(tmp_path / "x", "committed")
     BruteForce.model.calls = 0
-    found = verify(run, BruteForce.model, "m0", sample=1)
+    found = verify(run, BruteForce.model, sample=1)
     assert BruteForce.model.calls == 2 * 2 + 2
     assert [check.checked for check in found.checks] == [16, 1, 1]
 
 
 def test_the_sample_is_spread_over_the_run_and_drawn_by_the_seed(tmp_path: Path) -> None:
     run = searched(tmp_path / "x", "cheapest")
-    first = verify(run, BruteForce.model, "m0", sample=7)
+    first = verify(run, BruteForce.model, sample=7)
     assert [check.checked for check in first.checks] == [7, 7, 7]
     assert [check.stored for check in first.checks] == [16, 16, 16]
-    assert str(verify(run, BruteForce.model, "m0", sample=7)) == str(first)
-    places = {verify(run, BruteForce.model, "m0", sample=1, seed=seed).checks[0].where for seed in range(12)}
+    assert str(verify(run, BruteForce.model, sample=7)) == str(first)
+    places = {verify(run, BruteForce.model, sample=1, seed=seed).checks[0].where for seed in range(12)}
     assert {place.split()[1] for place in places} == {"0", "1"}
 
 
 def test_small_batches_give_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = searched(tmp_path / "x", "full")
-    whole = verify(run, BruteForce.model, "m0", sample=None)
+    whole = verify(run, BruteForce.model, sample=None)
     monkeypatch.setattr("duo_oracle.results.answers.verify._LOGITS", 1)
-    assert [check.checked for check in verify(run, BruteForce.model, "m0", sample=None).checks] == [
+    assert [check.checked for check in verify(run, BruteForce.model, sample=None).checks] == [
         check.checked for check in whole.checks
     ]
-    assert verify(run, BruteForce.model, "m0", sample=None).passed
-
-
-def test_another_model_is_refused(tmp_path: Path) -> None:
-    run = searched(tmp_path / "x", "full")
-    with pytest.raises(ValueError, match="'plain', fingerprint m0, not m1"):
-        verify(run, BruteForce.model, "m1")
+    assert verify(run, BruteForce.model, sample=None).passed
 
 
 def test_a_sample_of_nothing_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--sample is 1 or more; got 0"):
-        verify(searched(tmp_path / "x", "full"), BruteForce.model, "m0", sample=0)
+    with pytest.raises(ValueError, match="`sample` must be at least 1; got 0"):
+        verify(searched(tmp_path / "x", "full"), BruteForce.model, sample=0)
 
 
 def test_parts_that_are_not_the_runs_are_refused(tmp_path: Path) -> None:
@@ -117,4 +111,4 @@ def test_parts_that_are_not_the_runs_are_refused(tmp_path: Path) -> None:
     other = searched(tmp_path / "y", "full", {"loss_R": 1.0})
     (run.path / "paths" / "part-00001.parquet").write_bytes((other.path / "paths" / "part-00001.parquet").read_bytes())
     with pytest.raises(ValueError, match=r"part-00001\.parquet is not the part that the run wrote"):
-        verify(run, BruteForce.model, "m0")
+        verify(run, BruteForce.model)

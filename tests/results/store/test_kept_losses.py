@@ -160,3 +160,6 @@ def test_a_table_laid_over_other_patterns_has_nan_where_it_has_none() -> None:
     found = table.over(np.array([[2, 1], [2, 2]], dtype=np.uint8))
     assert np.array_equal(found.loss_NP, [[1.5, np.nan]], equal_nan=True)
     assert table.over(table.branches_PL) is table
+    nothing = LossTable(table.branches_PL[:0], table.loss_NP[:, :0])
+    assert np.isnan(nothing.over(table.branches_PL).loss_NP).all()
+    assert np.isnan(nothing.of(table.branches_PL[:1])).all()

@@ -298,7 +298,7 @@ COMMANDS = {
     "difficulty RUN --budget 3": (unchanged, "3"),
     "verify RUN --model MODEL": (another_model, "fingerprint"),
     "verify RUN": (lost_part, "part-00000.parquet"),
-    "verify RUN --sample 0": (unchanged, "--sample is 1 or more"),
+    "verify RUN --sample 0": (unchanged, "--sample must be at least 1"),
     "train": (unchanged, "TEXT is required"),
     "train NEW --out OUT": (unchanged, "there is no file"),
     "train DATA --out OUT --p-big 2": (unchanged, "between 0 and 1"),

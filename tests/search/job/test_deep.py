@@ -19,6 +19,7 @@ from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.results.statistics.regret import regret_line
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.strategies import DEFAULT_STRATEGIES, compare, parse_candidate
 from tests.search.conftest import assert_same_tables, tables_of
 from tests.search.job.test_kill import ROOT, wait_for_units
@@ -123,7 +124,7 @@ def test_strategies_are_read_against_the_best_that_any_of_them_found(deep: Path,
         )
     )
     run = results.load(tmp_path / "run")
-    found = compare(run, [parse_candidate(name) for name in DEFAULT_STRATEGIES], ("15",), None, seed=0)
+    found = compare(open_run(run), [parse_candidate(name) for name in DEFAULT_STRATEGIES], ("15",), None, seed=0)
     assert not found.certified
     lines = {outcome.strategy: regret_line(outcome) for outcome in found.outcomes}
     assert all(line.regret.mean >= 0 for line in lines.values())

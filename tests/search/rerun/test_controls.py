@@ -21,8 +21,9 @@ from duo_oracle.results.answers.controls import Section
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
-from duo_oracle.search.rerun.controls import log_z_of_run, model_of
+from duo_oracle.search.rerun.controls import log_z_of_run
 from duo_oracle.search.rerun.log_z import Space, log_z
+from duo_oracle.search.rerun.opened import open_run
 from tests.small_models import all_patterns, random_tokens, small_duo
 
 
@@ -79,13 +80,7 @@ def test_log_z_needs_one_context(asks: Callable[..., SearchConfig], tmp_path: Pa
     run_search(asks(context="same"))
     run = results.load(tmp_path / "run")
     with pytest.raises(ValueError, match="in the context same every pattern has a context of its own"):
-        log_z_of_run(run, model_of(run), 3)
-
-
-def test_controls_are_of_the_runs_own_model(asks: Callable[..., SearchConfig], duo: Path, tmp_path: Path) -> None:
-    run_search(asks())
-    with pytest.raises(ValueError, match="other weights"):
-        model_of(results.load(tmp_path / "run"), str(duo))
+        log_z_of_run(open_run(run), 3)
 
 
 def test_a_section_prints_its_cells_and_its_note() -> None:

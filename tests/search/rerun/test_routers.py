@@ -26,6 +26,7 @@ from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.routers import Compared, compare_routers
 from tests.small_models import plain_losses
 
@@ -35,7 +36,7 @@ ROUTERS = ("random:1.4", "fixed:BsB", "random:2@3")
 
 def compared(config: SearchConfig, *routers: str, **values: object) -> Compared:
     run_search(config)
-    return compare_routers(results.load(config.out), routers, **values)  # type: ignore[arg-type]
+    return compare_routers(open_run(results.load(config.out)), routers, **values)  # type: ignore[arg-type]
 
 
 def same(left: Line, right: Line, but: tuple[str, ...] = ()) -> bool:
@@ -52,7 +53,7 @@ def test_routes_read_back_give_the_numbers_of_their_router(asks_duo: Asks, tmp_p
     file = tmp_path / "routes.parquet"
     argv = ["route", config.model, "random:1.4", *config.data, "--seq-len", "6", "--out", str(file)]
     assert main(argv) == 0
-    run = results.load(config.out)
+    run = open_run(results.load(config.out))
     direct = compare_routers(run, ("random:1.4",))
     read = compare_routers(run, (), ((None, str(file)),))
     bare = tmp_path / "bare.parquet"
@@ -188,7 +189,7 @@ def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsy
     assert routed["gap_excess"] is None
     assert main(["compare", config.out, "--router", "random:1"]) == 0
     out = capsys.readouterr().out
-    assert "no exact budget 0, 2, 3 (search --budget 0-3)" in out
+    assert "no exact budget 0, 2, 3 (search with --budget 0-3)" in out
 
 
 def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

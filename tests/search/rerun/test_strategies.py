@@ -15,6 +15,7 @@ from duo_oracle.results.statistics.regret import regret_line
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.strategies import compare, parse_candidate
 from tests.search.conftest import N_DOCUMENTS
 
@@ -28,7 +29,7 @@ def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: 
     config = asks(context=context, keep=keep, budget="2,any", null_draws=0, unit_sequences=3)
     run_search(config)
     run = results.load(config.out)
-    found = compare(run, ALL, run.budgets, None, seed=0)
+    found = compare(open_run(run), ALL, run.budgets, None, seed=0)
     assert found.certified
     assert set(found.exact_tokens_per_second) == {"2", "any"}
     assert found.n_tokens == run.n_tokens
@@ -49,7 +50,7 @@ def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
     run = results.load(config.out)
     means = []
     for seed in range(30):
-        (outcome,) = compare(run, [parse_candidate("random_search:n=4")], ("any",), None, seed=seed).outcomes
+        (outcome,) = compare(open_run(run), [parse_candidate("random_search:n=4")], ("any",), None, seed=seed).outcomes
         means.append(outcome.loss_N.mean())
     assert np.mean(means) == pytest.approx(outcome.random_N.mean(), abs=4 * np.std(means) / np.sqrt(30) + 1e-3)
 
@@ -58,7 +59,7 @@ def test_where_no_oracle_is_exact_the_best_found_is_the_reference(asks: Asks) ->
     config = asks(context="full", strategy="random_search", settings={"n": "2"}, budget="any")
     run_search(config)
     run = results.load(config.out)
-    found = compare(run, [parse_candidate("greedy"), parse_candidate("beam")], ("any",), None, seed=0)
+    found = compare(open_run(run), [parse_candidate("greedy"), parse_candidate("beam")], ("any",), None, seed=0)
     assert not found.certified
     assert found.exact_tokens_per_second == {}
     assert "none is exact" in found.heading(run.context)
