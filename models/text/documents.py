@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from duo_oracle.models.text.rows import rows_of, text_parts, utf8
+from duo_oracle.models.text.rows import refuse_surrogates, rows_of, text_parts, utf8
 from duo_oracle.models.text.sources import DataFile, find_files
 from duo_oracle.oracle.base.errors import InputError
 
@@ -120,15 +120,10 @@ def _name(value: Any, where: str) -> str:
 
 
 def _text(value: str | bytes, where: str, field: str = "text") -> str:
-    """The value as a string that UTF-8 can hold: JSON can write half of a pair of surrogates, which is no character."""
+    """The value as a string that UTF-8 can hold."""
     if isinstance(value, bytes):
         return utf8(value, where)
-    try:
-        value.encode()
-    except UnicodeEncodeError as fault:
-        raise InputError(
-            f"{where}: {field} must be UTF-8; character {fault.start} is {value[fault.start]!a}, half of a surrogate pair"
-        ) from None
+    refuse_surrogates(value, f"{where}: {field}")
     return value
 
 

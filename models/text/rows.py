@@ -72,6 +72,16 @@ def utf8(content: bytes, where: str) -> str:
         raise _not_utf8(where, fault.start, fault) from None
 
 
+def refuse_surrogates(text: str, what: str) -> None:
+    """Raises InputError for half of a surrogate pair, which JSON and Python can write and which is no character."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as fault:
+        raise InputError(
+            f"{what} must be UTF-8; character {fault.start} is {text[fault.start]!a}, half of a surrogate pair"
+        ) from None
+
+
 def _not_utf8(where: str, place: int, fault: UnicodeDecodeError) -> InputError:
     return InputError(
         f"{where}: text must be UTF-8; byte {place} is {fault.object[fault.start]:#04x} "

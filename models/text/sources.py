@@ -25,7 +25,7 @@ HOLDOUT_PREFIX, DATASET_PREFIX = "holdout:", "hf:"
 _HOLDOUTS = Path(__file__).parents[1] / "holdouts"
 _COMPRESSED = {".gz": "gzip", ".zst": "zstd"}
 _AMBIGUOUS = (".json", ".csv", ".tsv")
-_ONE_OF = "data is a file, a folder, a glob, one of the shipped holdouts, or hf:OWNER/NAME:SPLIT"
+_ONE_OF = "data is a file, a folder, a glob, one of the shipped holdouts, or a dataset, hf:OWNER/NAME:SPLIT"
 
 
 class Kind(StrEnum):
@@ -89,6 +89,8 @@ def _files_of(word: str) -> list[DataFile]:
         word.encode()
     except UnicodeEncodeError:
         raise InputError(f"the name of a file of data must be UTF-8; got {word!r}") from None
+    if not word.removeprefix(DATASET_PREFIX).partition(":")[0].strip():
+        raise InputError(f"{_ONE_OF}; got {word!r}")
     if word.startswith(HOLDOUT_PREFIX):
         return [_holdout(word)]
     if word.startswith(DATASET_PREFIX):

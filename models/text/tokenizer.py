@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from duo_oracle.models.text.options import SpecialTokens
+from duo_oracle.models.text.rows import refuse_surrogates
 from duo_oracle.oracle.base.errors import InputError
 
 SEPARATOR = "<|endoftext|>"
@@ -53,8 +54,12 @@ def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialT
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a text, and of nothing that the tokenizer would put around it. A special token written in the text is encoded as
-    the characters that it is, unless the tokenizer was loaded to parse it."""
-    return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    the characters that it is, unless the tokenizer was loaded to parse it. Raises InputError for a text that is no UTF-8."""
+    try:
+        return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+    except TypeError:
+        refuse_surrogates(text, "text")
+        raise
 
 
 class SpecialTokenCount:

@@ -32,7 +32,7 @@ class RouteConfig:
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
-        seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
+        seq_len: tokens per sequence, with none (such as a BOS) in front; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document; default all
         split: make documents of parts of the documents: blank-lines, or a number of tokens; default none

@@ -85,7 +85,7 @@ class SearchConfig:
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
         null_draws: labels drawn per position from the all-big model to measure luck; default 4 for an exhaustive search, else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
-        seq_len: tokens per sequence; default 256, or the model's positions where they are fewer
+        seq_len: tokens per sequence, with none (such as a BOS) in front; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document, and so more documents; default all
         split: make documents of parts of the documents: blank-lines, or a number of tokens; default none

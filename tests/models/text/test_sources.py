@@ -106,6 +106,8 @@ def test_what_names_no_file_is_refused(tmp_path: Path) -> None:
     assert "must hold a file that is not hidden" in refusal(written(tmp_path / "d", ".a.txt"))
     assert "unknown holdout" in refusal("holdout:verse")
     assert "got none" in refusal()
+    for empty in ("", " ", "hf:", "hf::train"):
+        assert "data is a file, a folder, a glob" in refusal(empty)
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.csv", "a.TSV", "a.json.gz"])

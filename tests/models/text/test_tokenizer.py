@@ -6,6 +6,7 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import processors
 
 from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, encode, load_tokenizer, train_tokenizer
@@ -19,6 +20,11 @@ def test_any_text_comes_back(text):
     text = text.encode("utf-8", "ignore").decode()
     for tokenizer in (TOKENIZER, load_tokenizer(TOKENIZER.to_str())):
         assert tokenizer.decode(encode(tokenizer, text), skip_special_tokens=False) == text
+
+
+def test_half_of_a_surrogate_pair_is_refused():
+    with pytest.raises(ValueError, match=r"text must be UTF-8; character 2 is '\\ud83d', half of a surrogate pair"):
+        encode(TOKENIZER, "a \ud83d")
 
 
 def test_digits_stand_alone_and_frequent_words_are_one_token():
@@ -67,6 +73,14 @@ def test_truncation_padding_and_dropout_of_a_saved_tokenizer_are_switched_off(ch
     saved = saved_with(change)
     assert saved != TOKENIZER.to_str()
     assert encode(load_tokenizer(saved), text) == encode(TOKENIZER, text)
+
+
+def test_no_token_is_put_around_a_text():
+    def with_template(tokenizer):
+        template = processors.TemplateProcessing(single=f"{SEPARATOR} $A {SEPARATOR}", special_tokens=[(SEPARATOR, 0)])
+        tokenizer.post_processor = template
+
+    assert encode(load_tokenizer(saved_with(with_template)), "A sentence") == encode(TOKENIZER, "A sentence")
 
 
 def with_chat_tokens():
