@@ -123,7 +123,8 @@ def _read_tensors(directory: Path) -> dict[str, Tensor]:
     for file, names in _weight_files(directory):
         tensors.update(_read_safetensors(file, names))
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+        wide = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor  # torch asks no float8
+        if tensor.is_floating_point() and not torch.isfinite(wide).all():
             raise InputError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
     return tensors
 

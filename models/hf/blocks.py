@@ -80,6 +80,7 @@ class Blocks:
         self.n_hidden = int(self.states[0].shape[-1])
         self.plan = Plan.SERIAL
         self._skips_norms = (False, False)  # the norm before the attention, where the FFN runs; and the other way round
+        self._adds_directly = False  # y = a + FFN(norm a) and nothing else, by one child each: no need of the layer's forward
         self._find_plan()
 
     # --- what is what ---------------------------------------------------------------------------------------------
@@ -157,6 +158,8 @@ class Blocks:
         ):
             self.plan, self._skips_norms = plan, norms
             if all(self._fits(number) for number in range(self.trunk.depth)):
+                self._adds_directly = norms[1] and all(len(parts.ffn) == 1 and parts.before_ffn for parts in self.parts)
+                self._adds_directly = self._adds_directly and all(self._fits(number) for number in range(self.trunk.depth))
                 return
         self.plan = Plan.WHOLE
 
@@ -222,6 +225,11 @@ class Blocks:
     ) -> Tensor:
         """The states after the layer, of what `attended` gave; by another FFN where one is given."""
         layer = self.trunk.layers[number]
+        if self._adds_directly:
+            parts = self.parts[number]
+            assert parts.before_ffn is not None
+            (child,) = (parts.ffn if ffn is None else ffn).values()
+            return attended + main_output(child(parts.before_ffn(attended)))
         if self.plan is Plan.SERIAL:
             x, given = attended, None
         else:

@@ -145,7 +145,7 @@ def _where(model: PretrainedModel, trunk: Trunk, token_id_T: Tensor) -> str:
 
 def _file() -> Path:
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "duo-oracle" / "checked.json"
+    return Path(os.environ.get("DUO_ORACLE_CACHE") or Path(home) / "duo-oracle") / "checked.json"
 
 
 def _read() -> dict[str, Checked]:
