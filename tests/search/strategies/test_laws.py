@@ -13,7 +13,7 @@ from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
 from duo_oracle.oracle.spaces import SearchSpace, parse_branches
 from duo_oracle.search.asking.loop import Best, run_strategy
 from duo_oracle.search.strategy import Strategy, build_strategy
-from tests.search.fake_scorers import TableScorer
+from duo_oracle.search.testing.tables import TableScorer
 
 N = 20
 
