@@ -29,7 +29,13 @@ _ALIGNMENT = 64  # bytes
 
 @runtime_checkable
 class Family(Protocol):
-    """What each file in `models/families/` offers."""
+    """What each file in `models/families/` offers. Its laws ship as `duo_oracle.models.testing.FamilyContract`.
+
+    >>> config, tensors = load_family("toy").random_checkpoint(seed=0)
+    >>> model = load_model(Checkpoint(config, tensors, None, "a fingerprint"), dtype="float64")
+    >>> model.dtype, tuple(model.unembedding_VD.shape) == (model.n_vocabulary, model.n_hidden)
+    (torch.float64, True)
+    """
 
     MODEL_TYPE: str
 

@@ -51,7 +51,13 @@ class Router(ABC):
     """Chooses branches. Holds no state between batches: equal batches get equal choices.
 
     Laws, tested over the folder's listing: only `branches` are chosen; a causal router chooses the same for a prefix whatever
-    follows it, and one token at a time as in one pass; the model is not changed.
+    follows it, and one token at a time as in one pass; the model is not changed. They ship as
+    `duo_oracle.models.testing.RouterContract`.
+
+    >>> router = read_router("fixed:Bs")
+    >>> choose = router.routing(TokenBatch(torch.tensor([[5, 2, 7]]), sequence_B=(0,)), n_layers=2)
+    >>> choose(0, torch.zeros(1, 3, 16))  # at the first layer, from the normed FFN inputs x_BTD: branch_BT
+    tensor([[2, 2, 2]])
     """
 
     name: str

@@ -27,7 +27,19 @@ _LOGITS = 1 << 22  # logits that are held in float64 at once
 
 @runtime_checkable
 class OracleModel(Protocol):
-    """A frozen model whose FFN branch is chosen per token and layer. No method changes it, none records gradients."""
+    """A frozen model whose FFN branch is chosen per token and layer. No method changes it, none records gradients.
+
+    What every implementation is held to ships as `duo_oracle.models.testing.FamilyContract`.
+
+    >>> from duo_oracle.models.families.toy import random_toy
+    >>> toy = random_toy(seed=0, n_layers=3, n_vocabulary=8)
+    >>> mask_BTL = torch.full((1, 4, 3), int(Branch.BIG), dtype=torch.uint8)  # four tokens, all BBB
+    >>> logits_BTV = toy.forward(torch.tensor([[5, 2, 7, 1]]), mask_BTL, SkipReading.FFN)
+    >>> logits_BTV.shape
+    torch.Size([1, 4, 8])
+    >>> losses_of(logits_BTV[:, :-1], torch.tensor([[2, 7, 1]])).shape  # nats, of every token but the first
+    torch.Size([1, 3])
+    """
 
     depth: int
     """How many layers the model has: `layer` is 0 to depth - 1 wherever a method takes one."""

@@ -55,7 +55,18 @@ class Strategy(ABC):
 
     Laws, tested over the folder's listing: proposals stay in the space (but for `proposes_outside_budget`); no pattern is
     proposed twice for a token (unless a setting says so); the search ends; equal generators give equal proposals; a failed
-    trial ends nothing.
+    trial ends nothing. They ship as `duo_oracle.search.testing.StrategyContract`.
+
+    >>> from duo_oracle.oracle.budgets import parse_budgets
+    >>> from duo_oracle.oracle.spaces import parse_branches
+    >>> space = SearchSpace(2, parse_branches("sB"), parse_budgets("any", 2)[0])  # ss, sB, Bs, BB
+    >>> strategy = build_strategy("exhaustive", {}, space, 1, np.random.default_rng(0))
+    >>> asked = strategy.ask(3)  # at most three patterns for the one token
+    >>> asked.branches_RL.shape
+    (3, 2)
+    >>> strategy.tell(Trials(asked.token_R, asked.branches_RL, np.array([4.0, 3.5, 3.7]), np.ones(3, dtype=bool)))
+    >>> len(strategy.ask(3).token_R), len(strategy.ask(3).token_R)  # the fourth, then the end
+    (1, 0)
     """
 
     Settings: ClassVar[type[Settings]] = Settings

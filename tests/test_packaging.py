@@ -7,25 +7,15 @@ have installed. The folder that the programs run in holds modules named like our
 from __future__ import annotations
 
 import re
-import shutil
-import subprocess
-import sys
 import tomllib
 import zipfile
-from collections.abc import Iterable
-from dataclasses import dataclass
-from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[1]
-FOLDERS = ("oracle", "models", "results", "search")
-PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-PROJECT = tomllib.loads(PYPROJECT)["project"]
-EXTRAS = PROJECT["optional-dependencies"]
+from tests.environments import EXTRAS, FOLDERS, PROJECT, PYPROJECT, ROOT, Environment, environment, project_wheel, run
+
 WITHOUT_SEARCH = ("torch", "ray", "optuna", "tokenizers", "safetensors", "tqdm", "transformers")
 QUICK = ["--budget", "0-1", "--null-draws", "1", "--keep", "losses", "--workers", "1"]
 
@@ -40,70 +30,9 @@ def name_in_wheel(path: Path) -> str:
     return name if name.startswith("duo_oracle/") else f"duo_oracle/{name}"
 
 
-def run(*command: str | Path, ok: bool = True, **options: object) -> str:
-    """What a program says, on stdout where it succeeds and on stderr where it should not."""
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, **options)  # type: ignore[call-overload]
-    assert (done.returncode == 0) is ok, done.stdout + done.stderr
-    return done.stdout if ok else done.stderr
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A venv."""
-
-    path: Path
-
-    @property
-    def python(self) -> Path:
-        return self.path / "bin" / "python"
-
-    @property
-    def command(self) -> Path:
-        return self.path / "bin" / "duo-oracle"
-
-    @property
-    def site(self) -> Path:
-        return next((self.path / "lib").glob("python*/site-packages"))
-
-
-def environment(path: Path, wheel: Path, extras: Iterable[str]) -> Environment:
-    """A venv with the wheel, and with links to what `pip install duo-oracle[EXTRAS]` would have installed beside it."""
-    run(sys.executable, "-m", "venv", "--without-pip", path)
-    made = Environment(path)
-    run(sys.executable, "-m", "pip", "--python", made.python, "install", "-q", "--no-deps", "--no-index", wheel)
-    waiting = [Requirement(text) for text in PROJECT["dependencies"]]
-    waiting += [Requirement(text) for extra in extras for text in EXTRAS[extra]]
-    seen = set()
-    while waiting:
-        wanted = waiting.pop()
-        key = (canonicalize_name(wanted.name), frozenset(wanted.extras))
-        if key in seen:
-            continue
-        seen.add(key)
-        found = distribution(wanted.name)
-        for entry in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
-            link = made.site / entry
-            if not link.exists():
-                link.symlink_to(Path(str(found.locate_file(entry))))
-        for requirement in map(Requirement, found.requires or ()):
-            marker = requirement.marker
-            if marker is None or any(marker.evaluate({"extra": extra}) for extra in (*wanted.extras, "")):
-                waiting.append(requirement)
-    return made
-
-
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built without a network from a copy, so that the build leaves nothing in the tree."""
-    copy = tmp_path_factory.mktemp("source")
-    for folder in ("duo_oracle", *FOLDERS):
-        shutil.copytree(ROOT / folder, copy / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE", ".gitignore"):
-        if (ROOT / name).exists():
-            shutil.copy(ROOT / name, copy / name)
-    out = tmp_path_factory.mktemp("wheel")
-    run(sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-index", "--no-build-isolation", "-q", "-w", out, copy)
-    return next(out.glob("duo_oracle-*.whl"))
+    return project_wheel(tmp_path_factory.mktemp("wheel"))
 
 
 @pytest.fixture(scope="module")

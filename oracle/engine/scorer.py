@@ -30,7 +30,16 @@ _MOST_ROWS = 16384  # states scored at once
 
 
 class Scorer(Protocol):
-    """Losses of patterns at places. Scoring twice gives equal numbers."""
+    """Losses of patterns at places. Scoring twice gives equal numbers.
+
+    >>> from duo_oracle.models.families.toy import random_toy
+    >>> toy = random_toy(seed=0, n_layers=3, n_vocabulary=8)
+    >>> full = RoutingPattern.uniform(Branch.BIG, 3)
+    >>> scorer = FixedScorer(toy, 0, torch.tensor([5, 2, 7]), full, SkipReading.FFN)  # three tokens, two scored places
+    >>> patterns_RL = np.array([[2, 2, 2], [1, 1, 2]], dtype=np.uint8)  # BBB and ssB
+    >>> scorer.n_places, scorer.score(np.array([0, 1]), patterns_RL).shape
+    (2, (2,))
+    """
 
     n_places: int
     n_labels: int

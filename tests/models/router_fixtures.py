@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from duo_oracle.models.checkpoint import write_checkpoint
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
-from duo_oracle.models.duo_llm.packed import PackedDuoLlama
-from duo_oracle.models.router import Router, TokenBatch
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.text.tokenizer import train_tokenizer
 from duo_oracle.models.training.batches import texts_of
-from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.patterns import Branch
 
 WORDS = "the cat sat on a mat and saw the other cat run over the hill to the sea where it sat down again".split()
 N_LAYERS, N_HIDDEN, N_VOCABULARY, N_POSITIONS = 3, 16, 280, 16
@@ -72,29 +67,3 @@ def router_config(folder: Path, router: str, **options: object) -> RouterConfig:
         "work": str(folder / "work"),
     }
     return RouterConfig(**{**given, **options})  # type: ignore[arg-type]
-
-
-def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, skip: SkipReading, sequence: int) -> np.ndarray:
-    """mask_TL where each token sees the keys and values that the tokens before it have written, and the router sees one token."""
-    model = PackedDuoLlama(module)
-    norms = [layer.post_attention_layernorm for layer in module.model.layers]
-    empty = torch.zeros(1, model.n_kv_heads, 0, model.n_head_dim)
-    cache = [(empty, empty) for _ in range(model.n_layers)]
-    rows = []
-    for position, token_id in enumerate(token_id_T.tolist()):
-        tokens = TokenBatch(torch.tensor([[token_id]]), (sequence,), start=position)
-        choose = router.routing(tokens, model.n_layers)
-        x_BTD = model.embed(torch.tensor([[token_id]]), torch.tensor([[position]]))
-        row = []
-        for layer in range(model.n_layers):
-            keys, values = cache[layer]
-            place = torch.tensor([[position]])
-            own = model.key_value(layer, x_BTD, place)
-            attended = model.attend(layer, x_BTD, place, keys, values)
-            branch = Branch(int(choose(layer, norms[layer](attended))))
-            cache[layer] = torch.cat((keys, own[0]), dim=2), torch.cat((values, own[1]), dim=2)
-            skipped = x_BTD if skip is SkipReading.LAYER else attended
-            x_BTD = skipped if branch is Branch.SKIP else model.ffn(layer, branch, attended)
-            row.append(branch)
-        rows.append(row)
-    return np.array(rows, dtype=np.uint8)

@@ -8,19 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
 from duo_oracle.models.router import TokenBatch, read_router, router_fingerprint, router_module, router_names
-from duo_oracle.models.router_training.calibration import routed_losses
 from duo_oracle.models.routers.random_router import Random
 from duo_oracle.models.routing import batches_of, big_per_token, route, route_with_logits
+from duo_oracle.models.testing import RouterContract
+from duo_oracle.models.testing.routers import FINGERPRINT, choices_one_at_a_time
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
-from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_VOCABULARY, choices_one_at_a_time, write_model, write_text
+from tests.models.router_fixtures import N_HIDDEN, N_LAYERS, N_VOCABULARY, write_model, write_text
 
 FFN = SkipReading.FFN
 BRANCHES = {"sB": (Branch.SMALL, Branch.BIG), ".B": (Branch.SKIP, Branch.BIG), ".sB": tuple(Branch)}
@@ -52,37 +52,23 @@ def saved(router: LinearRouter, directory) -> str:
     return str(directory)
 
 
-def routers_of(name: str, fingerprint: str, folder) -> list:
-    """Every form of a router that the folder offers."""
-    if name == "fixed":
-        return [read_router("fixed:Bs."), read_router("fixed:sss")]
-    if name == "random":
-        return [read_router("random:1"), read_router("random:1.4+0.8@3")]
-    two = [saved(linear(name, "sB", fingerprint), folder / "two"), saved(linear(name, ".B", fingerprint), folder / "skips")]
-    forms = [*two, saved(linear(name, ".sB", fingerprint), folder / "three"), f"{two[0]}@6", f"{two[0]}@uncalibrated"]
-    return [read_router(form) for form in (*forms, *([f"{two[0]}@batch"] if name == "expert_choice" else []))]
-
-
 def sequences_of(lengths, seed=0) -> list[Window]:
     generator = np.random.default_rng(seed)
     return [Window(i, f"d{i}", generator.integers(0, N_VOCABULARY, n).astype(np.int32)) for i, n in enumerate(lengths)]
 
 
 @pytest.mark.parametrize("name", router_names())
-def test_a_causal_router_chooses_the_same_for_a_prefix_and_one_token_at_a_time(name, model, tmp_path):
-    module, fingerprint = model
-    (sequence,) = sequences_of([14])
-    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64))
-    for router in routers_of(name, fingerprint, tmp_path):
-        (whole_TL,) = route(router, module, [sequence], FFN, fingerprint)
-        assert whole_TL.shape == (14, N_LAYERS)
-        assert whole_TL.dtype == np.uint8
-        assert set(np.unique(whole_TL)) <= set(router.branches), router.spec
-        prefixes = [next(route(router, module, [Window(0, "", sequence.token_ids[:n])], FFN, fingerprint)) for n in range(2, 14)]
-        same = all(np.array_equal(prefix_TL, whole_TL[: len(prefix_TL)]) for prefix_TL in prefixes)
-        assert same == router.causal, router.spec
-        if router.causal:
-            assert np.array_equal(choices_one_at_a_time(router, module, token_id_T, FFN, 0), whole_TL), router.spec
+class TestRouters(RouterContract):
+    """Every form of every router that the folder offers."""
+
+    def routers(self, name, module, folder):
+        if name == "fixed":
+            return [read_router("fixed:Bs."), read_router("fixed:sss")]
+        if name == "random":
+            return [read_router("random:1"), read_router("random:1.4+0.8@3")]
+        two, skips, three = (saved(linear(name, form, FINGERPRINT), folder / form) for form in ("sB", ".B", ".sB"))
+        batch = [f"{two}@batch"] if name == "expert_choice" else []
+        return [read_router(form) for form in (two, skips, three, f"{two}@6", f"{two}@uncalibrated", *batch)]
 
 
 def test_one_token_at_a_time_agrees_where_a_skip_leaves_out_the_layer(model, tmp_path):
@@ -93,20 +79,6 @@ def test_one_token_at_a_time_agrees_where_a_skip_leaves_out_the_layer(model, tmp
     assert set(np.unique(mask_TL)) == set(Branch)
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64))
     assert np.array_equal(choices_one_at_a_time(router, module, token_id_T, SkipReading.LAYER, 0), mask_TL)
-
-
-@pytest.mark.parametrize("name", router_names())
-def test_the_loss_of_routing_is_that_of_a_plain_forward_pass_with_its_choices(name, model, tmp_path):
-    module, fingerprint = model
-    (sequence,) = sequences_of([16], seed=2)
-    token_id_BT = torch.from_numpy(sequence.token_ids.astype(np.int64))[None]
-    before = {key: tensor.clone() for key, tensor in module.state_dict().items()}
-    for router in routers_of(name, fingerprint, tmp_path):
-        loss_BT, mask_BTL = routed_losses(router, module, token_id_BT, (0,), FFN)
-        logits_BTV = module(token_id_BT[:, :-1], torch.from_numpy(mask_BTL).long(), FFN)
-        plain_T = F.cross_entropy(logits_BTV[0].double(), token_id_BT[0, 1:], reduction="none")
-        assert torch.allclose(loss_BT[0], plain_T, rtol=0, atol=1e-5), router.spec
-    assert all(torch.equal(before[key], tensor) for key, tensor in module.state_dict().items())
 
 
 def test_routes_come_in_order_whatever_the_lengths_and_logits_explain_them(model, tmp_path):
