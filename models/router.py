@@ -54,6 +54,7 @@ class Router(ABC):
     follows it, and one token at a time as in one pass; the model is not changed. They ship as
     `duo_oracle.models.testing.RouterContract`.
 
+    >>> import torch
     >>> router = read_router("fixed:Bs")
     >>> choose = router.routing(TokenBatch(torch.tensor([[5, 2, 7]]), sequence_B=(0,)), n_layers=2)
     >>> choose(0, torch.zeros(1, 3, 16))  # at the first layer, from the normed FFN inputs x_BTD: branch_BT
