@@ -11,6 +11,7 @@ class TestEveryOther(RouterContract):
     forms = {"every_other": ("every_other:2",)}
 """
 
+from duo_oracle.models.testing.families import FamilyContract
 from duo_oracle.models.testing.routers import RouterContract
 
-__all__ = ["RouterContract"]
+__all__ = ["FamilyContract", "RouterContract"]

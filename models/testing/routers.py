@@ -59,7 +59,6 @@ def window_of(n_tokens: int, seed: int = 0) -> Window:
 def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, skip: SkipReading, sequence: int) -> np.ndarray:
     """mask_TL where each token sees the keys and values that the tokens before it have written, and the router sees one token."""
     model = PackedDuoLlama(module)
-    norms = [layer.post_attention_layernorm for layer in module.model.layers]
     empty = torch.zeros(1, model.n_kv_heads, 0, model.n_head_dim)
     cache = [(empty, empty) for _ in range(model.n_layers)]
     rows = []
@@ -73,7 +72,7 @@ def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, 
             place = torch.tensor([[position]])
             own = model.key_value(layer, x_BTD, place)
             attended = model.attend(layer, x_BTD, place, keys, values)
-            branch = Branch(int(choose(layer, norms[layer](attended))))
+            branch = Branch(int(choose(layer, module.ffn_input(layer, attended, x_BTD))))
             cache[layer] = torch.cat((keys, own[0]), dim=2), torch.cat((values, own[1]), dim=2)
             skipped = x_BTD if skip is SkipReading.LAYER else attended
             x_BTD = skipped if branch is Branch.SKIP else model.ffn(layer, branch, attended)

@@ -1,162 +1,28 @@
-"""What every model family passes: a walk over stored keys and values is the plain forward pass, and scoring leaves no trace."""
+"""The families of the folder, and models of the one over transformers that differ in plan, pass the contract of a family."""
 
-from typing import Any
+from __future__ import annotations
 
 import pytest
-import torch
-import torch.nn.functional as F
 
-from duo_oracle.models.checkpoint import Checkpoint, fingerprint_of
-from duo_oracle.models.family import DTYPES, family_names, load_family, load_model
-from duo_oracle.models.hf.pretrained import PretrainedModel
-from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel
-from duo_oracle.oracle.patterns import Branch
+from duo_oracle.models.checkpoint import Checkpoint
+from duo_oracle.models.family import family_names, load_family, load_model
+from duo_oracle.models.testing import FamilyContract
 from tests.models import pretrained_models
 
-NAMES = [*family_names(), *pretrained_models.FAMILIES]
-"""The families of their own, and models of the one over transformers that differ in plan."""
 
+@pytest.mark.parametrize("name", [*family_names(), *pretrained_models.FAMILIES])
+class TestFamilies(FamilyContract):
+    atol = dict.fromkeys(pretrained_models.FAMILIES, 1e-5)  # transformers' norms compute in float32 whatever the dtype is
 
-def random_checkpoint(name: str, seed: int) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
-    if name in pretrained_models.FAMILIES:
-        return pretrained_models.random_checkpoint(name, seed)
-    return load_family(name).random_checkpoint(seed)
-
-
-def random_model(name: str, seed: int, dtype: str = "float64") -> OracleModel:
-    config, tensors = random_checkpoint(name, seed)
-    return load_model(Checkpoint(config, tensors, None, fingerprint_of(config, tensors, None)), dtype)
-
-
-def random_inputs(model: OracleModel, n_batch: int = 2, n_tokens: int = 7, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    token_id_BT = torch.randint(0, model.n_vocabulary, (n_batch, n_tokens), generator=generator)
-    return token_id_BT, torch.randint(0, 3, (n_batch, n_tokens, model.n_layers), generator=generator, dtype=torch.uint8)
-
-
-def tolerance(model: OracleModel, exact: float) -> float:
-    """transformers' norms compute in float32 whatever the model's dtype is."""
-    return 1e-5 if isinstance(model, PretrainedModel) else exact
-
-
-def walked_logits(model: OracleModel, token_ids: torch.Tensor, mask_TL: torch.Tensor, skip: SkipReading) -> torch.Tensor:
-    """One token at a time through the Protocol's parts, with the keys and values of the tokens before it: logits_TV."""
-    empty = torch.empty(1, model.n_kv_heads, 0, model.n_head_dim, dtype=model.dtype)
-    cache = [(empty, empty)] * model.n_layers
-    logits = []
-    for position in range(len(token_ids)):
-        x_GSD = model.embed(token_ids[position], torch.tensor([position])).reshape(1, 1, -1)
-        position_GS = torch.tensor([[position]])
-        for layer in range(model.n_layers):
-            k_GKSd, v_GKSd = model.key_value(layer, x_GSD, position_GS)
-            k_before, v_before = cache[layer]
-            branch = Branch(int(mask_TL[position, layer]))
-            if not (branch is Branch.SKIP and skip is SkipReading.LAYER):
-                attended_GSD = model.attend(layer, x_GSD, position_GS, k_before, v_before)
-                x_GSD = attended_GSD if branch is Branch.SKIP else model.ffn(layer, branch, attended_GSD, x_GSD)
-            cache[layer] = (torch.cat((k_before, k_GKSd), dim=2), torch.cat((v_before, v_GKSd), dim=2))
-        logit_V = F.linear(model.final_norm(x_GSD)[0, 0], model.unembedding_VD, model.logit_bias_V)
-        softcap = model.logit_softcap
-        logits.append(logit_V if softcap is None else softcap * torch.tanh(logit_V / softcap))
-    return torch.stack(logits)
+    def random_checkpoint(self, name, seed):
+        if name in pretrained_models.FAMILIES:
+            return pretrained_models.random_checkpoint(name, seed)
+        return super().random_checkpoint(name, seed)
 
 
 @pytest.mark.parametrize("name", family_names())
 def test_a_family_is_named_like_its_file(name):
     assert name == load_family(name).MODEL_TYPE
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_family_implements_the_protocol(name):
-    model = random_model(name, 0)
-    assert isinstance(model, OracleModel)
-    assert tuple(model.unembedding_VD.shape) == (model.n_vocabulary, model.n_hidden)
-
-
-@pytest.mark.parametrize("skip", list(SkipReading))
-@pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("name", NAMES)
-def test_a_walk_over_keys_and_values_is_the_plain_forward_pass(name, seed, skip):
-    model = random_model(name, seed)
-    token_id_BT, mask_BTL = random_inputs(model, seed=seed)
-    logits_BTV = model.forward(token_id_BT, mask_BTL, skip)
-    for b in range(2):
-        walked_TV = walked_logits(model, token_id_BT[b], mask_BTL[b], skip)
-        assert torch.allclose(walked_TV, logits_BTV[b], atol=tolerance(model, 1e-8))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_causal_attention_is_attention_over_the_tokens_before(name):
-    model = random_model(name, 2)
-    token_id_BT, _ = random_inputs(model, n_batch=1)
-    x_BTD = model.embed(token_id_BT, torch.arange(token_id_BT.shape[1]))
-    together = model.attend_causal(1, x_BTD)
-    k_GKSd, v_GKSd = model.key_value(1, x_BTD, torch.arange(7).unsqueeze(0))
-    for t in range(7):
-        alone = model.attend(1, x_BTD[:, t : t + 1], torch.tensor([[t]]), k_GKSd[:, :, :t], v_GKSd[:, :, :t])
-        assert torch.allclose(alone[:, 0], together[:, t], atol=tolerance(model, 1e-10))
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_hidden_context_token_is_not_seen(name):
-    model = random_model(name, 3)
-    token_id_BT, _ = random_inputs(model, n_batch=1)
-    x_GSD = model.embed(token_id_BT, torch.arange(token_id_BT.shape[1]))
-    k_GKSd, v_GKSd = model.key_value(0, x_GSD, torch.arange(7).unsqueeze(0))
-    row, position_GS = x_GSD[:, 6:], torch.tensor([[6]])
-    hidden_GSC = torch.tensor([[[False, False, True, False, True, True]]])
-    kept = [0, 1, 3]
-    masked = model.attend(0, row, position_GS, k_GKSd[:, :, :6], v_GKSd[:, :, :6], hidden_GSC)
-    assert torch.allclose(
-        masked, model.attend(0, row, position_GS, k_GKSd[:, :, kept], v_GKSd[:, :, kept]), atol=tolerance(model, 1e-10)
-    )
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_scoring_twice_gives_equal_bytes(name):
-    model = random_model(name, 4, "float32")
-    token_id_BT, mask_BTL = random_inputs(model)
-    first = model.forward(token_id_BT, mask_BTL, SkipReading.FFN)
-    model.forward(token_id_BT, 2 - mask_BTL, SkipReading.LAYER)
-    assert torch.equal(first, model.forward(token_id_BT, mask_BTL, SkipReading.FFN))
-    assert not first.requires_grad
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_where_the_weights_lie_in_memory_changes_no_bit(name):
-    config, tensors = random_checkpoint(name, 4)
-    found = []
-    for shift in (0, 4, 24):
-        moved = {}
-        for key, tensor in tensors.items():
-            room = torch.zeros(tensor.numel() + 32, dtype=tensor.dtype)
-            first = shift // tensor.element_size()
-            room[first : first + tensor.numel()] = tensor.flatten()
-            moved[key] = room[first : first + tensor.numel()].view(tensor.shape)
-        model = load_model(Checkpoint(config, moved, None, "moved"), "float32")
-        assert model.unembedding_VD.data_ptr() % 64 == 0
-        x_1D = model.final_norm(model.embed(torch.tensor([3]), torch.tensor([0])))
-        found.append(x_1D @ model.unembedding_VD.T)
-    assert torch.equal(found[0], found[1])
-    assert torch.equal(found[0], found[2])
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("name", NAMES)
-def test_a_model_has_the_dtype_asked_for(name, dtype):
-    model = random_model(name, 5, dtype)
-    token_id_BT, mask_BTL = random_inputs(model)
-    assert model.dtype == DTYPES[dtype] == model.forward(token_id_BT, mask_BTL, SkipReading.FFN).dtype
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_missing_tensor_is_named(name):
-    config, tensors = random_checkpoint(name, 0)
-    missing = next((each for each in sorted(tensors) if ".0." in each), min(tensors))
-    del tensors[missing]
-    with pytest.raises(ValueError, match=f"no tensor {missing}"):
-        load_model(Checkpoint(config, tensors, None, ""))
 
 
 def test_unknown_names_are_answered_with_the_choices():

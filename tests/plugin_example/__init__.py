@@ -1,0 +1,1 @@
+"""A package of somebody's own, which tests/test_plugins.py installs and runs."""
