@@ -53,7 +53,7 @@ def check_router(router: Router, model: RoutableModule | OracleModel, skip: Skip
             f"router {router.spec} was trained on the model of fingerprint {router.fingerprint[:12]}; this is {fingerprint[:12]}"
         )
     if router.skip is not None and router.skip is not skip:
-        raise InputError(f"router {router.spec} was trained with --skip {router.skip}; got --skip {skip}")
+        raise InputError(f"router {router.spec} was trained with `skip={router.skip}`; got `skip={skip}`")
 
 
 def route(

@@ -63,8 +63,8 @@ def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
             continue
         if part.startswith("average"):
             raise InputError(
-                "an average budget is answered from a run's per-budget results, not searched; search --budget 0-"
-                f"{n_layers} and then compare; got {part!r}"
+                "an average budget is answered from a run's per-budget results, not searched; search `budget=0-"
+                f"{n_layers}` and then compare; got {part!r}"
             )
         form = _FORM.fullmatch(part)
         if form is None:

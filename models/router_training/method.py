@@ -10,14 +10,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from duo_oracle.models.linear_router import LinearMaps, margins
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.models.router_training.labels import PatternLabels
 from duo_oracle.oracle.base.settings import OwnSettings
+from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
 SNAPSHOTS = (0.25, 0.5)
@@ -38,6 +41,16 @@ class Task:
     def rate(self) -> float:
         """The target share of B at a layer."""
         return self.budget / self.n_layers
+
+
+@runtime_checkable
+class LabelLearner(Protocol):
+    """A router's module that learns from an oracle's losses, in one go, instead of from text by steps."""
+
+    def fit(
+        self, task: Task, settings: Any, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading, seed: int
+    ) -> tuple[LinearMaps, str, dict[str, Any]]:
+        """The maps, how to calibrate them, and what there is to say of the fit. Raises InputError for labels that teach nothing."""
 
 
 class Method(nn.Module, ABC):

@@ -28,7 +28,7 @@ from duo_oracle.models.router_training.calibration import Calibration, calibrate
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
 from duo_oracle.models.router_training.labels import PatternLabels
-from duo_oracle.models.router_training.method import Method, Task
+from duo_oracle.models.router_training.method import LabelLearner, Method, Task
 from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
@@ -72,12 +72,12 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
         check_choice("trained router", config.router, trainable_routers())
     implementation = router_module(config.router)
     settings = read_settings(f"router {config.router}", implementation.Settings, config.settings)
-    learns_from_labels = hasattr(implementation, "fit")
+    learns_from_labels = isinstance(implementation, LabelLearner)
     if learns_from_labels != (labels is not None):
         raise InputError(
-            f"router {config.router} learns from an oracle's losses; name search runs on training text with --run"
+            f"router {config.router} learns from an oracle's losses; name search runs on training text with `run`"
             if learns_from_labels
-            else f"router {config.router} learns from text alone; --run is for a router that learns from an oracle's losses"
+            else f"router {config.router} learns from text alone; `run` is for a router that learns from an oracle's losses"
         )
     prepare_process(config.threads)
     prepared = prepare(config)

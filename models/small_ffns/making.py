@@ -114,15 +114,14 @@ def _check_out(config: DuoConfig) -> None:
     """Raises InputError where `out` is no place for the model; makes room for it where `overwrite` says so."""
     out = Path(config.out)
     if out.exists() and not out.is_dir():
-        raise InputError(f"--out is a directory; {out} is a file")
+        raise InputError(f"`out` is a directory; {out} is a file")
     if out.resolve() == model_directory(config.model).resolve():
-        raise InputError(f"--out is another directory than the model's; got {out} for both")
+        raise InputError(f"`out` is another directory than the model's; got {out} for both")
     resumable = {CONFIG, TOKENIZER, EVALUATION, HISTORY, PROGRESS, WORK}  # without weights, a run that was interrupted
     kept = sorted(path.name for path in out.iterdir() if path.name not in resumable and path.name[0] != ".") if out.is_dir() else []
     if kept and not config.overwrite:
         raise InputError(
-            f"--out is new, empty, or goes on where it was interrupted, unless --overwrite replaces what is in it; "
-            f"{out} holds {kept[0]}"
+            f"`out` is new, empty, or a making to resume, unless `overwrite=True` replaces what is in it; {out} holds {kept[0]}"
         )
     try:
         read_progress(out / PROGRESS, config)

@@ -58,9 +58,9 @@ class RouteConfig:
         object.__setattr__(self, "data", sources_of(self.data))
         parse_split(self.split)
         if not self.out.endswith(".parquet"):
-            raise InputError(f"--out is a file .parquet; got {self.out!r}")
+            raise InputError(f"`out` is a file .parquet; got {self.out!r}")
         if self.threads < 1:
-            raise InputError(f"--threads is at least 1; got {self.threads}")
+            raise InputError(f"`threads` must be at least 1; got {self.threads}")
 
 
 @taking(RouteConfig)

@@ -32,7 +32,7 @@ def fitted_temperatures(model: OracleModel, sequences: Iterable[Window]) -> dict
     """The temperature of every document, fitted on all others. Raises InputError where there is one document alone."""
     temperatures = fit_on_others(full_tokens(model, sequences))
     if not temperatures:
-        raise InputError("a temperature is fitted on other documents; the data is one document (give --null-temperature a number)")
+        raise InputError("a temperature is fitted on other documents; the data is one document (give `null_temperature` a number)")
     return temperatures
 
 

@@ -175,10 +175,10 @@ def _check_device(config: SearchConfig) -> None:
     if config.device == "cpu" or config.address is not None:
         return
     if not config.local and config.device != "cuda":
-        raise InputError(f"Ray gives each worker a GPU of its own: with workers, --device is cpu or cuda; got {config.device}")
+        raise InputError(f"Ray gives each worker a GPU of its own: with workers, `device` is cpu or cuda; got {config.device}")
     n_devices = torch.cuda.device_count()
     if int(config.device.partition(":")[2] or 0) >= n_devices:
-        raise InputError(f"--device {config.device} is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
+        raise InputError(f"`device={config.device}` is not here: torch {torch.__version__} sees {n_devices} CUDA devices; use cpu")
 
 
 def _facts(config: SearchConfig, depth: int, checks: list[str]) -> dict[str, Any]:

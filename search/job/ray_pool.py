@@ -142,7 +142,7 @@ class RayPool:
         try:
             self._ray.init(address=self._address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at --address {self._address}: {error}") from None
+            raise InputError(f"no Ray cluster answers at `address={self._address}`: {error}") from None
         n_cpus = int(self._ray.cluster_resources().get("CPU", 1))
         # On a cluster that others use too, no more than the workers asked for are in flight.
         self._window = self._workers or 2 * max(n_cpus // self._job.threads, 1)
@@ -191,7 +191,7 @@ def check_address(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at --address {address}: {error}") from None
+        raise InputError(f"no Ray cluster answers at `address={address}`: {error}") from None
 
 
 def default_workers(device: str, threads: int) -> int:

@@ -60,7 +60,7 @@ def write_route_file(
         nonlocal n_big
         for found in route_with_logits(router, module, sequences, skip, fingerprint, logits):
             if logits and found.logits_TLK is None:
-                raise InputError(f"router {router.spec} computes no logits; leave out --logits")
+                raise InputError(f"router {router.spec} computes no logits; leave out `logits`")
             scored = slice(0, found.sequence.n_positions)
             n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
             yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]

@@ -42,7 +42,7 @@ def check_strategy(problem: Problem) -> None:
         if load_strategy(problem.strategy).covers_space and space.size > MOST_PATTERNS:
             raise InputError(
                 f"an exhaustive search takes at most {MOST_PATTERNS:,} patterns a token; {space.n_layers} routed layers have "
-                f"{space.size:,} under budget {space.budget}: route fewer (--route-layers 18-27), or take --strategy beam"
+                f"{space.size:,} under budget {space.budget}: route fewer (`route_layers=18-27`), or take `strategy=beam`"
             )
         strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
     if strategy.settings.pooled and not problem.context.independent:
@@ -51,7 +51,7 @@ def check_strategy(problem: Problem) -> None:
         )
     if strategy.settings.pooled and problem.null_draws:
         raise InputError(
-            f"one pattern for all tokens is searched by their real labels alone; got --null-draws {problem.null_draws}"
+            f"one pattern for all tokens is searched by their real labels alone; got `null_draws={problem.null_draws}`"
         )
 
 

@@ -147,7 +147,7 @@ def test_a_router_of_another_model_or_reading_is_refused(model, tmp_path):
 
     router = linear("budget", ".sB", fingerprint)
     assert "was trained on the model of fingerprint" in refused(router, of="another")
-    assert "was trained with --skip ffn; got --skip layer" in refused(router, SkipReading.LAYER)
+    assert "was trained with `skip=ffn`; got `skip=layer`" in refused(router, SkipReading.LAYER)
     narrow = replace(router.maps, weight_LKD=router.maps.weight_LKD[:, :, :8])
     assert "is for a model of 8 hidden values; this model has 16" in refused(LinearRouter("b", narrow, tuple(Branch), fingerprint))
     assert "is for a model of 4 layers; this model has 3" in refused(read_router("fixed:BsBs"))

@@ -247,7 +247,7 @@ def test_the_rate_rises_and_falls_to_a_tenth(folder):
     [
         ({"router": "bugdet"}, "unknown trained router 'bugdet'; did you mean 'budget'?"),
         ({"router": "random"}, "unknown trained router 'random'"),
-        ({"router": "distilled"}, "router distilled learns from an oracle's losses; name search runs on training text with --run"),
+        ({"router": "distilled"}, "router distilled learns from an oracle's losses; name search runs on training text with `run`"),
         ({"budget": 3.0}, "`budget` must lie between 0 and the model's 3 layers, both excluded; got 3"),
         ({"budget": -1.0}, "`budget` must lie between 0 and the model's 3 layers, both excluded; got -1"),
         ({"branches": "s"}, "a router chooses between B and at least one other branch; got branches 's'"),

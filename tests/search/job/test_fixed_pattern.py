@@ -79,7 +79,7 @@ def test_runs_without_patterns_for_all_tokens_have_no_front(asks: Asks, tmp_path
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"context": "committed"}, "got committed"), ({"context": "same", "null_draws": 2}, "--null-draws 2")],
+    [({"context": "committed"}, "got committed"), ({"context": "same", "null_draws": 2}, "`null_draws=2`")],
 )
 def test_one_pattern_for_all_tokens_has_no_meaning_where_it_is_refused(asks: Asks, values: dict[str, object], said: str) -> None:
     with pytest.raises(ValueError, match=said):
