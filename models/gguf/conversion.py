@@ -80,9 +80,7 @@ def import_gguf(path: Path, out: Path, dtype: torch.dtype = torch.float32, overw
 def check_out(out: Path, overwrite: bool = False) -> None:
     """Raises InputError where `out` is no place for a model: a file, or a directory that holds something to keep."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not overwrite)):
-        raise InputError(
-            f"`out` is a new or an empty directory, unless `overwrite=True` replaces the model in it; {out} is neither"
-        )
+        raise InputError(f"`out` is a new or an empty directory, unless `overwrite` replaces the model in it; {out} is neither")
 
 
 def config_of(file: GgufFile) -> dict[str, Any]:

@@ -304,7 +304,7 @@ def test_text_is_not_its_own_holdout(make: Make, texts: tuple[str, str]) -> None
 
 def test_what_is_in_the_directory_is_not_lost(make: Make, tmp_path: Path) -> None:
     make(method="neurons")
-    with pytest.raises(ValueError, match=r"unless --overwrite replaces what is in it; .* holds model.safetensors"):
+    with pytest.raises(ValueError, match=r"unless `overwrite=True` replaces what is in it; .* holds model.safetensors"):
         make(method="neurons", ratio=0.5)
     make(method="neurons", ratio=0.5, overwrite=True)
     assert json.loads((tmp_path / "duo" / "config.json").read_text())["small_intermediate_size"] == 12
