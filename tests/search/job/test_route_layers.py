@@ -101,5 +101,5 @@ def test_too_many_patterns_are_refused_with_what_to_do(tmp_path: Path, duo_token
         tensors |= {name.replace(".0.", f".{layer}.", 1): tensors[name].clone() for layer in range(27)}
     write_checkpoint(tmp_path / "deep", deep, tensors, None, torch.float32)
     asked = SearchConfig(model=str(tmp_path / "deep"), data=str(duo_tokens), out=str(tmp_path / "run"), local=True)
-    with pytest.raises(ValueError, match=r"27 routed layers have 134,217,728 under budget any: route fewer \(--route-layers"):
+    with pytest.raises(ValueError, match=r"27 routed layers have 134,217,728 under budget any: route fewer \(`route_layers=18-27`"):
         run_search(asked)
