@@ -25,7 +25,7 @@ def write(table: pa.Table, form: str, stream: BinaryIO) -> None:
         raise InputError(f"unknown format {form!r}; available: {', '.join(FORMATS)}")
     if form == "parquet":
         if stream.isatty():
-            raise InputError("parquet is not for a terminal; redirect it: --format parquet > FILE.parquet")
+            raise InputError("parquet is not for a terminal; redirect it: `format='parquet'` > FILE.parquet")
         pq.write_table(table, stream, compression="zstd")
         return
     texts: dict[str, Callable[[pa.Table], str]] = {"table": as_text, "csv": as_csv, "json": as_json}
@@ -42,7 +42,7 @@ def as_text(table: pa.Table) -> str:
     ]
     lines = aligned([table.column_names, *(list(row) for row in zip(*columns, strict=True))], numeric)
     if table.num_rows > TABLE_ROWS:
-        lines.append(f"... {table.num_rows - TABLE_ROWS} more rows; --format csv gives all")
+        lines.append(f"... {table.num_rows - TABLE_ROWS} more rows; csv, json and parquet hold all")
     return "\n".join(lines) + "\n"
 
 

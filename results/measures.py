@@ -36,9 +36,9 @@ class Measure(NamedTuple):
         return self.what.replace("all-small", cheapest_name)
 
 
-_DRAWS = "labels drawn from all-big: search with --null-draws 4"
+_DRAWS = "labels drawn from all-big: search with `null_draws=4`"
 _NEWER = "columns that an exhaustive search of this version writes: search again"
-_SLACK = "every pattern's loss: search with --keep losses"
+_SLACK = "every pattern's loss: search with `keep='losses'`"
 
 MEASURES = {
     "difficulty": Measure("difficulty", "all-small loss minus the oracle's"),
@@ -55,7 +55,7 @@ MEASURES = {
     "least_big": Measure(
         "least_big",
         f"fewest big layers of a budget within {NEAR} nats of the best",
-        "several budgets: search with --budget 0-12",
+        "several budgets: search with `budget='0-12'`",
         "layers",
     ),
     "slack": Measure("slack", f"patterns within {NEAR} nats of the best of all that were kept", _SLACK, "patterns"),

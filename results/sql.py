@@ -177,8 +177,8 @@ def _one_line(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str
         views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
         available = sorted({name for (name,) in views if "_of_run_" not in name})
         if unknown[1] == "routes":
-            return "the view routes holds route files, of which none was given; query --routes FILE.parquet"
-        kept = "; the runs kept no " + unknown[1] + f", search with --keep {unknown[1]}" if unknown[1] in TABLES else ""
+            return "the view routes holds route files, of which none was given; query with `routes='FILE.parquet'`"
+        kept = "; the runs kept no " + unknown[1] + f", search with `keep={unknown[1]!r}`" if unknown[1] in TABLES else ""
         return f"unknown table {unknown[1]!r}; available: {', '.join(available)}{kept}"
     lines = [line.strip() for line in text.split("\nLINE ")[0].splitlines() if line.strip()]
     return "; ".join(lines[:2])

@@ -21,8 +21,8 @@ VIEWS = {
     **ABOUT,
     "oracle": "paths joined with tokens",
     "measures": "the difficulty family per position and budget, and the token's class",
-    "slack": "how many patterns are as good as the best (runs with --keep losses)",
-    "routes": "one row per router and scored position: what it chose (query --routes)",
+    "slack": "how many patterns are as good as the best (runs that kept losses)",
+    "routes": "one row per router and scored position: what it chose, by the route files that the question was given",
     "branches": "one row per run and branch that a layer may take",
     "runs": "one row per run: its config, context, model, data, and the numbers of the layers that letters stand for",
 }

@@ -90,9 +90,9 @@ def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
     if reference is not None:
         note = f"labels drawn from all-big at temperature {reference}: the excess is against a calibrated all-big"
     if lines[0].excess is None:
-        note = "no labels were drawn, so nothing is told from luck: search with --null-draws 4"
+        note = "no labels were drawn, so nothing is told from luck: search with `null_draws=4`"
     elif not beyond:
-        note += "; the excess at 0 big layers, where nothing is chosen, needs --budget 0 as well"
+        note += "; the excess at 0 big layers, where nothing is chosen, needs `budget=0` as well"
     return Section("gains", title, columns, tuple(rows), note)
 
 
@@ -122,7 +122,7 @@ def _excess_beyond_zero(run: StoredRun) -> dict[str, Estimate]:
 def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Section:
     title = "the same budgets without a label, and with fewer choices; nats per token [95%]"
     if "losses" not in run.tables:
-        return Section("label_free", title, (), (), "needs every pattern's loss: search with --keep losses")
+        return Section("label_free", title, (), (), "needs every pattern's loss: search with `keep='losses'`")
     columns = (
         "budget",
         "patterns",
@@ -150,7 +150,9 @@ def _layers(run: StoredRun) -> Section:
     name = run.cheapest_name
     title = f"layers: effect of one big FFN against {name} (nats), and how often the oracle path has it big [95%]"
     if all(line.mu is None and line.total is None for line in layers):
-        need = f"needs the losses of {name} and of every single big layer (--keep losses), or budgets k and L - k (--budget 4,8)"
+        need = (
+            f"needs the losses of {name} and of every single big layer (`keep='losses'`), or budgets k and L - k (`budget='4,8'`)"
+        )
         return Section("layers", title, (), (), need)
     rows = tuple((line.layer, line.mu, line.sigma, line.low_share, line.high_share, line.total) for line in layers)
     return Section("layers", title, columns, rows, _layers_note(pair, layers))
@@ -158,7 +160,7 @@ def _layers(run: StoredRun) -> Section:
 
 def _layers_note(pair: tuple[str, str] | None, layers: list[LayerLuck]) -> str:
     if pair is None:
-        return "the shares need two budgets k and L - k, such as --budget 4,8"
+        return "the shares need two budgets k and L - k, such as `budget='4,8'`"
     off = [str(line.layer) for line in layers if line.total is not None and not line.total.low <= 1 <= line.total.high]
     said = f"off it here: layer {', '.join(off)}" if off else "no layer's interval leaves it"
     return f"where big FFNs change losses by independent noise, the shares at {pair[0]} and {pair[1]} add up to 1; {said}"

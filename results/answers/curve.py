@@ -163,7 +163,7 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
         if len(lines) > 1:
             panels[context] = sorted(lines, key=lambda line: int(line.budget))
     if not panels:
-        raise InputError("a curve is drawn over at least two exact budgets; search --budget 0-12, say")
+        raise InputError("a curve is drawn over at least two exact budgets; search with `budget='0-12'`, say")
     with picture((5.2 * len(panels), 4.0), {"svg.fonttype": "none"}) as figure:
         axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for axes, (context, lines) in zip(axes_of, panels.items(), strict=True):

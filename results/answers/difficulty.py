@@ -45,7 +45,7 @@ def hardest(
     """
     source = source_of(run, [measure])
     if top < 1:
-        raise InputError(f"--top is 1 or more; got {top}")
+        raise InputError(f"`top` must be at least 1; got {top}")
     chosen = run.budget(budget)
     connection = connect([run])
     try:

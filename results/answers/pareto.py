@@ -1,7 +1,7 @@
 """Fixed patterns that no other beats in both loss and number of big layers: the Pareto front of what a run evaluated.
 
-From kept trials (a search for one pattern for all tokens, `--strategy optuna --set scope=fixed`) or kept losses. A pattern
-counts where it was evaluated at every token of the run. Its loss is chosen on the tokens that it is reported on.
+From kept trials (a search for one pattern for all tokens, `strategy='optuna'` with its setting scope=fixed) or kept losses. A
+pattern counts where it was evaluated at every token of the run. Its loss is chosen on the tokens that it is reported on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises InputError where there is none."""
     table = next((name for name in ("trials", "losses") if name in run.tables), None)
     if table is None:
-        raise InputError(f"{run.path} kept neither trials nor losses: search with --keep trials or --keep losses")
+        raise InputError(f"{run.path} kept neither trials nor losses: search with `keep='trials'` or `keep='losses'`")
     if run.context == "committed":
         raise InputError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
     connection = connect([run])
@@ -49,7 +49,9 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     finally:
         connection.close()
     if not rows:
-        raise InputError(f"no pattern was evaluated at every token of {run.path}; search with --strategy optuna --set scope=fixed")
+        raise InputError(
+            f"no pattern was evaluated at every token of {run.path}; search with `strategy='optuna'` and its setting scope=fixed"
+        )
     found, least = [], float("inf")
     for pattern, n_big, loss in rows:
         found.append(FixedPattern(pattern, n_big, loss, loss < least))

@@ -74,11 +74,11 @@ def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     leaves = max(line.leaves.mean for line in lines)
     notes = [f"certified best: {certified:.1%} of tokens · vocabulary heads computed per token: {leaves:.1f}"]
     if lines[0].fixed is None:
-        notes.append("fixed and random patterns stand beside the oracle with --keep losses")
+        notes.append("fixed and random patterns stand beside the oracle with `keep='losses'`")
     elif len(lines) > 1:
         notes.append("best fixed: chosen on other documents; mean random: every pattern in the budget as likely; nats per token")
     if lines[0].null_gain is None:
-        notes.append("no labels were drawn, so the gain is not told from luck: search with --null-draws 4")
+        notes.append("no labels were drawn, so the gain is not told from luck: search with `null_draws=4`")
     n_documents = lines[0].oracle.n_documents
     if n_documents == 1:
         notes.append("warning: one document; there is no interval and no other document to choose a fixed pattern on")

@@ -70,7 +70,7 @@ def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     if lines[0].fixed is None:
         said.append(
             "No losses were kept, so there is no mean and no best fixed pattern beside the oracle "
-            "(an exhaustive search keeps them with --keep losses)."
+            "(an exhaustive search keeps them with keep='losses')."
         )
     if run.manifest.state != "complete" and not run.manifest.failed:
         said.append("The run is not finished: these are the units done so far.")

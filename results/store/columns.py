@@ -96,8 +96,8 @@ TABLES = tuple(COLUMNS)
 ABOUT = {
     "tokens": "one row per scored position: the token there, and the target after it",
     "paths": "one row per position and budget: the oracle path, and what it is compared with",
-    "losses": "every pattern's loss at every position (runs with --keep losses)",
-    "trials": "every evaluated pattern, in the order asked for (runs with --keep trials)",
+    "losses": "every pattern's loss at every position (runs that kept losses)",
+    "trials": "every evaluated pattern, in the order asked for (runs that kept trials)",
 }
 """What a row of each table is."""
 

@@ -121,7 +121,7 @@ class StoredRun:
         """
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
-            raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with --keep {table})")
+            raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with `keep={table!r}`)")
         files = [part_path(self.path, table, number) for number in (sorted(self.manifest.units) if unit is None else [unit])]
         missing = [file for file in files if not file.is_file()]
         if missing:
@@ -145,11 +145,11 @@ class StoredRun:
         return self._pandas("paths")
 
     def losses(self) -> pd.DataFrame:
-        """One row per position and pattern (of a search with --keep losses)."""
+        """One row per position and pattern (of a search that kept losses)."""
         return self._pandas("losses")
 
     def trials(self) -> pd.DataFrame:
-        """One row per evaluated pattern in the order asked for (of a search with --keep trials)."""
+        """One row per evaluated pattern in the order asked for (of a search that kept trials)."""
         return self._pandas("trials")
 
     def _least_budget(self) -> str:

@@ -153,11 +153,11 @@ def _locked(directory: Path) -> TextIO:
         others = {entry.name for entry in set(directory.iterdir()) - set(asides(directory))} - {_LOCK}
         if others and MANIFEST not in others:
             raise InputError(
-                f"--out is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
+                f"`out` is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
             )
         lock = (directory / _LOCK).open("w", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"--out is a directory that can be written; {directory}: {error.strerror}") from None
+        raise InputError(f"`out` is a directory that can be written; {directory}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies, however it dies
     except BlockingIOError:
@@ -193,13 +193,13 @@ def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> N
     if found.schema_version != SCHEMA_VERSION:
         raise InputError(
             f"{directory} holds a run of version {found.schema_version} of the tables, which can be read but not resumed (this is "
-            f"version {SCHEMA_VERSION}); --overwrite replaces it, another --out keeps both"
+            f"version {SCHEMA_VERSION}); `overwrite` replaces it, another `out` keeps both"
         )
     old, new = found.identity, identity
     differing = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
     if differing:
         said = "; ".join(f"{key} {old.get(key)!r}, not {new.get(key)!r}" for key in differing)
-        raise InputError(f"{directory} holds a run with {said}; --overwrite replaces it, another --out keeps both")
+        raise InputError(f"{directory} holds a run with {said}; `overwrite` replaces it, another `out` keeps both")
 
 
 def _is_whole(directory: Path, record: UnitRecord) -> bool:

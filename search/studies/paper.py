@@ -49,7 +49,7 @@ class Reproduction:
         self._most = config.max_documents or (3 if config.quick else None)
         self._sources = {source_name(source): source for source in config.data}
         if len(self._sources) < len(config.data):
-            raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+            raise InputError(f"every file of `data` has a name of its own; got {', '.join(config.data)}")
         shipped = (name for name in shipped_routers() if name.startswith(f"{config.model}/"))
         self._routers = config.router or tuple(name for name in shipped if read_router(name).name == PAPERS_ROUTER)
         self._figures: dict[str, PaperFigure] = {name: load_figure(name) for name in config.only or figure_names()}
@@ -58,7 +58,7 @@ class Reproduction:
     def left_out(self) -> dict[str, str]:
         """What is not made, by name, and why."""
         missing = {
-            f"{name}: {figure.title}": "no trained router ships with this model; give one with --router"
+            f"{name}: {figure.title}": "no trained router ships with this model; give one as `router`"
             for name, figure in self._figures.items()
             if "routes" in figure.needs and not self._routers
         }
@@ -181,5 +181,5 @@ def _about(config: ReproduceConfig) -> Sequence[str]:
         "Every verdict is of this model and these documents: a larger one, trained for longer, may show what this one does not."
     )
     if config.quick:
-        lines.append("**Made with --quick: sizes at which no verdict means anything.**")
+        lines.append("**Made quickly (`quick`): sizes at which no verdict means anything.**")
     return lines

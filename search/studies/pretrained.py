@@ -53,7 +53,7 @@ class _Plan:
         self.router_budget = config.router_budget or self.n_letters / 2
         self.texts = {source_name(source): source for source in config.data}
         if len(self.texts) < len(config.data):
-            raise InputError(f"every file of --data has a name of its own; got {', '.join(config.data)}")
+            raise InputError(f"every file of `data` has a name of its own; got {', '.join(config.data)}")
         # A skip needs no small FFN: on the bare model the oracle is compared with all-skip, not with all-small.
         self._bare = str(base_directory(config.model) or config.model)
 

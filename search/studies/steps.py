@@ -50,4 +50,4 @@ def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
     found = json.loads(file.read_text(encoding="utf-8"))["settings"]
     differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
     if differing:
-        raise InputError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another --out")
+        raise InputError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another `out`")

@@ -139,7 +139,7 @@ def test_only_one_select_over_the_views_is_answered(
     [
         ("SELECT nothing FROM paths", "nothing"),
         ("SELECT * FROM pahts", "unknown table 'pahts'; available: branches, losses, measures, oracle, paths, runs, slack, tokens"),
-        ("SELECT * FROM trials", "search with --keep trials"),
+        ("SELECT * FROM trials", "search with `keep='trials'`"),
         ("SELEC 1", "syntax error"),
         ("SELECT 1 2 3", "syntax error"),
         ("SELECT sum(pattern) FROM paths", "sum"),
@@ -262,7 +262,7 @@ def test_the_text_table_is_aligned_escaped_and_says_what_it_leaves_out() -> None
     lines = as_text(pa.table({"n": [1, 200], "text": ["a\nb", None], "loss": [0.5, 1e-9]})).splitlines()
     assert lines == ["  n  text    loss", "  1  a\\nb  0.5000", "200  -      1e-09"]
     text = as_text(pa.table({"n": range(TABLE_ROWS + 5)}))
-    assert text.splitlines()[-1] == "... 5 more rows; --format csv gives all"
+    assert text.splitlines()[-1] == "... 5 more rows; csv, json and parquet hold all"
 
 
 def test_an_unknown_format_is_refused() -> None:

@@ -46,6 +46,7 @@ def _run(config: ControlsConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.controls import as_json, sections_of_run
     from duo_oracle.results.answers.replicas import replication
+    from duo_oracle.search.cli.options import spell_parameters
 
     run = load(config.run)
     sections = sections_of_run(run, config.best_of)
@@ -60,7 +61,8 @@ def _run(config: ControlsConfig) -> int:
             sections.append(calibration_of_run(opened))
         if config.log_z:
             sections.append(log_z_of_run(opened, config.log_z, config.seed))
-    print(as_json(sections) if config.format is Format.JSON else "\n\n".join(map(str, sections)) + "\n", end="")
+    shown = "\n\n".join(map(str, sections)) + "\n"
+    print(as_json(sections) if config.format is Format.JSON else spell_parameters(shown, COMMAND), end="")
     return 0
 
 

@@ -15,6 +15,7 @@ from duo_oracle.search.job.config import SearchConfig
 def _run(config: SearchConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.summary import summarise
+    from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.driver import run_search
 
     outcome = run_search(config)
@@ -27,7 +28,7 @@ def _run(config: SearchConfig) -> int:
             file=sys.stderr,
         )
         return 1
-    print(summarise(load(outcome.directory)).rstrip())
+    print(spell_parameters(summarise(load(outcome.directory)).rstrip(), COMMAND))
     return 0
 
 

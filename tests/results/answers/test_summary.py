@@ -79,8 +79,8 @@ def test_a_summary_of_many_budgets_has_a_line_for_each(tmp_path: Path) -> None:
 
 def test_what_was_not_kept_or_drawn_is_said(tmp_path: Path) -> None:
     text = summarise(Synthetic(keep=None, nulls=False).write(tmp_path / "x"))
-    assert "with --keep losses" in text
-    assert "search with --null-draws 4" in text
+    assert "with `keep='losses'`" in text
+    assert "search with `null_draws=4`" in text
 
 
 @pytest.mark.parametrize(("documents", "said"), [(1, "warning: one document"), (3, "warning: 3 documents only")])
@@ -198,8 +198,8 @@ def test_questions_without_an_answer_are_errors(tmp_path: Path) -> None:
     run = Synthetic(nulls=False).write(tmp_path / "x")
     for arguments, law in {
         (5, "dificulty"): "unknown measure 'dificulty'; did you mean 'difficulty'\\? available: difficulty, gain",
-        (0, "difficulty"): "--top is 1 or more; got 0",
-        (5, "excess"): "search with --null-draws 4",
+        (0, "difficulty"): "`top` must be at least 1; got 0",
+        (5, "excess"): "search with `null_draws=4`",
         (5, "difficulty", "7"): "not searched under budget '7'",
     }.items():
         with pytest.raises(ValueError, match=law):

@@ -114,5 +114,5 @@ def test_patterns_that_were_not_scored_everywhere_are_left_out(tmp_path: Path) -
 
 
 def test_without_kept_losses_there_is_nothing_to_compare(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="--keep losses"):
+    with pytest.raises(ValueError, match="`keep='losses'`"):
         document_sums(Synthetic(keep=None).write(tmp_path / "x"))

@@ -148,7 +148,7 @@ def test_a_malformed_file_is_refused_with_row_and_value(run: Run, file: Path, co
     ("metadata", "said"),
     [
         ({"model_fingerprint": "m1"}, "its model fingerprint is 'm1', that of .* is 'm0'"),
-        ({"data_fingerprint": "other"}, "its data fingerprint is 'other'.*--seq-len"),
+        ({"data_fingerprint": "other"}, "its data fingerprint is 'other'.*`seq_len`"),
         ({"table": "paths"}, "a part of a run, table 'paths'"),
         ({"schema_version": "9"}, "route files of version 1 can be read; its metadata says '9'"),
         ({"skip": "layer", "branches": ".sB"}, "read skip as 'layer'; .* reads it as 'ffn'"),
@@ -217,7 +217,7 @@ def test_routes_are_a_view(run: Run, file: Path, columns: dict[str, list], tmp_p
     ]
     with pytest.raises(ValueError, match="two 'a'"):
         query([run], "SELECT 1", [f"a={file}", f"a={file}"])
-    with pytest.raises(ValueError, match="query --routes"):
+    with pytest.raises(ValueError, match=r"query with `routes='FILE.parquet'`"):
         query([run], "SELECT * FROM routes")
     with pytest.raises(ValueError, match="no position"):
         query([other], "SELECT 1", [str(file)])

@@ -157,7 +157,7 @@ def test_loading_what_is_not_a_run_is_an_error(tmp_path: Path) -> None:
 def test_a_table_that_was_not_kept_is_an_error_that_says_how_to_keep_it(tmp_path: Path) -> None:
     run = Synthetic(keep=None).write(tmp_path / "x")
     assert run.tables == ("tokens", "paths")
-    with pytest.raises(ValueError, match="--keep losses"):
+    with pytest.raises(ValueError, match="`keep='losses'`"):
         run.losses()
 
 

@@ -127,7 +127,7 @@ def test_a_broken_part_is_searched_again(tmp_path: Path, harm: str) -> None:
 
 def test_a_run_of_another_identity_is_refused_with_key_and_both_values(tmp_path: Path) -> None:
     Synthetic().write(tmp_path / "x")
-    with pytest.raises(ValueError, match=r"context 'full', not 'same'; --overwrite replaces it") as caught:
+    with pytest.raises(ValueError, match=r"context 'full', not 'same'; `overwrite` replaces it") as caught:
         RunWriter.open(tmp_path / "x", Synthetic(context="same").identity)
     assert "\n" not in str(caught.value)
     with pytest.raises(ValueError, match="extra None, not 1"):
@@ -161,7 +161,7 @@ def test_overwrite_touches_nothing_that_is_not_a_run(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("")
-    with pytest.raises(ValueError, match="--out is a directory that can be written"):
+    with pytest.raises(ValueError, match="`out` is a directory that can be written"):
         RunWriter.open(tmp_path / "x", {})
 
 

@@ -293,7 +293,7 @@ COMMANDS = {
     "query RUN SELECT+*+FROM+read_text('/etc/hostname')": (unchanged, "disabled"),
     "query RUN SELECT+1 --format xml": (unchanged, "available: table, csv, json, parquet"),
     "query RUN luck": (spoiled_manifest, "run.json"),
-    "difficulty RUN --top 0": (unchanged, "--top is 1 or more"),
+    "difficulty RUN --top 0": (unchanged, "--top must be at least 1"),
     "difficulty RUN --by beauty": (unchanged, "available: difficulty"),
     "difficulty RUN --budget 3": (unchanged, "3"),
     "verify RUN --model MODEL": (another_model, "fingerprint"),

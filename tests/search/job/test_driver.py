@@ -78,7 +78,7 @@ def test_a_run_whose_last_unit_was_its_last_breath_becomes_complete(asks: Asks, 
 
 def test_another_question_is_refused_and_overwrite_replaces(asks: Asks) -> None:
     run_search(asks(), solve=fakes.solves)
-    with pytest.raises(ValueError, match=r"seed 0, not 1.*--overwrite"):
+    with pytest.raises(ValueError, match=r"seed 0, not 1.*`overwrite`"):
         run_search(asks(seed=1), solve=fakes.solves)
     run_search(asks(seed=1, overwrite=True), solve=fakes.solves)
     assert results.load(asks().out).identity["seed"] == 1

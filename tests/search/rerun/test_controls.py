@@ -76,6 +76,19 @@ def test_every_control_of_a_run_is_printed(
         assert record["same path"]["mean"] == 1
 
 
+def test_what_a_run_lacks_is_said_in_the_command_lines_own_options(
+    asks: Callable[..., SearchConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "run")
+    run_search(asks(out=out, budget="1", null_draws=0))
+    assert main(["controls", out]) == 0
+    text = capsys.readouterr().out
+    assert "search with --null-draws 4" in text
+    assert "search with --keep losses" in text
+    assert "(--budget 4,8)" in text
+    assert "`" not in text
+
+
 def test_log_z_needs_one_context(asks: Callable[..., SearchConfig], tmp_path: Path) -> None:
     run_search(asks(context="same"))
     run = results.load(tmp_path / "run")
