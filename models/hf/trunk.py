@@ -162,6 +162,11 @@ class Trunk:
     def find_head_form(self, x_RD: Tensor) -> None:
         """Finds scale, bias and softcap of the head from the model's own logits. Raises InputError for a head of another form."""
         h_RD, logits_RV = self.head_input(x_RD), self.logits(x_RD).double()
+        if not torch.isfinite(logits_RV).all():
+            raise InputError(
+                f"logits are finite numbers; those of this {self.model.config.model_type} model, by transformers' own pass in "
+                f"{x_RD.dtype}, are not"
+            )
         plain_RV = F.linear(h_RD, self.head.weight).double()
         bias_V = getattr(self.head, "bias", None)
         if bias_V is not None:
