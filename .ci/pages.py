@@ -1,4 +1,5 @@
-"""Writes the pages of docs/ that are made from the code: commands, named questions, columns, files.
+"""Writes the pages of docs/ that are made from the code: commands, named questions, columns, files; and the tutorial's, from
+its notebook.
 
 `--check` only compares. Run from a checkout with the package installed: `make pages`. Knows no command, option or file by name.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -72,11 +74,24 @@ def queries_page() -> str:
     return "\n".join(lines)
 
 
+def tutorial_page() -> str:
+    """The cells of the tutorial's notebook, which the site does not draw by itself."""
+    notebook = json.loads((ROOT / "docs" / "tutorial.ipynb").read_text(encoding="utf-8"))
+    parts = []
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        parts.append(f"```python\n{source}\n```" if cell["cell_type"] == "code" else source)
+    heading, rest = parts[0].split("\n\n", 1)
+    note = "Made by `make pages` from [the notebook](tutorial.ipynb)."
+    return "\n\n".join([heading, note, rest, *parts[1:]]) + "\n"
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "docs/cli.md": cli_page,
     "docs/queries.md": queries_page,
     "docs/schema.md": schema_markdown,
     "docs/tree.md": tree_page,
+    "docs/tutorial.md": tutorial_page,
 }
 
 

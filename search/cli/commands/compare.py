@@ -23,7 +23,7 @@ class CompareConfig:
     """What `duo-oracle compare` is asked.
 
     Args:
-        run: run directory; --context big --budget 0-L --keep losses answers everything
+        run: run directory; --context full --budget 0-L --keep losses answers everything
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; repeatable
         routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
@@ -83,7 +83,7 @@ COMMAND = Command(
     run=_run,
     positional=("run",),
     examples=(
-        "duo-oracle search duo-tiny holdout:prose --per-document 1 --context big --budget 0-12 --keep losses --out runs/prose-big",
+        "duo-oracle search duo-tiny holdout:prose --per-document 1 --context full --budget 0-12 --keep losses --out runs/prose-big",
         "duo-oracle compare runs/prose-big --router random:4 --router duo-tiny/budget-4 --plot plane.svg",
         "duo-oracle compare runs/prose-big --routes mine=routes.parquet --format json > mine.json",
     ),

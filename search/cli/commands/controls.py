@@ -71,7 +71,7 @@ COMMAND = Command(
     run=_run,
     positional=("run",),
     examples=(
-        "duo-oracle search duo-tiny holdout:prose --context big --budget 0-12 --keep losses --out runs/curve",
+        "duo-oracle search duo-tiny holdout:prose --context full --budget 0-12 --keep losses --out runs/curve",
         "duo-oracle controls runs/curve --log-z 64",
         "duo-oracle controls runs/seed-0 --replica runs/seed-1 --replica runs/seed-2 --format json",
     ),

@@ -48,7 +48,7 @@ COMMAND = Command(
     positional=("model",),
     examples=(
         "duo-oracle fake-big duo-tiny --out fake-0 --seed 0",
-        "duo-oracle search fake-0 holdout:prose --context big --budget 0-12 --out runs/fake-0",
+        "duo-oracle search fake-0 holdout:prose --context full --budget 0-12 --out runs/fake-0",
         "duo-oracle controls runs/fake-0",
     ),
 )

@@ -33,7 +33,7 @@ COMMAND = Command(
     run=_run,
     positional=("run",),
     examples=(
-        "duo-oracle search duo-tiny holdout:prose --context big --keep losses --out runs/losses",
+        "duo-oracle search duo-tiny holdout:prose --context full --keep losses --out runs/losses",
         "duo-oracle landscape runs/losses",
     ),
 )

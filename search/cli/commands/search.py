@@ -37,7 +37,7 @@ COMMAND = Command(
     run=_run,
     examples=(
         "duo-oracle search duo-tiny holdout:prose --max-sequences 4 --out runs/first",
-        "duo-oracle search duo-tiny my.txt --context big --budget 0-12 --out runs/curve",
+        "duo-oracle search duo-tiny my.txt --context full --budget 0-12 --out runs/curve",
         "duo-oracle search MODEL my.jsonl --branches .sB --skip layer --budget atmost:4 --out runs/skips",
         "duo-oracle search MODEL my.parquet --strategy random_search --set n=64 --keep trials --out runs/random",
         "duo-oracle search MODEL my.parquet --address auto --workers 64 --out /shared/runs/big",

@@ -81,7 +81,7 @@ COMMAND = Command(
     run=_run,
     positional=("run",),
     examples=(
-        "duo-oracle search duo-tiny holdout:prose --context big --budget 2,4,6,any --keep losses --out runs/exact",
+        "duo-oracle search duo-tiny holdout:prose --context full --budget 2,4,6,any --keep losses --out runs/exact",
         "duo-oracle strategies runs/exact --plot regret.svg",
         "duo-oracle strategies runs/exact --strategy beam:width=8 --strategy optuna:sampler=nsgaii --budget 4 --max-sequences 2",
     ),
