@@ -7,7 +7,7 @@ The view `measures` has a row per position and budget; `slack` (of runs with kep
 Classes, in this order:
 - easy: all-small loses less than 0.5 nats;
 - stubborn: the oracle takes off less than a tenth of all-small's loss;
-- reducible: beyond luck, the real label gains more from all-small to the oracle than every label drawn from all-big;
+- reducible: beyond selection bias, the real label gains more from all-small to the oracle than every label drawn from all-big;
 - within luck: some drawn label gains as much. Were all-big the truth, the real label would be ahead of all R drawn ones with
   probability 1 / (R + 1) at most. Without drawn labels nothing tells these two apart, and both are called helped.
 """

@@ -23,7 +23,7 @@ _STATES = 512  # drawn to measure sizes
 _NAMES = ("gate_proj", "up_proj", "down_proj")
 
 
-def with_fake_big(config: Mapping[str, Any], tensors: Mapping[str, Tensor], seed: int, scale: float = 1.0) -> dict[str, Tensor]:
+def with_placebo(config: Mapping[str, Any], tensors: Mapping[str, Tensor], seed: int, scale: float = 1.0) -> dict[str, Tensor]:
     """The tensors with every layer's big FFN replaced. Deterministic in `seed`; `scale` multiplies the noise, 0 leaves none.
 
     Raises InputError for a model of another family, a big FFN no wider than the small one, and a negative scale.

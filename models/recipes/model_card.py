@@ -60,7 +60,7 @@ The weights are licensed as the project is, Apache-2.0.
 - Writing, answering or completing anything: it is far too small and has read far too little.
 - Claims about large models. It shows how a search behaves; which layers matter is a fact about this model.
 - Other languages, and text unlike manuals, a Bible, a dictionary, 19th-century novels and Python.
-- Reading the best of many patterns as what compute buys: much of such a gain is luck. Read the excess over the null gain.
+- Reading the best of many patterns as what compute buys: much of such a gain is selection bias. Read the excess over the null gain.
 - Facts about people or the world, and anything whose failure harms someone: nothing was filtered from its sources but markup.
 """)
 

@@ -21,7 +21,7 @@ class RouterConfig:
         text: training documents (files, folders or globs of text, .jsonl, .parquet or .arrow), equally many windows of
             every one that is named; every 20th document is held out of training, for calibration
         router: budget, token_choice, expert_choice, expert_threshold or distilled
-        out: directory for the router; training goes on where its progress ends
+        out: directory for the router; training resumes where its progress ends
         budget: average big layers per token
         settings: a setting of the router's own, KEY=VALUE; repeatable
         run: for distilled, run directories of searches on training text that kept losses or trials; repeatable

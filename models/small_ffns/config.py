@@ -16,7 +16,7 @@ class DuoConfig:
         model: model directory, or OWNER/NAME of the Hugging Face hub; a model that has no small FFN yet
         text: documents to make them on (files, folders or globs of text, .jsonl, .parquet or .arrow), equally many windows
             of every one that is named
-        out: directory for the small FFNs, which names the model that they belong to; distil goes on where its progress ends
+        out: directory for the small FFNs, which names the model that they belong to; distil resumes where its progress ends
         method: neurons (the most active of the big FFN's), lowrank (each matrix as a product of two), distil (neurons, then
             trained to the big FFN's output)
         ratio: size of the small FFN, as a share of the big one's neurons (of its parameters for lowrank)

@@ -27,7 +27,7 @@ class TrainConfig:
     Args:
         text: training documents (files, folders or globs of text, .jsonl, .parquet or .arrow); each step draws equally
             many windows from every one that is named
-        out: directory for the model, its progress and its loss history; training goes on where that progress ends
+        out: directory for the model, its progress and its loss history; training resumes where that progress ends
         tokens: how many tokens to train on; the learning rate's schedule ends with them
         seed: from which weights, order of windows and routing follow
         p_big: probability with which a token takes the big FFN at a layer

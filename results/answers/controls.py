@@ -1,4 +1,4 @@
-"""The controls of a run as tables to read: each gain beside what luck, label-free lines and all-big's calibration say of it.
+"""The controls of a run as tables: each gain beside what selection bias, label-free lines and all-big's calibration say of it.
 
 Numbers that follow from the run's own tables; those that need its model come from `search/rerun/controls.py` as more sections.
 
@@ -78,7 +78,7 @@ def calibration_section(found: Calibration) -> Section:
 
 
 def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
-    title = f"luck: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
+    title = f"selection bias: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
     columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "excess - that at 0")
     beyond = _excess_beyond_zero(run)
     rows: list[tuple[Cell, ...]] = []
@@ -90,7 +90,7 @@ def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
     if reference is not None:
         note = f"labels drawn from all-big at temperature {reference}: the excess is against a calibrated all-big"
     if lines[0].excess is None:
-        note = "no labels were drawn, so nothing is told from luck: search with `null_draws=4`"
+        note = "no labels were drawn, so nothing is told from selection bias: search with `null_draws=4`"
     elif not beyond:
         note += "; the excess at 0 big layers, where nothing is chosen, needs `budget=0` as well"
     return Section("gains", title, columns, tuple(rows), note)

@@ -150,7 +150,7 @@ def perplexity(estimate: Estimate | None) -> str:
 
 
 def draw_curve(runs: Sequence[StoredRun]) -> Picture:
-    """The curves of the runs, a panel per context: the oracle, and where luck alone would put it.
+    """The curves of the runs, a panel per context: the oracle, and where selection bias alone would put it.
 
     Raises InputError as `markdown`, and where no run has two budgets that are exact numbers of B's.
     """
@@ -191,5 +191,5 @@ def _panel(axes: Any, context: str, lines: Sequence[BudgetLine]) -> None:
     axes.plot(budgets, [line.all_big.mean for line in lines], ":", color="black", label="all-big")
     if all(line.null_gain is not None for line in lines):
         luck = [line.all_big.mean - line.null_gain.mean for line in lines if line.null_gain is not None]
-        axes.plot(budgets, luck, "--", color="tab:orange", label="all-big minus null gain: what luck alone would show")
+        axes.plot(budgets, luck, "--", color="tab:orange", label="all-big minus null gain: what selection bias alone would show")
     axes.set(title=f"context {context}", xlabel="big layers per token")

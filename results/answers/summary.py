@@ -1,4 +1,4 @@
-"""What a search prints at its end: the oracle beside the lines it must be read against, with the luck in it named."""
+"""What a search prints at its end: the oracle beside the lines it must be read against, with the selection bias in it named."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     elif len(lines) > 1:
         notes.append("best fixed: chosen on other documents; mean random: every pattern in the budget as likely; nats per token")
     if lines[0].null_gain is None:
-        notes.append("no labels were drawn, so the gain is not told from luck: search with `null_draws=4`")
+        notes.append("no labels were drawn, so the gain is not told from selection bias: search with `null_draws=4`")
     n_documents = lines[0].oracle.n_documents
     if n_documents == 1:
         notes.append("warning: one document; there is no interval and no other document to choose a fixed pattern on")

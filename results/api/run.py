@@ -39,7 +39,7 @@ class Run(reader.StoredRun):
     sql = query
 
     def curve(self) -> pd.DataFrame:
-        """One row per budget: mean losses, gains and what luck explains of them, in nats, each with its 95% interval.
+        """One row per budget: mean losses, gains and what selection bias explains of them, in nats, each with its 95% interval.
 
         Columns `NAME`, `NAME_low` and `NAME_high`; null where the run lacks what it needs (see `summary`).
         """
@@ -74,7 +74,7 @@ class Run(reader.StoredRun):
         return Html(f"{self.name}, sequence {sequence}", as_html(self, sequence, budget, by, start, length))
 
     def plot_curve(self) -> Picture:
-        """Loss against exact budgets: the oracle, fixed patterns and what luck alone would show, as a matplotlib Figure.
+        """Loss against exact budgets: the oracle, fixed patterns and what selection bias alone would show, as a matplotlib Figure.
 
         Raises InputError where fewer than two exact budgets were searched.
         """

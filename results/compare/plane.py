@@ -34,7 +34,7 @@ UNIFORM = tuple(uniform_name(branch) for branch in Branch)
 
 @dataclass(frozen=True)
 class Oracle:
-    """The oracle's answer under one budget. `excess_N` is its gain over all-big without luck, NaN where no labels were drawn."""
+    """The oracle's answer under one budget. `excess_N` is its gain over all-big beyond selection bias, NaN without drawn labels."""
 
     loss_N: np.ndarray
     branches_NL: np.ndarray

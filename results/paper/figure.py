@@ -61,7 +61,7 @@ class Question:
     finding: str
     """What the paper says it shows, or what is asked."""
     control: str
-    """What stands beside it, and what it would look like by luck alone."""
+    """What stands beside it, and what it would look like by selection bias alone."""
 
 
 @dataclass(frozen=True)

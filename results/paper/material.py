@@ -4,7 +4,7 @@ Kinds that a figure may need, each made by `search/studies/paper.py`:
 
 - `big`: the exact search of a holdout in the context big, every budget, every pattern's loss kept, four drawn labels;
 - `random`: one random pattern per position, label and (some) budget, with the same labels: what a gain is worth without choice;
-- `sampled`: the exact search of text drawn from all-big itself, documents as in the holdout: where preferences are luck;
+- `sampled`: the exact search of text drawn from all-big itself, documents as in the holdout: where preferences are selection bias;
 - `skip`, `sampled-skip`: the same two with the branches skip and big, half of the layers skipped;
 - `routes`: what trained routers chose on the holdout, and random ones of their budgets;
 - `study`: losses of small models trained in different ways.

@@ -20,7 +20,7 @@ from duo_oracle.results.statistics.effects import Effect
 
 RULE = (
     "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the stated direction, and so does that "
-    "of the effect beyond its control. **not distinguishable from luck**: the effect's does, beyond the control it does not. "
+    "of the effect beyond its control. **not distinguishable from selection bias**: the effect's does, beyond the control it does not. "
     "**not found**: otherwise. Where a finding makes several statements, or is said of several texts, the weakest decides. "
     "Intervals resample documents; they do not cover another training of the model. *Would have shown from*: the size that a true "
     "effect beyond the control must have to be told from zero here, with probability 0.8."
@@ -32,7 +32,7 @@ _STYLE = (
     "th{background:#f3f3f3}svg{max-width:100%;height:auto}.v{padding:.5em .8em;border-left:5px solid #888;background:#f6f6f6}"
     ".found{border-color:#2a7d2a}.luck{border-color:#c98a00}.not{border-color:#a33}"
 )
-_CLASS = {"found": "found", "not distinguishable from luck": "luck", "not found": "not"}
+_CLASS = {"found": "found", "not distinguishable from selection bias": "luck", "not found": "not"}
 
 
 @dataclass(frozen=True)

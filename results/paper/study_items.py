@@ -81,7 +81,7 @@ def _exact_item(study: Study, setting: Setting) -> Item:
         tables.append(_calibration_table(runs))
     question = Question(
         title=f"{'Skip' if setting.skips else 'Small'}, context {setting.context}: layers {study.layers} may {what}",
-        finding=f"does the best of all patterns gain more over all-big than by luck, where layers {study.layers} may {what}",
+        finding=f"does the best of all patterns gain more over all-big than by selection bias, where layers {study.layers} may {what}",
         control="the null gain: what the same search gains on labels drawn from all-big at the same positions. An excess above "
         "zero says that all-big is not the truth on this text, not yet that compute was better spent.",
     )
@@ -181,7 +181,7 @@ def _draw_curves(figure: Any, positions: dict[str, Positions]) -> None:
         at = [int(k) if k.isdecimal() else 0 for k in exact]
         oracle = [estimate((1, ratio(found.document_N, found.loss_NK[:, column]))) for column in columns]
         luck = [estimate((1, ratio(found.document_N, found.big_N - found.null_gain_NK[:, column]))) for column in columns]
-        band(panel, at, luck, "all-big minus null gain: what luck alone would show", CONTROL, "--")
+        band(panel, at, luck, "all-big minus null gain: what selection bias alone would show", CONTROL, "--")
         band(panel, at, oracle, "oracle", REAL)
         panel.axhline(float(found.big_N.mean()), color="black", linewidth=0.8, linestyle=":", label="all-big")
         top = float(found.big_N.mean())
@@ -207,7 +207,7 @@ def _beam_item(study: Study) -> Item:
     tables.append(Table("Share of tokens that skip each layer", ("layer", *study.texts), rows))
     question = Question(
         title=f"Beam search over all {study.depth} layers, {n_skipped} skipped",
-        finding=f"does a search over all layers find {n_skipped} of them to skip that gain more over all-big than luck does",
+        finding=f"does a search over all layers find {n_skipped} of them to skip that gain more over all-big than selection bias does",
         control="the null gain: the same beam search on a label drawn from all-big at each position. A beam is not exact: "
         "what it finds bounds the oracle's loss from above.",
     )
@@ -271,7 +271,7 @@ def _routers_item(study: Study) -> Item:
         title=f"Trained routers over layers {study.layers}",
         finding="does a router that was trained for minutes choose better than random routing with as many big layers",
         control="random routing of the same average budget, which knows as little of the label; the oracle knows it, and how much "
-        "of its gain is luck stands above. Fixed and random patterns are a sample.",
+        "of its gain is selection bias stands above. Fixed and random patterns are a sample.",
     )
     return Item(
         "routers",

@@ -1,4 +1,4 @@
--- share of tokens that are easy, stubborn (nothing helps), reducible (compute helps beyond luck), or within luck
+-- share of tokens that are easy, stubborn (nothing helps), reducible (compute helps beyond selection bias), or within luck
 -- easy: all-small loses less than half a nat; stubborn: the oracle takes off less than a tenth of it; of the others the
 -- reducible gain more than every label drawn from all-big (where none were drawn, luck is not known and they are "helped").
 SELECT

@@ -62,7 +62,7 @@ class Verdict(StrEnum):
     """What a measurement says of a finding, from the weakest to the strongest."""
 
     NOT_FOUND = "not found"
-    LUCK = "not distinguishable from luck"
+    LUCK = "not distinguishable from selection bias"
     FOUND = "found"
 
 
@@ -80,7 +80,7 @@ class Effect:
     def verdict(self) -> Verdict:
         """found: the 95% intervals of the effect and of the effect beyond its control lie above zero.
 
-        not distinguishable from luck: that of the effect does, beyond the control it does not. not found: otherwise.
+        not distinguishable from selection bias: that of the effect does, beyond the control it does not. not found: otherwise.
         """
         if not self.raw.low > 0:  # also where there is one document, and no interval
             return Verdict.NOT_FOUND

@@ -18,6 +18,7 @@ from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.search.cli.command import Command
 
 COMMANDS = "duo_oracle.search.cli.commands"
+_OLD_NAMES = {"fake-big": "placebo"}  # commands as they were called before, taken for one version more
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             print(__version__)
             return 0
-        name = check_choice("command", arguments[0], command_names())
+        name = check_choice("command", _OLD_NAMES.get(arguments[0], arguments[0]), command_names())
         module = command_module(name)
         command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command.run(read_options(name, command, summary_of(module), arguments[1:]))
     except KeyboardInterrupt:
         print(
-            "duo-oracle: interrupted" + ("; the same command goes on from here" if command is not None and command.resumes else ""),
+            "duo-oracle: interrupted" + ("; the same command resumes from here" if command is not None and command.resumes else ""),
             file=sys.stderr,
         )
         return 130

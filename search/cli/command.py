@@ -23,7 +23,7 @@ class Command:
     run: Callable[[Any], int]
     examples: tuple[str, ...]
     positional: tuple[str, ...] = ()  # fields given by place; the last may be a tuple, and then takes several
-    resumes: bool = False  # whether the same command goes on after an interrupt
+    resumes: bool = False  # whether the same command resumes after an interrupt
     notes: Callable[[], str] | None = None  # what stands at the end of the help
 
 

@@ -1,7 +1,7 @@
 """Makes the figures of the Duo-LLM paper again: plans the searches and trainings that they need, runs them, asks the figures.
 
 Every search goes through the normal driver and every training through the normal trainer, into subfolders of one directory, so
-that the same command goes on where it was interrupted. Knows no figure by name.
+that the same command resumes where it was interrupted. Knows no figure by name.
 """
 
 from __future__ import annotations

@@ -14,14 +14,14 @@ class ReproduceConfig:
 
     Args:
         model: model directory, or the name of a shipped model
-        out: directory for the page, the figures and the runs behind them; the same command goes on with it
+        out: directory for the page, the figures and the runs behind them; the same command resumes it
         data: holdouts or files; repeatable
         router: a trained router for the figures of routers; repeatable; default the shipped ones of the paper's method
         only: make this figure alone (fig4b); repeatable
         quick: tiny sizes, to see that all works; its verdicts mean nothing
         seq_len: tokens of each document that are searched
         max_documents: the most documents of each holdout; default all
-        seed: of everything that is drawn
+        seed: seed of everything random
         workers: worker processes; default one per core
         local: work in this process, without Ray
     """

@@ -1,7 +1,7 @@
 """The study of a pretrained model: the exact oracle over a dozen of its layers, beam search over all of them, trained routers.
 
 Every search goes through the normal driver and every training through the normal trainer, into subfolders of one directory, so
-that the same command goes on where it was interrupted. What is found is put into words in `results/paper/study_items.py`.
+that the same command resumes where it was interrupted. What is found is put into words in `results/paper/study_items.py`.
 """
 
 from __future__ import annotations

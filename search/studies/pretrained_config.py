@@ -14,20 +14,20 @@ class StudyConfig:
 
     Args:
         model: model directory; one whose routed layers have small FFNs is also searched over s and B
-        out: directory for the page and all that is behind it; the same command goes on with it
+        out: directory for the page and all that is behind it; the same command resumes it
         route_layers: a dozen layers that are searched exactly, such as 18-29; default the last twelve
         data: holdouts or files to search, newer than the model; repeatable
         text: documents to train routers on; repeatable
         seq_len: tokens of each document that are searched
         max_documents: the most documents of each file that are searched
-        null_draws: labels drawn per position from all-big to measure luck in the exact searches; beam search takes one
+        null_draws: labels drawn per position from all-big to measure selection bias in the exact searches; beam search takes one
         beam_tokens: tokens of each document that beam search over all layers takes
         beam_documents: documents of each file that it takes
         beam_big: big layers per token in that search; default all but a fifth
         router: trained routers to compare; repeatable
         router_budget: average big layers per token of the routers; default half of the routed layers
         router_tokens: tokens that each router is trained on
-        seed: of everything that is drawn
+        seed: seed of everything random
         workers: worker processes; default one per core
         local: work in this process, without Ray
     """

@@ -1,4 +1,4 @@
-"""A long piece of work as steps into one directory: the same command goes on where it was interrupted.
+"""A long piece of work as steps into one directory: the same command resumes where it was interrupted.
 
 Knows nothing of what the steps do.
 """

@@ -86,7 +86,14 @@ def _draw(material: Material, figure: Any) -> None:
 def _lines(axes: Any, real: Positions, sampled: Positions, k: int) -> None:
     layers = range(real.n_layers)
     band(axes, layers, layer_line(real.takes_big(k), real.document_N), "oracle on the holdout", REAL)
-    band(axes, layers, layer_line(sampled.takes_big(k), sampled.document_N), "oracle on text of all-big: luck", CONTROL, "--")
+    band(
+        axes,
+        layers,
+        layer_line(sampled.takes_big(k), sampled.document_N),
+        "oracle on text of all-big: selection bias",
+        CONTROL,
+        "--",
+    )
     axes.axhline(k / real.n_layers, color="black", linewidth=0.6, linestyle=":", label="even")
 
 
@@ -95,7 +102,7 @@ FIGURE = PaperFigure(
     finding="with few big layers the oracle takes later ones, with half of them it is even, with many it takes earlier ones; "
     "the same on prose and on code",
     control="the same search of text drawn from all-big itself, documents and lengths as in the holdout: there no pattern is "
-    "better than all-big, and every preference is luck.",
+    "better than all-big, and every preference is selection bias.",
     needs=("big", "sampled"),
     answer=_answer,
 )

@@ -86,7 +86,7 @@ def _draw(material: Material, figure: Any) -> None:
         above, below = axes[:, column]
         band(above, range(real.n_layers), layer_line(_kept(real), real.document_N), "oracle on the holdout", REAL)
         line = layer_line(_kept(sampled), sampled.document_N)
-        band(above, range(real.n_layers), line, "oracle on text of all-big: luck", CONTROL, "--")
+        band(above, range(real.n_layers), line, "oracle on text of all-big: selection bias", CONTROL, "--")
         above.axhline(float(_kept(real).mean()), color="black", linewidth=0.6, linestyle=":", label="even")
         above.set(title=holdout, xlabel="layer", ylabel="share kept", ylim=(0, 1), xticks=range(0, real.n_layers, 2))
         image = layer_map(below, _kept(real).astype(float), real.position_N, float(_kept(real).mean()))

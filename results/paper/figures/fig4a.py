@@ -106,7 +106,12 @@ def _lines(material: Material, holdout: str) -> list[Line]:
         one_set = _best_set(within_NP, n)
         lines += [
             Line(f"oracle, k={k}", k, mean(real.loss_NK[:, real.column(k)]), REAL),
-            Line(f"what luck alone would show, k={k}", k, mean(within_NP.mean(axis=1) - _luck(material, holdout, k)), CONTROL),
+            Line(
+                f"what selection bias alone would show, k={k}",
+                k,
+                mean(within_NP.mean(axis=1) - _luck(material, holdout, k)),
+                CONTROL,
+            ),
             Line(f"oracle, average {k}", k, mean(average.at(k)[0]), REAL),
             Line(f"best of {n} random, per token, k={k}", k, mean(per_token_N), PLAIN),
             Line(f"best of {n} random, one for all, k={k}", k, one_set, PLAIN),

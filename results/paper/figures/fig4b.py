@@ -1,4 +1,4 @@
-"""Figure 4 b: loss against the number of big layers: oracle, trained routers, best fixed pattern, and what luck would show.
+"""Figure 4 b: loss against the number of big layers: oracle, routers, best fixed pattern, and what selection bias would show.
 
 Axes: N tokens, K budgets.
 """
@@ -27,7 +27,7 @@ def random_excess(material: Material, holdout: str, k: int) -> np.ndarray | None
 
 
 def gain_effect(material: Material, holdout: str, k: int, what: str) -> Effect:
-    """The oracle's gain over all-big at k big layers, beyond what luck gains by choosing among patterns.
+    """The oracle's gain over all-big at k big layers, beyond what selection bias gains by choosing among patterns.
 
     raw: loss_full - loss. Control: its null gain, plus what a random pattern of the budget gains on real labels beyond drawn
     ones. That second part needs no choice: it is there wherever all-big is overconfident, for any other pattern.
@@ -129,7 +129,7 @@ def _draw(material: Material, figure: Any) -> None:
         without = {k: excess_N for k in at if (excess_N := random_excess(material, holdout, k)) is not None}
         luck = {k: real.big_N - real.null_gain_NK[:, real.column(k)] - excess_N for k, excess_N in without.items()}
         line = [estimate((1, ratio(real.document_N, luck_N))) for luck_N in luck.values()]
-        band(panel, list(luck), line, "what luck alone would show", CONTROL, "--")
+        band(panel, list(luck), line, "what selection bias alone would show", CONTROL, "--")
         panel.axhline(float(real.big_N.mean()), color="black", linewidth=0.7, linestyle=":", label="all-big")
         _routers(panel, material, holdout)
         panel.set(title=holdout, xlabel="big layers per token", ylabel="nats per token")

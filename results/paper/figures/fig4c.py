@@ -98,7 +98,7 @@ def _draw(material: Material, figure: Any) -> None:
         above.set(title=holdout, xlabel="step along the window", ylabel="nats per token", xticks=range(1, n_bins + 1))
         above.legend(fontsize=7, frameon=False)
         for shift, (what, value_NK, colour) in enumerate(
-            (("real labels", real.loss_NK, REAL), ("labels drawn from all-big: luck", -real.null_gain_NK, CONTROL))
+            (("real labels", real.loss_NK, REAL), ("labels drawn from all-big: selection bias", -real.null_gain_NK, CONTROL))
         ):
             constant_N = scheduled(real, named["constant"], value_NK)
             gaps = [scheduled(real, named[name], value_NK) - constant_N for name in ("falling", "rising")]

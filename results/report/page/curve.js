@@ -1,8 +1,8 @@
-// The budget curve: the oracle and the lines to read it against, with intervals; beside it the excess over luck.
+// The budget curve: the oracle and the lines to read it against, with intervals; beside it the excess over selection bias.
 const CURVES = [
   ["mean", "mean pattern", "grey"],
   ["fixed", "best fixed, chosen on other documents", "cold"],
-  ["luck", "what luck alone would show", "luck"],
+  ["luck", "what selection bias alone would show", "luck"],
   ["oracle", "oracle", "hot"],
   ["big", "all-big", "plain"],
 ];
@@ -60,7 +60,7 @@ function drawReading() {
   const run = theRun(), line = run.lines[state.k];
   byId("curve-reading").textContent = run.budgets[state.k].label + ": oracle " + number(line.oracle[0]) + " " + interval(line.oracle) +
     (line.fixed ? " · best fixed " + number(line.fixed[0]) + " " + interval(line.fixed) : "") + " · all-big " + number(line.big[0]) +
-    (line.nullGain ? " · luck alone " + number(line.big[0] - line.nullGain[0]) + " · excess " + number(line.excess[0]) + " " + interval(line.excess) : "");
+    (line.nullGain ? " · selection bias alone " + number(line.big[0] - line.nullGain[0]) + " · excess " + number(line.excess[0]) + " " + interval(line.excess) : "");
 }
 
 view(["run", "k", "width"], drawCurve);

@@ -38,10 +38,10 @@ const cheapestNamed = (run, text) => text.replace(/([Aa])ll-small/g, (_, first) 
 const MEASURES = [
   ["difficulty", "Difficulty", "all-small loss minus the oracle's: what compute can buy", "heat",
     (run, k) => difference(losses(run, k, "loss_cheapest"), losses(run, k, "loss"))],
-  ["gain", "Gain over all-big", "all-big loss minus the oracle's, luck included", "heat",
+  ["gain", "Gain over all-big", "all-big loss minus the oracle's, selection bias included", "heat",
     (run, k) => difference(losses(run, k, "loss_full"), losses(run, k, "loss"))],
-  ["null_gain", "Null gain", "the gain on labels drawn from all-big: luck alone", "heat", (run, k) => losses(run, k, "null_gain")],
-  ["excess", "Excess", "gain minus null gain: what luck does not explain", "heat",
+  ["null_gain", "Null gain", "the gain on labels drawn from all-big: selection bias alone", "heat", (run, k) => losses(run, k, "null_gain")],
+  ["excess", "Excess", "gain minus null gain: what selection bias does not explain", "heat",
     (run, k) => difference(difference(losses(run, k, "loss_full"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
   ["excess_difficulty", "Excess difficulty", "difficulty minus that on labels drawn from all-big", "heat", (run, k) => losses(run, k, "excess_difficulty")],
   ["entropy_full", "All-big entropy", "how uncertain all-big is of the next token", "heat", run => Float64Array.from(column(run, "entropy_full"))],

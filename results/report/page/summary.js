@@ -14,7 +14,7 @@ function drawFinding() {
   const parts = [h("span", null, "With " + budget.label + " (" + count(budget.patterns) + " pattern" + (budget.patterns === 1 ? "" : "s") +
     " a token) the oracle " + (line.gain[0] < 0 ? "loses " : "gains "), h("b", null, number(Math.abs(line.gain[0]))), " nats per token over all-big")];
   if (line.nullGain) {
-    parts.push("; luck alone would " + (line.nullGain[0] < 0 ? "lose " : "gain "), h("b", null, number(Math.abs(line.nullGain[0]))), ". Excess: ",
+    parts.push("; selection bias alone would " + (line.nullGain[0] < 0 ? "lose " : "gain "), h("b", null, number(Math.abs(line.nullGain[0]))), ". Excess: ",
       h("b", null, number(line.excess[0]) + " " + interval(line.excess)));
     if (known(line.excess)) parts.push(line.excess[1] > 0 ? ", above zero." : line.excess[2] < 0 ? ", below zero." : ", not distinguishable from zero.");
     else parts.push(".");
@@ -25,7 +25,7 @@ function drawFinding() {
         without[0] > 0 ? ": an all-big that is overconfident on new text shows an excess for any other pattern." : ".");
     }
   } else {
-    parts.push(". No labels were drawn, so how much of it is luck is not known.");
+    parts.push(". No labels were drawn, so how much of it is selection bias is not known.");
   }
   byId("finding").replaceChildren(...parts.map(part => part instanceof Node ? part : document.createTextNode(part)));
 }
@@ -43,7 +43,7 @@ function drawSummary() {
   ].filter(row => row[1]);
   const gains = [
     ["Gain", line.gain, "all-big minus the oracle"],
-    ["Null gain", line.nullGain, "the same on labels drawn from all-big: luck"],
+    ["Null gain", line.nullGain, "the same on labels drawn from all-big: selection bias"],
     ["Excess", line.excess, "gain minus null gain" + (known([0, 0, line.detectable]) ? "; detectable here from " + number(line.detectable) : "")],
   ].filter(row => row[1]);
   const table = h("table", { class: "summary" },

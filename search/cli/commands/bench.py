@@ -1,4 +1,4 @@
-"""measure the engine's speed beside the obvious ways, in one run"""
+"""Measure the engine's speed beside the obvious ways, in one run"""
 
 from __future__ import annotations
 

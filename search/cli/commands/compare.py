@@ -1,4 +1,4 @@
-"""routers, yours or ours, beside the oracle, fixed patterns and random routing, on a run's own tokens"""
+"""Compare routers, yours or ours, with the oracle, fixed patterns and random routing on a run's own tokens"""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class CompareConfig:
         format: of the answer on stdout; csv, json and parquet hold all budgets and all columns
         model: the model's directory, where it has moved since; default the one that the run names
         sample: patterns per budget that stand for all, where the run kept no losses
-        seed: of everything that is drawn
+        seed: seed of everything random
         threads: threads of this process
     """
 

@@ -1,4 +1,4 @@
-"""what luck alone would show: best of N, label-free lines, layers, calibration, log Z, replicas, with intervals"""
+"""Show what selection bias alone would give: best of N, label-free lines, layers, calibration, log Z, replicas"""
 
 from __future__ import annotations
 

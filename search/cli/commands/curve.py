@@ -1,4 +1,4 @@
-"""loss against the budget: the oracle beside fixed patterns and luck, as a Markdown table and a plot"""
+"""Show loss against the budget: the oracle beside fixed patterns and selection bias, as a table and a plot"""
 
 from __future__ import annotations
 

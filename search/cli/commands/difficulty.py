@@ -1,4 +1,4 @@
-"""the tokens that compute helps most, each in its sentence"""
+"""List the tokens that compute helps most, each in its sentence"""
 
 from __future__ import annotations
 

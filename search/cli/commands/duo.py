@@ -1,6 +1,6 @@
-"""small FFNs for a pretrained model: branch s beside its big FFNs
+"""Make small FFNs for a pretrained model: branch s beside its big FFNs
 
-Killed or interrupted, the same command goes on from its last checkpoint.
+Killed or interrupted, the same command resumes from its last checkpoint.
 """
 
 from __future__ import annotations

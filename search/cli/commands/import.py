@@ -1,4 +1,4 @@
-"""a pretrained model from a GGUF file, as the model directory that the other commands take"""
+"""Import a pretrained model from a GGUF file, as the model directory that the other commands take"""
 
 from __future__ import annotations
 

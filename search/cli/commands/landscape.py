@@ -1,4 +1,4 @@
-"""how the layers' choices interact in a run's losses: share of variance by order, effect of each layer"""
+"""Show how the layers' choices interact in a run's losses: share of variance by order, effect of each layer"""
 
 from __future__ import annotations
 

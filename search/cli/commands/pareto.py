@@ -1,4 +1,4 @@
-"""one pattern for all tokens: those that no other beats in both loss and big layers"""
+"""Show the fixed patterns that no other beats in both loss and big layers"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ask a run, or several: one SELECT over the views tokens, paths, losses, runs, or a named question"""
+"""Ask a run, or several: one SELECT over its tables and views, or a named question"""
 
 from __future__ import annotations
 

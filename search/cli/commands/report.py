@@ -1,4 +1,4 @@
-"""runs as one self-contained HTML page: every token in its text, with its path, losses and luck"""
+"""Write runs as one self-contained HTML page: every token in its text, with path, losses and selection bias"""
 
 from __future__ import annotations
 

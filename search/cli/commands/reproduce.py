@@ -1,6 +1,6 @@
-"""make the figures of the Duo-LLM paper again, each with its control and one verdict
+"""Reproduce the figures of the Duo-LLM paper, each with its control and one verdict
 
-Killed or interrupted, the same command goes on from there.
+Killed or interrupted, the same command resumes from there.
 """
 
 from __future__ import annotations

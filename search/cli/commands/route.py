@@ -1,4 +1,4 @@
-"""a router's choices over data: sequence, position, pattern, as Parquet that `compare` reads"""
+"""Write a router's choices over data: sequence, position, pattern, as Parquet that `compare` reads"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""find the oracle path of every token: the main job
+"""Find the oracle path of every token: the main job
 
-Distributed on Ray workers unless `--local`; interrupted or killed, the same command goes on.
+Distributed on Ray workers unless `--local`; interrupted or killed, the same command resumes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""compare search strategies with a run's exact oracle: regret against evaluations and time"""
+"""Compare search strategies with a run's exact oracle: regret against evaluations and time"""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StrategiesConfig:
         plot: draw regret against evaluations and time into this file (.svg, .png or .pdf)
         format: of the table on stdout
         model: the model's directory, where it has moved since; default the one that the run names
-        seed: of everything that is drawn
+        seed: seed of everything random
         threads: threads of this process
     """
 

@@ -1,6 +1,6 @@
-"""study a pretrained model: exact oracle on a dozen layers, beam over all, routers, one page with verdicts
+"""Study a pretrained model: exact oracle on a dozen layers, beam over all, routers, one page with verdicts
 
-Killed or interrupted, the same command goes on from there.
+Killed or interrupted, the same command resumes from there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""stage 1: train a Duo-LLM on text with random routing
+"""Train a Duo-LLM on text with random routing (stage 1)
 
-Killed or interrupted, the same command goes on from its last checkpoint.
+Killed or interrupted, the same command resumes from its last checkpoint.
 """
 
 from __future__ import annotations

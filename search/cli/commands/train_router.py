@@ -1,6 +1,6 @@
-"""stage 3: train a router on a frozen Duo-LLM
+"""Train a router on a frozen Duo-LLM (stage 3)
 
-Killed or interrupted, the same command goes on from its last checkpoint.
+Killed or interrupted, the same command resumes from its last checkpoint.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""routers in training: use of each layer against its target, and how far cutoffs stray from their average"""
+"""Show routers in training: use of each layer against its target, and how far cutoffs stray from their average"""
 
 from __future__ import annotations
 

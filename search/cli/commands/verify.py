@@ -1,4 +1,4 @@
-"""re-score a run's stored paths with plain forward passes of its model"""
+"""Verify a run: re-score its stored paths with plain forward passes of its model"""
 
 from __future__ import annotations
 

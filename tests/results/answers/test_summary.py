@@ -128,7 +128,7 @@ def test_the_drawn_curve_names_its_lines_and_is_the_same_twice(tmp_path: Path) -
         draw_curve(runs).save(tmp_path / name)
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
-    assert all(said in text for said in ("oracle", "what luck alone would show", "context full", "context committed"))
+    assert all(said in text for said in ("oracle", "what selection bias alone would show", "context full", "context committed"))
     with pytest.raises(ValueError, match="two exact budgets"):
         draw_curve([Synthetic(context="committed", budgets="any").write(tmp_path / "any")])
     with pytest.raises(ValueError, match=r"written as \.svg"):

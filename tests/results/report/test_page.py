@@ -225,7 +225,7 @@ def test_summary_routers_and_strategies_stand_in_the_page(page: Chrome, run: Run
     value = page.find_element(By.CSS_SELECTOR, '#summary [data-name="Excess"] .value').text
     assert value == said(float(rows["excess"].mean()))
     assert "[" in page.find_element(By.CSS_SELECTOR, '#summary [data-name="Excess"]').text
-    assert "luck alone would" in page.find_element(By.ID, "finding").text
+    assert "selection bias alone would" in page.find_element(By.ID, "finding").text
     assert "mine" in page.find_element(By.ID, "routers").text
     assert "greedy" in page.find_element(By.ID, "strategies").text
     assert "NaN" not in page.find_element(By.TAG_NAME, "main").text

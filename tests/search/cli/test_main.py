@@ -102,7 +102,7 @@ def test_an_interrupt_gives_130_and_says_how_to_go_on(
 ) -> None:
     monkeypatch.setattr(driver, "run_search", partial(run_search, solve=fakes.is_interrupted))
     assert main(argv) == 130
-    assert capsys.readouterr().err == "duo-oracle: interrupted; the same command goes on from here\n"
+    assert capsys.readouterr().err == "duo-oracle: interrupted; the same command resumes from here\n"
 
 
 @pytest.mark.parametrize("error", [KeyError("x"), AssertionError("y"), OSError(28, "No space left on device")])

@@ -12,7 +12,7 @@ import torch
 
 from duo_oracle import results
 from duo_oracle.models.checkpoint import write_checkpoint
-from duo_oracle.models.duo_llm.placebo import with_fake_big
+from duo_oracle.models.duo_llm.placebo import with_placebo
 from duo_oracle.models.families import duo_llama
 from duo_oracle.models.families.toy import MODEL_TYPE, ToyModel, random_tensors, random_toy
 from duo_oracle.models.text.windows import Window
@@ -64,7 +64,7 @@ def test_where_big_is_small_plus_noise_and_the_text_all_bigs_the_excess_covers_z
     module = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35).module
     config = {**duo_llama.random_checkpoint(0)[0], **vars(module.config), "num_hidden_layers": N_LAYERS}
     tensors = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("lm_head")}
-    fake = duo_llama.build(config, with_fake_big(config, tensors, seed=1), torch.float32, torch.device("cpu"))
+    fake = duo_llama.build(config, with_placebo(config, tensors, seed=1), torch.float32, torch.device("cpu"))
     found = solved(fake, text_of_all_big(fake, 80, 16))
     for budget, (gain_N, excess_N) in found.items():
         gain, excess = mean(gain_N, 80), mean(excess_N, 80)

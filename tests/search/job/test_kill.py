@@ -1,4 +1,4 @@
-"""Interrupt and `kill -9` at any moment: the same command goes on, to the same tables."""
+"""Interrupt and `kill -9` at any moment: the same command resumes, to the same tables."""
 
 from __future__ import annotations
 
@@ -105,5 +105,5 @@ def test_ctrl_c_on_the_command_says_how_to_go_on_and_leaves_nothing_behind(toy: 
         process.kill()
     assert process.returncode == 130, said
     assert out == ""
-    assert said == "duo-oracle: interrupted; the same command goes on from here\n"
+    assert said == "duo-oracle: interrupted; the same command resumes from here\n"
     assert not psutil.wait_procs(family, timeout=30)[1]

@@ -66,7 +66,7 @@ def test_every_figure_is_made_with_its_verdict_its_control_and_its_picture(made:
     assert set(verdicts) == set(figure_names())
     page = (out / "README.md").read_text()
     for name, entry in verdicts.items():
-        assert entry["verdict"] in ("found", "not distinguishable from luck", "not found")
+        assert entry["verdict"] in ("found", "not distinguishable from selection bias", "not found")
         assert entry["effects"]
         assert (out / "figures" / f"{name}.svg").read_text().count("<svg") == 1
         assert f"> **{entry['verdict']}** · {entry['deciding']}" in page

@@ -1,4 +1,4 @@
-"""a model whose big FFNs are the small ones plus noise: what an oracle gains on it is luck"""
+"""Make a placebo model: big FFNs that are the small ones plus noise, on which every gain is selection bias"""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from duo_oracle.search.cli.command import Command
 
 
 @dataclass(frozen=True)
-class FakeBigConfig:
-    """What `duo-oracle fake-big` is asked.
+class PlaceboConfig:
+    """What `duo-oracle placebo` is asked.
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
@@ -25,17 +25,17 @@ class FakeBigConfig:
     scale: float = 1.0
 
 
-def _run(config: FakeBigConfig) -> int:
+def _run(config: PlaceboConfig) -> int:
     from pathlib import Path
 
     from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
-    from duo_oracle.models.duo_llm.placebo import with_fake_big
+    from duo_oracle.models.duo_llm.placebo import with_placebo
 
     out = Path(config.out)
     if out.exists():
         raise InputError(f"a new model directory is made; {out} exists already")
     checkpoint = read_checkpoint(config.model)
-    tensors = with_fake_big(checkpoint.config, checkpoint.tensors, config.seed, config.scale)
+    tensors = with_placebo(checkpoint.config, checkpoint.tensors, config.seed, config.scale)
     dtype = next(iter(checkpoint.tensors.values())).dtype
     write_checkpoint(out, checkpoint.config, tensors, checkpoint.tokenizer_json, dtype)
     print(f"{out}: {config.model} with big FFNs that are the small ones plus noise (seed {config.seed}, scale {config.scale:g})")
@@ -43,12 +43,12 @@ def _run(config: FakeBigConfig) -> int:
 
 
 COMMAND = Command(
-    options=FakeBigConfig,
+    options=PlaceboConfig,
     run=_run,
     positional=("model",),
     examples=(
-        "duo-oracle fake-big duo-tiny --out fake-0 --seed 0",
-        "duo-oracle search fake-0 holdout:prose --context full --budget 0-12 --out runs/fake-0",
-        "duo-oracle controls runs/fake-0",
+        "duo-oracle placebo duo-tiny --out placebo-0 --seed 0",
+        "duo-oracle search placebo-0 holdout:prose --context full --budget 0-12 --out runs/placebo-0",
+        "duo-oracle controls runs/placebo-0",
     ),
 )
