@@ -6,6 +6,7 @@ Takes hours on a CPU, and goes on where it was interrupted. Knows the recipe; ho
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import sys
 from pathlib import Path
@@ -37,6 +38,8 @@ def publish(out: Path, corpus: Path, target: Path) -> None:
 
 
 def main() -> None:
+    program = "python -m duo_oracle.models.recipes.duo_tiny"
+    argparse.ArgumentParser(prog=program, description="Rebuild duo-tiny in work/duo-tiny: hours; resumable.").parse_args()
     corpus, out = WORK / "corpus", WORK / "model"
     try:
         if not (corpus / "manifest.json").is_file():

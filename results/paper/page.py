@@ -20,7 +20,8 @@ from duo_oracle.results.statistics.effects import Effect
 
 RULE = (
     "Verdicts, by one rule: **found**: the 95% interval of the effect lies above zero in the stated direction, and so does that "
-    "of the effect beyond its control. **not distinguishable from selection bias**: the effect's does, beyond the control it does not. "
+    "of the effect beyond its control. **not distinguishable from selection bias**: the effect's does, beyond the control it "
+    "does not. "
     "**not found**: otherwise. Where a finding makes several statements, or is said of several texts, the weakest decides. "
     "Intervals resample documents; they do not cover another training of the model. *Would have shown from*: the size that a true "
     "effect beyond the control must have to be told from zero here, with probability 0.8."

@@ -81,7 +81,7 @@ def _exact_item(study: Study, setting: Setting) -> Item:
         tables.append(_calibration_table(runs))
     question = Question(
         title=f"{'Skip' if setting.skips else 'Small'}, context {setting.context}: layers {study.layers} may {what}",
-        finding=f"does the best of all patterns gain more over all-big than by selection bias, where layers {study.layers} may {what}",
+        finding=f"does the best of all patterns gain more over all-big than selection bias, where layers {study.layers} may {what}",
         control="the null gain: what the same search gains on labels drawn from all-big at the same positions. An excess above "
         "zero says that all-big is not the truth on this text, not yet that compute was better spent.",
     )
@@ -207,7 +207,7 @@ def _beam_item(study: Study) -> Item:
     tables.append(Table("Share of tokens that skip each layer", ("layer", *study.texts), rows))
     question = Question(
         title=f"Beam search over all {study.depth} layers, {n_skipped} skipped",
-        finding=f"does a search over all layers find {n_skipped} of them to skip that gain more over all-big than selection bias does",
+        finding=f"does a search over all layers find {n_skipped} of them to skip that gain more over all-big than selection bias",
         control="the null gain: the same beam search on a label drawn from all-big at each position. A beam is not exact: "
         "what it finds bounds the oracle's loss from above.",
     )

@@ -51,10 +51,10 @@ def how_to_read(null_drawn: bool) -> list[str]:
     )
     excess = (
         "The null gain is what the same search gains when the answer is drawn from the all-big model itself, where there is "
-        "nothing but selection bias to find; only the excess, gain minus null gain, can be evidence that other compute suits the tokens "
-        "better."
+        "nothing but selection bias to find; only the excess, gain minus null gain, can be evidence that other compute suits the "
+        "tokens better."
         if null_drawn
-        else "This run drew no labels, so how much of its gain is selection bias is not known (an exhaustive search draws four a token)."
+        else "This run drew no labels, so how much of its gain is selection bias is unknown (an exact search draws four a token)."
     )
     return [luck, excess]
 

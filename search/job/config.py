@@ -83,7 +83,8 @@ class SearchConfig:
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
-        null_draws: labels drawn per position from the all-big model to measure selection bias; default 4 for an exhaustive search, else 0
+        null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
+            else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
         seq_len: tokens per sequence, with none (such as a BOS) in front; default 256, or the model's positions where they are fewer
         max_sequences: stop after so many sequences; default all

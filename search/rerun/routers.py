@@ -245,8 +245,8 @@ class _Work:
     def _gap_excess(self, fixed_KN: np.ndarray, chosen: np.ndarray, oracles: dict[int, Oracle], big_N: np.ndarray) -> np.ndarray:
         """(fixed - oracle) - the same on labels drawn from all-big: what of the gap would not be there were all-big the truth.
 
-        On drawn labels the gap is selection bias, and what coming nearer to all-big than a fixed pattern does is worth; the latter can be
-        learned.
+        On drawn labels the gap is selection bias, and what coming nearer to all-big than a fixed pattern does is worth; the latter
+        can be learned.
 
         The run's null gain counts from all-big; what the fixed pattern has over all-big on the same drawn labels is scored here.
         """

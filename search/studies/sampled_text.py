@@ -1,4 +1,4 @@
-"""Text drawn token by token from the all-big model itself: where all-big is the truth, whatever an oracle prefers is selection bias.
+"""Text drawn token by token from the all-big model itself: where all-big is the truth, every preference is selection bias.
 
 The control of what a run says about patterns (which layers, which tokens), as labels drawn per position are that of its gains.
 Each sampled document begins with the first token of a real one, takes its name and has its length.
