@@ -29,7 +29,7 @@ class FrozenModel(ABC):
 
     def __init__(self, module: RoutableModule, n_kv_heads: int, n_repeat: int, n_head_dim: int) -> None:
         self.module = module.eval().requires_grad_(False)
-        self.depth, self.routed_layers, self.n_layers = module.depth, module.routed_layers, module.n_layers
+        self.depth, self.routed_layers, self.n_letters = module.depth, module.routed_layers, module.n_letters
         self.small_layers = module.small_layers
         self.n_hidden, self.n_vocabulary, self.n_positions = module.n_hidden, module.n_vocabulary, module.n_positions
         self.n_kv_heads, self.n_repeat, self.n_head_dim = n_kv_heads, n_repeat, n_head_dim

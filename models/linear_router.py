@@ -79,13 +79,13 @@ class LinearRouter(Router):
         self.name, self.maps, self.branches, self.fingerprint, self.budget = name, maps, branches, fingerprint, budget
         self.spec = spec if spec is not None else name
         self.skip = skip if Branch.SKIP in branches else None
-        self.n_layers, _, self.n_hidden = maps.weight_LKD.shape
+        self.n_letters, _, self.n_hidden = maps.weight_LKD.shape
         self.layers = layers
         self.record: Mapping[str, Any] = record if record is not None else {}
         self._offset_LK = maps.bias_LK.clone()
         self._offset_LK[:, -1] -= maps.cutoff_L  # big is the last branch
 
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
         branch_K = torch.tensor([int(branch) for branch in self.branches])
 
         def choose(layer: int, x_BTD: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def write_linear(directory: Path, router: LinearRouter, facts: Mapping[str, Any]
         "format": FORMAT,
         "name": router.name,
         "model": router.fingerprint,
-        "n_layers": router.n_layers,
+        "n_layers": router.n_letters,
         "n_hidden": router.n_hidden,
         "branches": "".join(LETTERS[branch] for branch in router.branches),
         "skip": str(router.skip or SkipReading.FFN),

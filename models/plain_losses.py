@@ -68,7 +68,7 @@ def evaluate(module: RoutableModule, windows: Iterable[Window], max_tokens: int)
     n_tokens = 0
     for window in windows:
         for branch in totals:
-            mask_TL = np.full((window.n_positions, module.n_layers), branch)
+            mask_TL = np.full((window.n_positions, module.n_letters), branch)
             totals[branch] += float(window_losses(module, window, mask_TL).sum())
         n_tokens += window.n_positions
         if n_tokens >= max_tokens:

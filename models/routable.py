@@ -37,7 +37,7 @@ class RoutableModule(nn.Module, ABC):
         return tuple(range(self.depth))
 
     @property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         """How many letters a pattern has."""
         return len(self.routed_layers)
 

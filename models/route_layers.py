@@ -20,7 +20,7 @@ class SomeLayersRouted:
 
     def __init__(self, model: OracleModel, layers: tuple[int, ...]) -> None:
         self._model = model
-        self.depth, self.routed_layers, self.n_layers = model.depth, layers, len(layers)
+        self.depth, self.routed_layers, self.n_letters = model.depth, layers, len(layers)
         self.small_layers = model.small_layers
         self.n_hidden, self.n_kv_heads, self.n_head_dim = model.n_hidden, model.n_kv_heads, model.n_head_dim
         self.n_vocabulary, self.n_positions = model.n_vocabulary, model.n_positions

@@ -56,7 +56,7 @@ class Router(ABC):
 
     >>> import torch
     >>> router = read_router("fixed:Bs")
-    >>> choose = router.routing(TokenBatch(torch.tensor([[5, 2, 7]]), sequence_B=(0,)), n_layers=2)
+    >>> choose = router.routing(TokenBatch(torch.tensor([[5, 2, 7]]), sequence_B=(0,)), n_letters=2)
     >>> choose(0, torch.zeros(1, 3, 16))  # at the first layer, from the normed FFN inputs x_BTD: branch_BT
     tensor([[2, 2, 2]])
     """
@@ -71,7 +71,7 @@ class Router(ABC):
     """Average B's per token that it was made for."""
     skip: SkipReading | None = None
     """The reading of skip that it was trained with; None where any will do."""
-    n_layers: int | None = None
+    n_letters: int | None = None
     n_hidden: int | None = None
     """The model's sizes that it needs; None where any will do."""
     layers: tuple[int, ...] | None = None
@@ -80,7 +80,7 @@ class Router(ABC):
     """Of the model that it was trained on; None where it was trained on none."""
 
     @abstractmethod
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
         """The choices for one forward pass over `tokens`."""
 
     def logits(self, tokens: TokenBatch, layer: int, x_BTD: Tensor) -> Tensor | None:

@@ -39,7 +39,7 @@ class Routes:
 
 def check_router(router: Router, model: RoutableModule | OracleModel, skip: SkipReading, fingerprint: str) -> None:
     """Raises InputError, one line, where the router is not for this model, its routed layers, and this reading of skip."""
-    needs = (("layers", router.n_layers, model.n_layers), ("hidden values", router.n_hidden, model.n_hidden))
+    needs = (("layers", router.n_letters, model.n_letters), ("hidden values", router.n_hidden, model.n_hidden))
     for what, needed, found in needs:
         if needed is not None and needed != found:
             raise InputError(f"router {router.spec} is for a model of {needed} {what}; this model has {found}")
@@ -78,7 +78,7 @@ def route_with_logits(
         tokens = TokenBatch(token_id_BT.to(module.unembedding_VD.device), tuple(sequence.index for sequence in batch))
         mask_LBT: list[Tensor] = []
         logits_LBTK: list[Tensor] = []
-        choose = router.routing(tokens, module.n_layers)
+        choose = router.routing(tokens, module.n_letters)
 
         def recorded(layer: int, x_BTD: Tensor) -> Tensor:
             if logits and (logits_BTK := router.logits(tokens, layer, x_BTD)) is not None:  # noqa: B023 - called in this iteration alone

@@ -37,11 +37,11 @@ class Budget:
             return 0, n_letters
         return (self.n_big if self.kind is BudgetKind.EXACT else 0), self.n_big
 
-    def allows(self, n_layers: int) -> np.ndarray:
-        """Which totals of B's the budget admits: bool, shape (n_layers + 1,)."""
-        totals = np.arange(n_layers + 1)
+    def allows(self, n_letters: int) -> np.ndarray:
+        """Which totals of B's the budget admits: bool, shape (n_letters + 1,)."""
+        totals = np.arange(n_letters + 1)
         if self.n_big is None:
-            return np.ones(n_layers + 1, dtype=bool)
+            return np.ones(n_letters + 1, dtype=bool)
         return totals == self.n_big if self.kind is BudgetKind.EXACT else totals <= self.n_big
 
 
@@ -49,7 +49,7 @@ ANY = Budget(BudgetKind.ANY)
 _FORM = re.compile(r"(?P<kind>atmost:)?(?P<low>\d+)(?:-(?P<high>\d+))?")
 
 
-def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
+def parse_budgets(text: str, n_letters: int) -> tuple[Budget, ...]:
     """The budgets that `text` writes, in its order, each once.
 
     Raises InputError for another form, a budget above the number of layers, a falling range, and for `average:`, which
@@ -64,7 +64,7 @@ def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
         if part.startswith("average"):
             raise InputError(
                 "an average budget is answered from a run's per-budget results, not searched; search `budget=0-"
-                f"{n_layers}` and then compare; got {part!r}"
+                f"{n_letters}` and then compare; got {part!r}"
             )
         form = _FORM.fullmatch(part)
         if form is None:
@@ -72,8 +72,8 @@ def parse_budgets(text: str, n_layers: int) -> tuple[Budget, ...]:
         low, high = int(form["low"]), int(form["high"] or form["low"])
         if low > high:
             raise InputError(f"a budget's range rises; got {part!r}")
-        if high > n_layers:
-            raise InputError(f"a budget is at most the model's {n_layers} layers; got {part!r}")
+        if high > n_letters:
+            raise InputError(f"a budget is at most the model's {n_letters} layers; got {part!r}")
         kind = BudgetKind.ATMOST if form["kind"] else BudgetKind.EXACT
         budgets.extend(Budget(kind, n_big) for n_big in range(low, high + 1))
     return tuple(dict.fromkeys(budgets))

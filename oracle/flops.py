@@ -28,6 +28,6 @@ class Flops:
         """The mean over tokens that take these patterns."""
         return self.head + sum(float((branches_NL == b).sum(axis=1).mean()) * self.of(b) for b in Branch)
 
-    def of_budget(self, budget: float, n_layers: int, cheapest: Branch) -> float:
+    def of_budget(self, budget: float, n_letters: int, cheapest: Branch) -> float:
         """The mean over tokens of so many B's on average, all their other layers being of the cheapest branch."""
-        return self.head + budget * self.big + (n_layers - budget) * self.of(cheapest)
+        return self.head + budget * self.big + (n_letters - budget) * self.of(cheapest)

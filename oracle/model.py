@@ -32,7 +32,7 @@ class OracleModel(Protocol):
     What every implementation is held to ships as `duo_oracle.models.testing.FamilyContract`.
 
     >>> from duo_oracle.models.families.toy import random_toy
-    >>> toy = random_toy(seed=0, n_layers=3, n_vocabulary=8)
+    >>> toy = random_toy(seed=0, n_letters=3, n_vocabulary=8)
     >>> mask_BTL = torch.full((1, 4, 3), int(Branch.BIG), dtype=torch.uint8)  # four tokens, all BBB
     >>> logits_BTV = toy.forward(torch.tensor([[5, 2, 7, 1]]), mask_BTL, SkipReading.FFN)
     >>> logits_BTV.shape
@@ -45,7 +45,7 @@ class OracleModel(Protocol):
     """How many layers the model has: `layer` is 0 to depth - 1 wherever a method takes one."""
     routed_layers: tuple[int, ...]
     """The layers that a pattern has letters for, ascending."""
-    n_layers: int
+    n_letters: int
     """How many letters a pattern has: len(routed_layers)."""
     small_layers: tuple[int, ...]
     """The layers that have a small FFN."""

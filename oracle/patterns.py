@@ -38,25 +38,25 @@ class RoutingPattern:
     branches: tuple[Branch, ...]
 
     @classmethod
-    def parse(cls, text: str, n_layers: int | None = None) -> RoutingPattern:
-        """The pattern that `text` writes. Raises InputError for another letter, no letter, or a length other than `n_layers`."""
+    def parse(cls, text: str, n_letters: int | None = None) -> RoutingPattern:
+        """The pattern that `text` writes. Raises InputError for another letter, no letter, or a length other than `n_letters`."""
         wrong = sorted(set(text) - set(LETTERS))
         if wrong or not text:
             raise InputError(f"a routing pattern is written with the letters . s B, one per layer; got {text!r}")
-        if n_layers is not None and len(text) != n_layers:
-            raise InputError(f"a routing pattern of this model has {n_layers} letters; {text!r} has {len(text)}")
+        if n_letters is not None and len(text) != n_letters:
+            raise InputError(f"a routing pattern of this model has {n_letters} letters; {text!r} has {len(text)}")
         return cls(tuple(Branch(LETTERS.index(letter)) for letter in text))
 
     @classmethod
-    def uniform(cls, branch: Branch, n_layers: int) -> RoutingPattern:
+    def uniform(cls, branch: Branch, n_letters: int) -> RoutingPattern:
         """The same branch at every layer: all-big, all-small, all-skip."""
-        return cls((branch,) * n_layers)
+        return cls((branch,) * n_letters)
 
     def __str__(self) -> str:
         return "".join(LETTERS[branch] for branch in self.branches)
 
     @property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         return len(self.branches)
 
     @property
@@ -79,9 +79,9 @@ def to_array(patterns: Iterable[RoutingPattern]) -> np.ndarray:
 
 def to_strings(branches_PL: np.ndarray) -> list[str]:
     """Every row of `branches_PL` as its string of letters."""
-    n_layers = branches_PL.shape[1]
+    n_letters = branches_PL.shape[1]
     letters_PL = np.frombuffer(LETTERS.encode(), dtype=np.uint8)[branches_PL]
-    return [row.decode() for row in np.ascontiguousarray(letters_PL).view(f"S{n_layers}").ravel().tolist()]
+    return [row.decode() for row in np.ascontiguousarray(letters_PL).view(f"S{n_letters}").ravel().tolist()]
 
 
 def branch_counts(branches_PL: np.ndarray, branch: Branch) -> np.ndarray:

@@ -166,7 +166,7 @@ def _run_row(run: StoredRun, name: str) -> dict[str, Any]:
         "layers": run.layers,
         "cheapest": run.cheapest.letter,
         "config": json.dumps(run.config, sort_keys=True),
-        "n_layers": run.n_layers,
+        "n_layers": run.n_letters,
     }
 
 

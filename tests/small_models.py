@@ -17,7 +17,7 @@ from duo_oracle.oracle.patterns import Branch
 
 def small_duo(
     seed: int = 0,
-    n_layers: int = 3,
+    n_letters: int = 3,
     n_hidden: int = 16,
     n_heads: int = 4,
     n_kv_heads: int = 2,
@@ -32,7 +32,7 @@ def small_duo(
         hidden_size=n_hidden,
         intermediate_size=2 * n_hidden,
         small_intermediate_size=n_hidden // 4,
-        num_hidden_layers=n_layers,
+        num_hidden_layers=n_letters,
         num_attention_heads=n_heads,
         num_key_value_heads=n_kv_heads,
         max_position_embeddings=n_positions,
@@ -51,9 +51,9 @@ def random_tokens(n: int, n_vocabulary: int = 40, seed: int = 0) -> torch.Tensor
     return torch.randint(0, n_vocabulary, (n,), generator=torch.Generator().manual_seed(seed))
 
 
-def all_patterns(n_layers: int, branches: tuple[Branch, ...]) -> np.ndarray:
+def all_patterns(n_letters: int, branches: tuple[Branch, ...]) -> np.ndarray:
     """Every pattern as a row of branches_PL, without any budget."""
-    return np.array(list(product(branches, repeat=n_layers)), dtype=np.uint8)
+    return np.array(list(product(branches, repeat=n_letters)), dtype=np.uint8)
 
 
 def plain_losses(model: OracleModel, token_id_T: torch.Tensor, mask_BTL: np.ndarray, skip: SkipReading) -> np.ndarray:

@@ -77,7 +77,7 @@ class Model:
             raise InputError(f"a loss is of 2 to {model.n_positions} tokens of one text; got {len(token_ids)}")
         if not all(0 <= token < model.n_vocabulary for token in token_ids):
             raise InputError(f"token ids lie between 0 and {model.n_vocabulary - 1}; got {min(token_ids)} to {max(token_ids)}")
-        taken = RoutingPattern.parse(pattern or Branch.BIG.letter * model.n_layers, model.n_layers)
+        taken = RoutingPattern.parse(pattern or Branch.BIG.letter * model.n_letters, model.n_letters)
         check_small(set(taken.branches), model.routed_layers, model.small_layers)
         token_id_T = torch.tensor(token_ids, device=model.device)
         mask_1TL = torch.tensor([int(branch) for branch in taken.branches], dtype=torch.uint8, device=model.device)

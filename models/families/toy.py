@@ -35,8 +35,8 @@ class ToyModel:
 
     def __init__(self, table_VLR: Tensor, bonus_L: Tensor, base_VV: Tensor, sign_V: Tensor, n_positions: int) -> None:
         self.table_VLR, self.bonus_L = table_VLR, bonus_L
-        self.n_vocabulary, self.n_layers, _ = table_VLR.shape
-        self.depth = self.n_layers
+        self.n_vocabulary, self.n_letters, _ = table_VLR.shape
+        self.depth = self.n_letters
         self.routed_layers = self.small_layers = tuple(range(self.depth))
         self.n_hidden, self.n_kv_heads, self.n_head_dim, self.n_positions = self.n_vocabulary + 2, 1, 0, n_positions
         self.dtype, self.device = table_VLR.dtype, table_VLR.device
@@ -73,7 +73,7 @@ class ToyModel:
 
     def forward(self, token_id_BT: Tensor, mask_BTL: Tensor, skip: SkipReading) -> Tensor:
         x_BTD = self.embed(token_id_BT, torch.arange(token_id_BT.shape[1], device=self.device))
-        for layer in range(self.n_layers):
+        for layer in range(self.n_letters):
             branch_BT1 = mask_BTL[:, :, layer].unsqueeze(-1)
             small_BTD, big_BTD = self.ffn(layer, Branch.SMALL, x_BTD), self.ffn(layer, Branch.BIG, x_BTD)
             x_BTD = torch.where(branch_BT1 == Branch.BIG, big_BTD, torch.where(branch_BT1 == Branch.SMALL, small_BTD, x_BTD))
@@ -88,7 +88,7 @@ def best_pattern(
 
     `best[layer, k, flag]` is the greatest signed score that the layers from `layer` on can add with exactly k B's.
     """
-    n_layers, allowed = model.n_layers, sorted(branches)
+    n_letters, allowed = model.n_letters, sorted(branches)
     sign = float(model.unembedding_VD[target_id, -2])
     table_LR = sign * model.table_VLR[token_id].double().cpu().numpy()
     bonus_L = sign * model.bonus_L.double().cpu().numpy()
@@ -99,20 +99,20 @@ def best_pattern(
             return float(table_LR[layer, 1] + bonus_L[layer] * flag), 1, 1
         return (float(table_LR[layer, 0]), 0, 0) if branch is Branch.SMALL else (0.0, 0, flag)
 
-    best = np.full((n_layers + 1, n_layers + 2, 2), -np.inf)
-    best[n_layers, 0] = 0.0
-    for layer in reversed(range(n_layers)):
-        for n_big in range(n_layers + 1):
+    best = np.full((n_letters + 1, n_letters + 2, 2), -np.inf)
+    best[n_letters, 0] = 0.0
+    for layer in reversed(range(n_letters)):
+        for n_big in range(n_letters + 1):
             for flag in (0, 1):
                 for branch in allowed:
                     gain, cost, after = step(layer, branch, flag)
                     rest = best[layer + 1, n_big - cost, after] if n_big >= cost else -np.inf
                     best[layer, n_big, flag] = max(best[layer, n_big, flag], gain + rest)
-    totals = np.where(budget.allows(n_layers), best[0, : n_layers + 1, 0], -np.inf)
+    totals = np.where(budget.allows(n_letters), best[0, : n_letters + 1, 0], -np.inf)
     if not np.isfinite(totals).any():
         raise InputError(f"no pattern of the branches {''.join(branch.letter for branch in allowed)} has the budget {budget}")
     n_big, flag, chosen = int(np.argmax(totals)), 0, []
-    for layer in range(n_layers):
+    for layer in range(n_letters):
         for branch in allowed:
             gain, cost, after = step(layer, branch, flag)
             if n_big >= cost and gain + best[layer + 1, n_big - cost, after] == best[layer, n_big, flag]:
@@ -122,11 +122,11 @@ def best_pattern(
     return RoutingPattern(tuple(chosen))
 
 
-def random_tensors(seed: int, n_layers: int, n_vocabulary: int, interaction: float) -> dict[str, Tensor]:
+def random_tensors(seed: int, n_letters: int, n_vocabulary: int, interaction: float) -> dict[str, Tensor]:
     """Tables for a toy: scores in multiples of 1/64 within [-1/2, 1/2], bonuses within `interaction` times that."""
     generator = np.random.default_rng(seed)
-    bonus = np.round(interaction * generator.integers(-32, 33, n_layers)) / 64
-    table = generator.integers(-32, 33, (n_vocabulary, n_layers, 2)) / 64
+    bonus = np.round(interaction * generator.integers(-32, 33, n_letters)) / 64
+    table = generator.integers(-32, 33, (n_vocabulary, n_letters, 2)) / 64
     base = generator.integers(-128, 129, (n_vocabulary, n_vocabulary)) / 64
     sign = np.where(np.arange(n_vocabulary) % 2, -1.0, 1.0)
     tables = {"table": table, "bonus": bonus, "base": base, "sign": sign}
@@ -135,21 +135,21 @@ def random_tensors(seed: int, n_layers: int, n_vocabulary: int, interaction: flo
 
 def random_toy(
     seed: int = 0,
-    n_layers: int = 4,
+    n_letters: int = 4,
     n_vocabulary: int = 16,
     n_positions: int = 64,
     interaction: float = 0.0,
     dtype: str = "float32",
 ) -> ToyModel:
     """A toy in memory, the same for the same arguments."""
-    tensors = random_tensors(seed, n_layers, n_vocabulary, interaction)
-    return build(_config(n_layers, n_vocabulary, n_positions), tensors, getattr(torch, dtype), torch.device("cpu"))
+    tensors = random_tensors(seed, n_letters, n_vocabulary, interaction)
+    return build(_config(n_letters, n_vocabulary, n_positions), tensors, getattr(torch, dtype), torch.device("cpu"))
 
 
 def write_toy(
     directory: Path,
     seed: int = 0,
-    n_layers: int = 4,
+    n_letters: int = 4,
     n_vocabulary: int = 16,
     n_positions: int = 64,
     interaction: float = 0.0,
@@ -159,8 +159,8 @@ def write_toy(
     if tokenizer:
         n_vocabulary = max(n_vocabulary, 256)
     tokenizer_json = byte_tokenizer().to_str() if tokenizer else None
-    tensors = random_tensors(seed, n_layers, n_vocabulary, interaction)
-    write_checkpoint(directory, _config(n_layers, n_vocabulary, n_positions), tensors, tokenizer_json, torch.float32)
+    tensors = random_tensors(seed, n_letters, n_vocabulary, interaction)
+    write_checkpoint(directory, _config(n_letters, n_vocabulary, n_positions), tensors, tokenizer_json, torch.float32)
 
 
 def byte_tokenizer() -> Tokenizer:
@@ -172,11 +172,11 @@ def byte_tokenizer() -> Tokenizer:
     return tokenizer
 
 
-def _config(n_layers: int, n_vocabulary: int, n_positions: int) -> dict[str, Any]:
+def _config(n_letters: int, n_vocabulary: int, n_positions: int) -> dict[str, Any]:
     return {
         "model_type": MODEL_TYPE,
         "vocab_size": n_vocabulary,
-        "num_hidden_layers": n_layers,
+        "num_hidden_layers": n_letters,
         "max_position_embeddings": n_positions,
     }
 
@@ -194,8 +194,8 @@ def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise InputError(f"config.json: {key} must be a whole number above 0; got {value!r}")
         sizes[key] = value
-    n_vocabulary, n_layers = sizes["vocab_size"], sizes["num_hidden_layers"]
-    shapes = {"table": (n_vocabulary, n_layers, 2), "bonus": (n_layers,), "base": (n_vocabulary,) * 2, "sign": (n_vocabulary,)}
+    n_vocabulary, n_letters = sizes["vocab_size"], sizes["num_hidden_layers"]
+    shapes = {"table": (n_vocabulary, n_letters, 2), "bonus": (n_letters,), "base": (n_vocabulary,) * 2, "sign": (n_vocabulary,)}
     for name, shape in shapes.items():
         if name not in tensors:
             raise InputError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")

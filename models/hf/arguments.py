@@ -76,8 +76,8 @@ Record = Callable[[int], Sequence[Call]]
 class Arguments:
     """The layers' arguments at any positions, recorded when they are first needed."""
 
-    def __init__(self, record: Record, n_positions: int, n_layers: int) -> None:
-        self._record, self._n_positions, self._n_layers = record, n_positions, n_layers
+    def __init__(self, record: Record, n_positions: int, n_letters: int) -> None:
+        self._record, self._n_positions, self._n_layers = record, n_positions, n_letters
         self._n_tokens = 0
         self._calls: list[Call] = []
         self._hidden: dict[int, Tensor | None] = {}

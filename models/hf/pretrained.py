@@ -122,7 +122,7 @@ class PretrainedModel:
         self.module = module.eval().requires_grad_(False)
         self._blocks, self._trunk = module.blocks, module.trunk
         self.parts = module.blocks.parts
-        self.depth, self.routed_layers, self.n_layers = module.depth, module.routed_layers, module.n_layers
+        self.depth, self.routed_layers, self.n_letters = module.depth, module.routed_layers, module.n_letters
         self.small_layers = module.small_layers
         self.n_hidden, self.n_vocabulary, self.n_positions = module.n_hidden, module.n_vocabulary, module.n_positions
         shapes = [shapes for parts in self._blocks.parts if (shapes := parts.shapes)]

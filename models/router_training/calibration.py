@@ -142,7 +142,7 @@ def routed_losses(
     router: Router, module: RoutableModule, token_id_BT: Tensor, sequence_B: tuple[int, ...], skip: SkipReading
 ) -> tuple[Tensor, np.ndarray]:
     """loss_BT (float64, T scored positions) and mask_BTL (uint8) of one forward pass in which the router chooses."""
-    choose = router.routing(TokenBatch(token_id_BT[:, :-1], sequence_B), module.n_layers)
+    choose = router.routing(TokenBatch(token_id_BT[:, :-1], sequence_B), module.n_letters)
     mask_LBT: list[Tensor] = []
 
     def recorded(layer: int, x_BTD: Tensor) -> Tensor:

@@ -85,7 +85,7 @@ class RouterConfig:
             check_choice("calibration", self.calibrate, ("pooled", "layer", "none"))
         check_choice("skip reading", self.skip, SkipReading)
 
-    def check_layers(self, n_layers: int) -> None:
+    def check_layers(self, n_letters: int) -> None:
         """Raises InputError where the model's layers do not hold the budget."""
-        if not 0 < self.budget < n_layers:
-            raise InputError(f"`budget` must lie between 0 and the model's {n_layers} layers, both excluded; got {self.budget:g}")
+        if not 0 < self.budget < n_letters:
+            raise InputError(f"`budget` must lie between 0 and the model's {n_letters} layers, both excluded; got {self.budget:g}")

@@ -28,7 +28,7 @@ class CutoffMethod(Method):
         self.everywhere = settings.gradient == "all"
         self.beta, self.pooled = beta, pooled
         self.calibration = "pooled" if pooled else "layer"
-        self.average_L = fixed_parameter(torch.zeros(task.n_layers))
+        self.average_L = fixed_parameter(torch.zeros(task.n_letters))
         self.n_averaged = fixed_parameter(torch.zeros(()))
         self._logits: list[Tensor] = []
 

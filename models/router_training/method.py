@@ -31,7 +31,7 @@ SNAPSHOTS = (0.25, 0.5)
 class Task:
     """What a router is trained for: the model's sizes, the router's branches, average B's per token, and the run's length."""
 
-    n_layers: int
+    n_letters: int
     n_hidden: int
     branches: tuple[Branch, ...]
     budget: float
@@ -40,7 +40,7 @@ class Task:
     @property
     def rate(self) -> float:
         """The target share of B at a layer."""
-        return self.budget / self.n_layers
+        return self.budget / self.n_letters
 
 
 @runtime_checkable
@@ -66,14 +66,14 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.task, self.settings = task, settings
         n_branches = len(task.branches)
-        self.weight_LKD = nn.Parameter(torch.zeros(task.n_layers, n_branches, task.n_hidden))
-        self.bias_LK = nn.Parameter(torch.zeros(task.n_layers, n_branches))
-        self.cutoff_L = fixed_parameter(torch.zeros(task.n_layers))
-        self.usage_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_layers))
-        self.cutoff_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_layers))
+        self.weight_LKD = nn.Parameter(torch.zeros(task.n_letters, n_branches, task.n_hidden))
+        self.bias_LK = nn.Parameter(torch.zeros(task.n_letters, n_branches))
+        self.cutoff_L = fixed_parameter(torch.zeros(task.n_letters))
+        self.usage_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_letters))
+        self.cutoff_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_letters))
         self.snapshot_step_C = tuple(round(share * task.n_steps) for share in SNAPSHOTS)
-        self.snapshot_CLD = fixed_parameter(torch.zeros(len(SNAPSHOTS), task.n_layers, n_branches * (task.n_hidden + 1) + 1))
-        self.batch_cutoff_SL = fixed_parameter(torch.full((task.n_steps, task.n_layers), torch.nan))
+        self.snapshot_CLD = fixed_parameter(torch.zeros(len(SNAPSHOTS), task.n_letters, n_branches * (task.n_hidden + 1) + 1))
+        self.batch_cutoff_SL = fixed_parameter(torch.full((task.n_steps, task.n_letters), torch.nan))
 
     def logits(self, layer: int, x_BTD: Tensor) -> Tensor:
         """logits_BTK, without the cutoff."""

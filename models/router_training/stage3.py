@@ -113,7 +113,7 @@ def prepare(config: RouterConfig) -> Prepared:
     module = load_module(checkpoint, config.route_layers).to(device)
     check_small(parse_branches(config.branches), module.routed_layers, module.small_layers)
     tokenizer, separator = training_tokenizer(checkpoint, config.model)
-    config.check_layers(module.n_layers)
+    config.check_layers(module.n_letters)
     work = work_folder(config.out, config.work)
     splits = [
         split_stream(tokenised(source, tokenizer, separator, work), separator, document_numbers(source)) for source in config.text
@@ -124,7 +124,7 @@ def prepare(config: RouterConfig) -> Prepared:
     if config.calibration_text:
         held = [documents_of(tokenised(source, tokenizer, separator, work), separator) for source in config.calibration_text]
     n_steps = steps_for(config.tokens, windows.n_tokens)
-    task = Task(module.n_layers, module.n_hidden, parse_branches(config.branches), config.budget, n_steps)
+    task = Task(module.n_letters, module.n_hidden, parse_branches(config.branches), config.budget, n_steps)
     sequences = calibration_sequences(held, separator, n_positions, config.calibration_tokens, config.seed)
     return Prepared(checkpoint, module, task, windows, sequences, n_positions)
 

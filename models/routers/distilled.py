@@ -92,7 +92,7 @@ class Effects:
 def token_effects(labels: PatternLabels, task: Task) -> Effects:
     """By least squares over each token's patterns; of least norm where they leave effects open."""
     n_tokens, n_others = len(labels.token_ids) - 1, len(task.branches) - 1
-    effect_TLK, weight_TLK = np.zeros((2, n_tokens, task.n_layers, n_others + 1))
+    effect_TLK, weight_TLK = np.zeros((2, n_tokens, task.n_letters, n_others + 1))
     allowed_R = np.isin(labels.branches_RL, task.branches).all(axis=1)
     position_R, loss_R = labels.position_R[allowed_R], labels.loss_R[allowed_R]
     order_R = np.argsort(position_R, kind="stable")
@@ -107,7 +107,7 @@ def token_effects(labels: PatternLabels, task: Task) -> Effects:
             design_NRC -= design_NRC.mean(axis=1, keepdims=True)
             solve_NCR = np.linalg.pinv(design_NRC, rcond=1e-6)
             loss_NR = loss_R[rows_NR] - loss_R[rows_NR].mean(axis=1, keepdims=True)
-            shape = len(tokens), task.n_layers, n_others
+            shape = len(tokens), task.n_letters, n_others
             effect_TLK[tokens, :, 1:] = np.einsum("ncr,nr->nc", solve_NCR, loss_NR).reshape(shape)
             weight_TLK[tokens, :, 1:] = np.einsum("ncr,nrc->nc", solve_NCR, design_NRC).clip(0, 1).reshape(shape)
     return Effects(effect_TLK, weight_TLK)
@@ -117,7 +117,7 @@ def token_effects(labels: PatternLabels, task: Task) -> Effects:
 def states_of(one: PatternLabels, module: RoutableModule, task: Task, skip: SkipReading, router: LinearRouter | None) -> Tensor:
     """x_TLD, the normed FFN inputs of one sequence's scored tokens: under the routing of its labels, or the router's."""
     token_id_BT = torch.from_numpy(one.token_ids[:-1].astype(np.int64))[None].to(module.unembedding_VD.device)
-    choose = None if router is None else router.routing(TokenBatch(token_id_BT, (0,)), task.n_layers)
+    choose = None if router is None else router.routing(TokenBatch(token_id_BT, (0,)), task.n_letters)
     context_TL = torch.from_numpy(one.context_TL.astype(np.int64)).to(token_id_BT.device)
     x_LTD: list[Tensor] = []
 
@@ -139,7 +139,7 @@ class Moments:
     """Weighted sums of products of states (with a last column of ones) and effects: all that a ridge regression needs of them."""
 
     def __init__(self, task: Task) -> None:
-        shape, n_features = (task.n_layers, len(task.branches)), task.n_hidden + 1
+        shape, n_features = (task.n_letters, len(task.branches)), task.n_hidden + 1
         self.xx_LKEE = torch.zeros(*shape, n_features, n_features, dtype=torch.float64)
         self.xy_LKE = torch.zeros(*shape, n_features, dtype=torch.float64)
         self.yy_LK = torch.zeros(*shape, dtype=torch.float64)

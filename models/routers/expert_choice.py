@@ -48,9 +48,9 @@ class BatchExpertChoice(LinearRouter):
 
     causal = False
 
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
         assert self.budget is not None
-        rate = self.budget / n_layers
+        rate = self.budget / n_letters
         other, big = (int(branch) for branch in self.branches)
 
         def choose(layer: int, x_BTD: Tensor) -> Tensor:

@@ -21,10 +21,10 @@ class Fixed(Router):
         self.pattern, self.spec = pattern, f"fixed:{pattern}"
         self.branches = tuple(sorted(set(pattern.branches)))
         self.budget = float(pattern.n_big)
-        self.n_layers = pattern.n_layers
+        self.n_letters = pattern.n_letters
 
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
-        assert n_layers == self.pattern.n_layers
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
+        assert n_letters == self.pattern.n_letters
 
         def choose(layer: int, x_BTD: Tensor) -> Tensor:
             return torch.full(x_BTD.shape[:2], int(self.pattern.branches[layer]), device=x_BTD.device)

@@ -33,9 +33,9 @@ class Random(Router):
         # Whether any layer is left for small is known with the model; it is among the branches either way.
         self.branches = (Branch.SKIP, Branch.SMALL, Branch.BIG) if skips else (Branch.SMALL, Branch.BIG)
 
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
         n_tokens = tokens.token_id_BT.shape[1]
-        draws = [self.draw(sequence, tokens.start + n_tokens, n_layers)[tokens.start :] for sequence in tokens.sequence_B]
+        draws = [self.draw(sequence, tokens.start + n_tokens, n_letters)[tokens.start :] for sequence in tokens.sequence_B]
         mask_BTL = torch.from_numpy(np.stack(draws))
 
         def choose(layer: int, x_BTD: Tensor) -> Tensor:
@@ -43,14 +43,14 @@ class Random(Router):
 
         return choose
 
-    def draw(self, sequence: int, n_tokens: int, n_layers: int) -> np.ndarray:
+    def draw(self, sequence: int, n_tokens: int, n_letters: int) -> np.ndarray:
         """mask_TL of a sequence's first tokens. Raises InputError for a budget that the layers do not hold."""
-        if self.budget + self.skips > n_layers:
-            raise InputError(f"{self.spec}: BUDGET + SKIPS must not exceed the model's {n_layers} layers")
+        if self.budget + self.skips > n_letters:
+            raise InputError(f"{self.spec}: BUDGET + SKIPS must not exceed the model's {n_letters} layers")
         # One row of draws per token, in order: a prefix is drawn alike whatever follows it.
-        draw_TC = np.random.Generator(np.random.Philox(key=[self.seed, sequence])).random((n_tokens, n_layers + 1))
-        rank_TL = np.argsort(np.argsort(draw_TC[:, :n_layers], axis=1), axis=1)
-        share_T1 = draw_TC[:, n_layers:]
+        draw_TC = np.random.Generator(np.random.Philox(key=[self.seed, sequence])).random((n_tokens, n_letters + 1))
+        rank_TL = np.argsort(np.argsort(draw_TC[:, :n_letters], axis=1), axis=1)
+        share_T1 = draw_TC[:, n_letters:]
         n_big_T1 = np.floor(self.budget + share_T1)
         # The same draw rounds the sum, so that a token never has more branches than layers.
         n_used_T1 = np.floor(self.budget + self.skips + share_T1)

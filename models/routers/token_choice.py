@@ -39,8 +39,8 @@ class TokenChoice(Method):
         super().__init__(task, settings)
         self.everywhere = settings.gradient == "all"
         n_branches = len(task.branches)
-        self.balance_LK = fixed_parameter(torch.zeros(task.n_layers, n_branches))
-        self.use_LK = fixed_parameter(torch.zeros(task.n_layers, n_branches))
+        self.balance_LK = fixed_parameter(torch.zeros(task.n_letters, n_branches))
+        self.use_LK = fixed_parameter(torch.zeros(task.n_letters, n_branches))
         others = (1 - task.rate) / (n_branches - 1)
         self.target_K = torch.tensor([others] * (n_branches - 1) + [task.rate])
         self._losses: list[Tensor] = []

@@ -90,7 +90,7 @@ def hear_inputs(task: SmallTask, maps: Mapping[K, nn.Module], hear: Callable[[K,
     try:
         for step in tqdm(range(task.n_steps), desc="listening", unit="batch", disable=not sys.stderr.isatty()):
             token_id_BT = task.token_id_BT(step)
-            run_trunk(task.module, token_id_BT, torch.full((*token_id_BT.shape, task.module.n_layers), int(Branch.BIG)))
+            run_trunk(task.module, token_id_BT, torch.full((*token_id_BT.shape, task.module.n_letters), int(Branch.BIG)))
     finally:
         for hook in hooks:
             hook.remove()

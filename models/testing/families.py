@@ -25,18 +25,18 @@ def random_inputs(model: OracleModel, n_batch: int = 2, n_tokens: int = 7, seed:
     """token_id_BT, and a routing mask_BTL of all branches."""
     generator = torch.Generator().manual_seed(seed)
     token_id_BT = torch.randint(0, model.n_vocabulary, (n_batch, n_tokens), generator=generator)
-    return token_id_BT, torch.randint(0, 3, (n_batch, n_tokens, model.n_layers), generator=generator, dtype=torch.uint8)
+    return token_id_BT, torch.randint(0, 3, (n_batch, n_tokens, model.n_letters), generator=generator, dtype=torch.uint8)
 
 
 def walked_logits(model: OracleModel, token_ids: Tensor, mask_TL: Tensor, skip: SkipReading) -> Tensor:
     """One token at a time through the Protocol's parts, with the keys and values of the tokens before it: logits_TV."""
     empty = torch.empty(1, model.n_kv_heads, 0, model.n_head_dim, dtype=model.dtype)
-    cache = [(empty, empty)] * model.n_layers
+    cache = [(empty, empty)] * model.n_letters
     logits = []
     for position in range(len(token_ids)):
         x_GSD = model.embed(token_ids[position], torch.tensor([position])).reshape(1, 1, -1)
         position_GS = torch.tensor([[position]])
-        for layer in range(model.n_layers):
+        for layer in range(model.n_letters):
             k_GKSd, v_GKSd = model.key_value(layer, x_GSD, position_GS)
             k_before, v_before = cache[layer]
             branch = Branch(int(mask_TL[position, layer]))

@@ -60,14 +60,14 @@ def choices_one_at_a_time(router: Router, module: DuoLlama, token_id_T: Tensor, 
     """mask_TL where each token sees the keys and values that the tokens before it have written, and the router sees one token."""
     model = PackedDuoLlama(module)
     empty = torch.zeros(1, model.n_kv_heads, 0, model.n_head_dim)
-    cache = [(empty, empty) for _ in range(model.n_layers)]
+    cache = [(empty, empty) for _ in range(model.n_letters)]
     rows = []
     for position, token_id in enumerate(token_id_T.tolist()):
         tokens = TokenBatch(torch.tensor([[token_id]]), (sequence,), start=position)
-        choose = router.routing(tokens, model.n_layers)
+        choose = router.routing(tokens, model.n_letters)
         x_BTD = model.embed(torch.tensor([[token_id]]), torch.tensor([[position]]))
         row = []
-        for layer in range(model.n_layers):
+        for layer in range(model.n_letters):
             keys, values = cache[layer]
             place = torch.tensor([[position]])
             own = model.key_value(layer, x_BTD, place)

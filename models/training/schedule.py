@@ -59,8 +59,8 @@ def phases_of(config: TrainConfig) -> tuple[Phase, ...]:
     return tuple(phase for phase in phases if phase.n_steps)
 
 
-def random_mask(n_batch: int, n_tokens: int, n_layers: int, p_big: float, seed: int, step: int) -> Tensor:
+def random_mask(n_batch: int, n_tokens: int, n_letters: int, p_big: float, seed: int, step: int) -> Tensor:
     """mask_BTL, int64: every token and layer big with probability `p_big`, else small; a pure function of (seed, step)."""
     generator = torch.Generator().manual_seed((seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF_FFFF)
-    draw_BTL = torch.rand(n_batch, n_tokens, n_layers, generator=generator)
+    draw_BTL = torch.rand(n_batch, n_tokens, n_letters, generator=generator)
     return torch.where(draw_BTL < p_big, int(Branch.BIG), int(Branch.SMALL))

@@ -59,9 +59,9 @@ class Groups:
 
     @classmethod
     def of(cls, branches_PL: np.ndarray, allowed: tuple[Branch, ...], budgets: tuple[Budget, ...]) -> Groups:
-        n_layers = branches_PL.shape[1]
+        n_letters = branches_PL.shape[1]
         n_big_P = branch_counts(branches_PL, Branch.BIG)
-        admits_QK = np.array([budget.allows(n_layers) for budget in budgets])
+        admits_QK = np.array([budget.allows(n_letters) for budget in budgets])
         in_budgets_K: np.ndarray = np.any(admits_QK, axis=0)
         inside_P = np.isin(branches_PL, np.array(allowed, dtype=np.uint8)).all(axis=1) & in_budgets_K[n_big_P]
         tied_P = tie_order(branches_PL)
@@ -150,10 +150,10 @@ class CertifiedSearch:
         loss_NYR = block.lse_NP[:, None, [small, big]] - logit_NYR
         self.loss_cheapest_NY, self.loss_full_NY = loss_NYR[:, :, 0], loss_NYR[:, :, 1]
         self.entropy_full_N = self._head.entropy(block.h_NPD[:, big])
-        n_labels, n_budgets, n_layers = self.label_NY.shape[1], len(self._budgets), block.groups.branches_PL.shape[1]
+        n_labels, n_budgets, n_letters = self.label_NY.shape[1], len(self._budgets), block.groups.branches_PL.shape[1]
         self.loss_NYQ = torch.full((n, n_labels, n_budgets), torch.inf, dtype=dtype, device=device)
         self.chosen_NQ = torch.full((n, n_budgets), torch.inf, dtype=dtype, device=device)
-        self.branches_NQL = np.zeros((n, n_budgets, n_layers), dtype=np.uint8)
+        self.branches_NQL = np.zeros((n, n_budgets, n_letters), dtype=np.uint8)
         self.leaves_N = torch.zeros(n, dtype=torch.int64, device=device)
         self.evaluations_Q = np.zeros(n_budgets, dtype=np.int64)
 

@@ -173,9 +173,9 @@ class ExactOracle:
         most_leaves = max(1, min(max(_TARGET_ROWS, self._most_rows // 64), self._most_rows) // n_positions)
         key = (budgets, most_leaves)
         if key not in self._plans:
-            n_layers, widest = self._model.n_layers, len(self._branches)
-            least_depth = max(depth for depth in range(n_layers // 2 + 1) if widest**depth <= _TOP_STATES)
-            tree = FullTree(n_layers, self._branches, budgets, (self._cheapest, Branch.BIG))
+            n_letters, widest = self._model.n_letters, len(self._branches)
+            least_depth = max(depth for depth in range(n_letters // 2 + 1) if widest**depth <= _TOP_STATES)
+            tree = FullTree(n_letters, self._branches, budgets, (self._cheapest, Branch.BIG))
             self._plans[key] = _Plan(tree, budgets, most_leaves, least_depth)
         return self._plans[key]
 

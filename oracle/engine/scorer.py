@@ -33,7 +33,7 @@ class Scorer(Protocol):
     """Losses of patterns at places. Scoring twice gives equal numbers.
 
     >>> from duo_oracle.models.families.toy import random_toy
-    >>> toy = random_toy(seed=0, n_layers=3, n_vocabulary=8)
+    >>> toy = random_toy(seed=0, n_letters=3, n_vocabulary=8)
     >>> full = RoutingPattern.uniform(Branch.BIG, 3)
     >>> scorer = FixedScorer(toy, 0, torch.tensor([5, 2, 7]), full, SkipReading.FFN)  # three tokens, two scored places
     >>> patterns_RL = np.array([[2, 2, 2], [1, 1, 2]], dtype=np.uint8)  # BBB and ssB
@@ -69,7 +69,7 @@ class _PlaceScorer:
         self._label_NY = target_N[:, None]
         if null.draws:
             places = np.arange(self.n_places)
-            big_NL = np.full((self.n_places, model.n_layers), Branch.BIG, dtype=np.uint8)
+            big_NL = np.full((self.n_places, model.n_letters), Branch.BIG, dtype=np.uint8)
             h_big_ND = torch.cat([self._states(places[rows], big_NL[rows]) for rows in chunks(self.n_places, _MOST_ROWS)])
             self._label_NY = null.labels(self._head, h_big_ND, target_N, names)
 
@@ -161,7 +161,7 @@ class SameScorer:
         self.n_places, self.n_labels = len(token_id_T) - 1, 1 + null.draws
         self._label_TY = token_id_T[1:, None]
         if null.draws:
-            h_big_TD = self._states(np.full((1, model.n_layers), Branch.BIG, dtype=np.uint8))[0][0]
+            h_big_TD = self._states(np.full((1, model.n_letters), Branch.BIG, dtype=np.uint8))[0][0]
             names = [(sequence, position) for position in range(self.n_places)]
             self._label_TY = null.labels(self._head, h_big_TD, token_id_T[1:], names)
 

@@ -93,7 +93,7 @@ class FullTree:
     depth and depth-first below it.
     """
 
-    n_layers: int
+    n_letters: int
     branches: tuple[Branch, ...]
     budgets: tuple[Budget, ...]
     references: tuple[Branch, ...] = (Branch.SMALL, Branch.BIG)
@@ -104,7 +104,7 @@ class FullTree:
 
     def below(self, roots_SL: np.ndarray) -> Trie:
         """The tree from the given prefixes to its leaves."""
-        return self._grow(roots_SL, self.n_layers)
+        return self._grow(roots_SL, self.n_letters)
 
     def blocks(self, most_leaves: int, least_depth: int = 0) -> tuple[Trie, list[np.ndarray]]:
         """The top, of at least `least_depth` layers, and which of its states are the roots of each subtree (int64 indices).
@@ -115,11 +115,12 @@ class FullTree:
         widest = len(self.branches)
         depth = least_depth
         while (
-            min(widest**depth, len(self.references)) * widest ** (self.n_layers - depth) > most_leaves and 2 * depth < self.n_layers
+            min(widest**depth, len(self.references)) * widest ** (self.n_letters - depth) > most_leaves
+            and 2 * depth < self.n_letters
         ):
             depth += 1
         top = self.top(depth)
-        per_block = max(1, most_leaves // widest ** (self.n_layers - depth))
+        per_block = max(1, most_leaves // widest ** (self.n_letters - depth))
         of_reference = np.zeros(top.n_leaves, dtype=bool)
         for reference in self.references:
             of_reference |= (top.branches_PL == reference).all(axis=1)
@@ -144,7 +145,7 @@ class FullTree:
 
     def _alive(self, prefix_SL: np.ndarray, branch: Branch) -> np.ndarray:
         """Which prefixes, followed by `branch`, begin a pattern of the tree: bool, shape (S,)."""
-        left = self.n_layers - prefix_SL.shape[1] - 1
+        left = self.n_letters - prefix_SL.shape[1] - 1
         n_big_S = (prefix_SL == Branch.BIG).sum(axis=1) + (branch is Branch.BIG)
         alive_S = np.isin(prefix_SL, np.array(self.branches, dtype=np.uint8)).all(axis=1) & (branch in self.branches)
         fewest = left if self.branches == (Branch.BIG,) else 0
@@ -159,7 +160,7 @@ class FullTree:
         return alive_S
 
     def _totals(self) -> np.ndarray:
-        return np.any([budget.allows(self.n_layers) for budget in self.budgets], axis=0)
+        return np.any([budget.allows(self.n_letters) for budget in self.budgets], axis=0)
 
 
 def necessary_operations(levels: Sequence[Level], flops: Flops) -> float:

@@ -47,7 +47,7 @@ def descend(
                 child_SND = model.ffn(layer, branch, child_SND, _take(x_SND, parent) if model.ffn_reads_input else None)
             children.append(child_SND)
         x_SND = torch.cat(children) if len(children) > 1 else children[0]
-    if first_level + len(levels) == model.n_layers:
+    if first_level + len(levels) == model.n_letters:
         x_SND = run_big(model, range(model.routed_layers[-1] + 1, model.depth), x_SND, attend)
     return x_SND
 
@@ -114,7 +114,7 @@ class FixedContext:
         self.start_TD = x_1TD[0]
         self._kv: list[tuple[Tensor, Tensor]] = []
         mask_TL = np.broadcast_to(
-            routing.branches if isinstance(routing, RoutingPattern) else routing, (len(token_id_T), model.n_layers)
+            routing.branches if isinstance(routing, RoutingPattern) else routing, (len(token_id_T), model.n_letters)
         )
         for layer in range(model.depth):
             if layer == model.routed_layers[0]:
@@ -171,7 +171,7 @@ class CommittedContext:
         """The states x_ND of the first lanes' tokens before the first routed layer; keeps those layers' keys and values."""
         model = self._model
         x_ND = model.embed(token_id_N, torch.full((1,), position, device=model.device))
-        all_big_NL = np.full((len(x_ND), model.n_layers), Branch.BIG, dtype=np.uint8)
+        all_big_NL = np.full((len(x_ND), model.n_letters), Branch.BIG, dtype=np.uint8)
         return self._run(position, range(model.routed_layers[0]), x_ND, all_big_NL)
 
     def commit(self, position: int, x_ND: Tensor, branches_NL: np.ndarray) -> None:

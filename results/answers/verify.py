@@ -126,7 +126,7 @@ class _Verifier:
         for column, (check, branch) in enumerate(uniform):
             if branch is None and committed:
                 continue
-            own_BL = sequence.branches_RL[rows] if branch is None else np.full((len(rows), self._model.n_layers), branch, np.uint8)
+            own_BL = sequence.branches_RL[rows] if branch is None else np.full((len(rows), self._model.n_letters), branch, np.uint8)
             mask_BTL = self._masks(sequence, rows, own_BL)
             again_B = self._losses(sequence.token_id_T, mask_BTL, position_B)
             check.add(again_B, sequence.loss_R3[rows, column], where)
@@ -144,7 +144,7 @@ class _Verifier:
         if self._context.kind is ContextKind.SAME:
             return np.repeat(own_BL[:, None], n_tokens, axis=1)
         if sequence.context_TL is not None:
-            last_1L = np.full((1, self._model.n_layers), Branch.BIG, np.uint8)
+            last_1L = np.full((1, self._model.n_letters), Branch.BIG, np.uint8)
             mask_BTL = np.tile(np.concatenate([sequence.context_TL, last_1L]), (len(rows), 1, 1))
         elif self._context.pattern is not None:
             mask_BTL = np.tile(np.array(self._context.pattern.branches, np.uint8), (len(rows), n_tokens, 1))
@@ -155,7 +155,7 @@ class _Verifier:
 
     def _chosen(self, sequence: _StoredSequence, budget: int) -> np.ndarray:
         rows = sequence.budget_R == budget
-        mask_TL = np.full((len(sequence.token_id_T), self._model.n_layers), Branch.BIG, np.uint8)
+        mask_TL = np.full((len(sequence.token_id_T), self._model.n_letters), Branch.BIG, np.uint8)
         mask_TL[sequence.position_R[rows]] = sequence.branches_RL[rows]
         return mask_TL
 
@@ -194,7 +194,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     picked = np.arange(n_rows)
     if sample is not None and sample < n_rows:
         picked = np.sort(np.random.default_rng(seed).choice(n_rows, sample, replace=False))
-    budgets = [parse_budgets(text, run.n_layers)[0] for text in run.budgets]
+    budgets = [parse_budgets(text, run.n_letters)[0] for text in run.budgets]
     number = {str(budget): index for index, budget in enumerate(budgets)}
     routed = run.parsed_context.kind is ContextKind.ROUTER
     start = 0
@@ -202,8 +202,8 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
         tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
         paths = _read(run, "paths", record.unit, record.parts["paths"])
         budget_R = np.array([number[text] for text in paths["budget"].to_pylist()], dtype=np.int64)
-        branches = [RoutingPattern.parse(text, run.n_layers).branches for text in paths["pattern"].to_pylist()]
-        branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_layers)
+        branches = [RoutingPattern.parse(text, run.n_letters).branches for text in paths["pattern"].to_pylist()]
+        branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_letters)
         loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_cheapest", "loss_full")], axis=1)
         picked_R = np.isin(np.arange(start, start + len(budget_R)), picked)
         start += len(budget_R)
@@ -217,7 +217,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             context_TL = None
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
-                context_TL = to_array(RoutingPattern.parse(text, run.n_layers) for text in patterns)[order]
+                context_TL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
             found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_TL)
             yield _StoredSequence(index, token_id_T, *found)
 

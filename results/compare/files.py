@@ -81,7 +81,7 @@ def layers_table(plane: Plane, routers: Sequence[Routed]) -> pa.Table:
                     "router": routed.name,
                     "layer": layer,
                     "big": float(share),
-                    "even": (budget if routed.target is None else routed.target) / plane.n_layers,
+                    "even": (budget if routed.target is None else routed.target) / plane.n_letters,
                     "compared_with": which,
                     "oracle_big": None if oracle_NL is None else float((oracle_NL[:, letter] == Branch.BIG).mean()),
                     "agreement": None if beside is None else float(beside[0][letter]),
@@ -109,11 +109,11 @@ def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[
     with picture((12.0, 3.9), {"svg.fonttype": "none", "font.size": 8}) as figure:
         per_layer, by_position, by_loss = figure.subplots(1, 3, sharey=True)
         for number, routed in enumerate(routers):
-            colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_layers
+            colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_letters
             share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
             per_layer.plot(plane.layers, share_L, marker=".", color=colour, label=routed.name, linewidth=1)
             if routed.target is not None:
-                per_layer.axhline(routed.target / plane.n_layers, color=colour, linestyle=":", linewidth=0.7)
+                per_layer.axhline(routed.target / plane.n_letters, color=colour, linestyle=":", linewidth=0.7)
             _line_of_bands(by_position, plane.position_N, position_band_N, share_N, colour)
             _line_of_bands(by_loss, plane.loss_cheapest_N, loss_band_N, share_N, colour)
         per_layer.xaxis.set_major_locator(MaxNLocator(integer=True))

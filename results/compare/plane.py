@@ -66,14 +66,14 @@ class Plane:
     cheapest: Branch  # whose loss at every layer is loss_cheapest_N
 
     @property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         """How many layers are routed."""
         return len(self.fixed_KN) - 1
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The routed layers' numbers in the model."""
-        return tuple(range(self.n_layers)) if self.routed_layers is None else self.routed_layers
+        return tuple(range(self.n_letters)) if self.routed_layers is None else self.routed_layers
 
     @property
     def cheapest_name(self) -> str:
@@ -84,15 +84,15 @@ class Plane:
         """The oracle of an average budget; None where the run has not all that it needs."""
         if self.missing_for_average is not None:
             return None
-        return average_oracle(np.stack([self.oracles[k].loss_N for k in range(self.n_layers + 1)]))
+        return average_oracle(np.stack([self.oracles[k].loss_N for k in range(self.n_letters + 1)]))
 
     @property
     def missing_for_average(self) -> str | None:
         """What the run lacks to answer for an average budget, as one line; None where it lacks nothing."""
-        lacking = sorted(set(range(self.n_layers + 1)) - (set() if self.at_most else set(self.oracles)))
+        lacking = sorted(set(range(self.n_letters + 1)) - (set() if self.at_most else set(self.oracles)))
         if lacking:
             said = ", ".join(map(str, lacking))
-            return f"no average-budget oracle: the run has no exact budget {said} (search with `budget='0-{self.n_layers}'`)"
+            return f"no average-budget oracle: the run has no exact budget {said} (search with `budget='0-{self.n_letters}'`)"
         if not self.independent:
             return (
                 f"no average-budget oracle: in context {self.context} tokens depend on each other's choices "
@@ -102,7 +102,7 @@ class Plane:
 
     def between(self, values_KN: np.ndarray, budget: float) -> np.ndarray:
         """Per token, between the two whole budgets nearest to `budget`, weighted to average it; NaN where one is unknown."""
-        low = min(math.floor(budget + 1e-9), self.n_layers)
+        low = min(math.floor(budget + 1e-9), self.n_letters)
         weight = max(budget - low, 0.0)
         if weight < 1e-9:
             return values_KN[low]
@@ -136,10 +136,10 @@ class Plane:
     def flops_of_budget(self, budget: float) -> float | None:
         """The same for tokens with so many B's on average, all else small, or skip in a model without small FFNs."""
         by_branch = self.flops_by_branch
-        return None if by_branch is None else by_branch.of_budget(budget, self.n_layers, self.cheapest)
+        return None if by_branch is None else by_branch.of_budget(budget, self.n_letters, self.cheapest)
 
     def _by_budget(self, name: str) -> np.ndarray:
-        found_KN = np.full((self.n_layers + 1, len(self.document_N)), np.nan)
+        found_KN = np.full((self.n_letters + 1, len(self.document_N)), np.nan)
         for k, oracle in self.oracles.items():
             found_KN[k] = getattr(oracle, name)
         return found_KN
@@ -208,9 +208,9 @@ def reference_lines(plane: Plane, budgets: Sequence[float]) -> list[Line]:
     and the oracle; the average oracle at each of `budgets`."""
     lines = [
         _reference(plane, plane.cheapest_name, plane.cheapest_name, 0.0, plane.loss_cheapest_N),
-        _reference(plane, "all-big", "all-big", float(plane.n_layers), plane.loss_full_N),
+        _reference(plane, "all-big", "all-big", float(plane.n_letters), plane.loss_full_N),
     ]
-    for k in range(plane.n_layers + 1):
+    for k in range(plane.n_letters + 1):
         if not np.isnan(plane.fixed_KN[k]).all():
             fixed = _reference(plane, f"best fixed {k}", "fixed", k, plane.fixed_KN[k])
             lines.append(Line(fixed.name, fixed.kind, k, fixed.loss, {**fixed.values, "pattern": plane.fixed_patterns[k]}))
@@ -281,7 +281,7 @@ def nearest_oracle(plane: Plane, budget: float) -> tuple[np.ndarray | None, str 
     known, else those of the nearest whole budget, else those without a budget."""
     if plane.average is not None:
         k_N = plane.average.at(budget)[1]
-        stacked_KNL = np.stack([plane.oracles[k].branches_NL for k in range(plane.n_layers + 1)])
+        stacked_KNL = np.stack([plane.oracles[k].branches_NL for k in range(plane.n_letters + 1)])
         return stacked_KNL[k_N, np.arange(len(k_N))], f"oracle average {budget:.2f}"
     if plane.oracles:
         k = min(plane.oracles, key=lambda k: (abs(k - budget), k))

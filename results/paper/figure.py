@@ -84,18 +84,18 @@ def load_figure(name: str) -> PaperFigure:
     return figure
 
 
-def by_layer(share_NL: np.ndarray, n_layers: int) -> np.ndarray:
+def by_layer(share_NL: np.ndarray, n_letters: int) -> np.ndarray:
     """Each token's slope over depth, times the depth: the rise of its share from the first layer to the last (N,).
 
     Its mean over tokens is the least-squares rise of the mean share, so that intervals of a mean serve a trend.
     """
-    centred_L = np.arange(n_layers) - (n_layers - 1) / 2
-    return share_NL @ centred_L / (centred_L**2).sum() * (n_layers - 1)
+    centred_L = np.arange(n_letters) - (n_letters - 1) / 2
+    return share_NL @ centred_L / (centred_L**2).sum() * (n_letters - 1)
 
 
-def thirds(n_layers: int) -> tuple[int, int, int]:
+def thirds(n_letters: int) -> tuple[int, int, int]:
     """The budgets of the paper's figures, 4, 6 and 8 of 12 layers, for any number of layers."""
-    return round(n_layers / 3), round(n_layers / 2), n_layers - round(n_layers / 3)
+    return round(n_letters / 3), round(n_letters / 2), n_letters - round(n_letters / 3)
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -32,10 +32,10 @@ RUN_KINDS = ("big", "random", "sampled", "skip", "sampled-skip")
 KINDS = (*RUN_KINDS, "routes", "study")
 
 
-def random_budgets(n_layers: int) -> tuple[int, ...]:
+def random_budgets(n_letters: int) -> tuple[int, ...]:
     """The budgets of the runs `random`: 1, 2, 4, 6, 8, 10 and 11 of 12 layers."""
-    some = {1, 2, round(n_layers / 3), round(n_layers / 2), n_layers - round(n_layers / 3), n_layers - 2, n_layers - 1}
-    return tuple(sorted(k for k in some if 0 < k < n_layers))
+    some = {1, 2, round(n_letters / 3), round(n_letters / 2), n_letters - round(n_letters / 3), n_letters - 2, n_letters - 1}
+    return tuple(sorted(k for k in some if 0 < k < n_letters))
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,10 @@ class Material:
         return _routes(self.directory / "routes" / holdout)
 
     @cached_property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         """Of the model, as any of the runs says."""
         folder = next(iter(sorted((self.directory / "runs").glob(f"{self.holdouts[0]}-*/run.json"))))
-        return load(folder.parent).n_layers
+        return load(folder.parent).n_letters
 
     def study(self) -> dict[str, Trained]:
         """The models of the training study, by name."""

@@ -73,7 +73,7 @@ def _exact_item(study: Study, setting: Setting) -> Item:
         _gain(text, positions[text], k)
         for text in study.texts
         for k in positions[text].budgets
-        if k.isdecimal() and 0 < int(k) < positions[text].n_layers
+        if k.isdecimal() and 0 < int(k) < positions[text].n_letters
     )
     tables = [_budget_table(text, runs[text], lines[text]) for text in study.texts]
     tables.append(_speed_table(runs, lines))
@@ -225,10 +225,10 @@ def _draw_layers(figure: Any, positions: dict[str, Positions], budget: str) -> N
     axes = figure.subplots(1, 1)
     for colour, (text, found) in zip((REAL, FIXED, PLAIN, CONTROL), positions.items(), strict=False):
         skipped_NL = ~found.takes_big(budget)
-        line = [estimate((1, ratio(found.document_N, skipped_NL[:, layer]))) for layer in range(found.n_layers)]
-        band(axes, list(range(found.n_layers)), line, text, colour)
+        line = [estimate((1, ratio(found.document_N, skipped_NL[:, layer]))) for layer in range(found.n_letters)]
+        band(axes, list(range(found.n_letters)), line, text, colour)
     axes.axhline(
-        1 - int(budget) / next(iter(positions.values())).n_layers, color="black", linewidth=0.6, linestyle=":", label="even"
+        1 - int(budget) / next(iter(positions.values())).n_letters, color="black", linewidth=0.6, linestyle=":", label="even"
     )
     axes.set(xlabel="layer", ylabel="share of tokens that skip it", ylim=(0, 1))
     legend_below(figure, axes)

@@ -45,7 +45,7 @@ def read_beside(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> B
     run = positions.run
     kept, budgets = KeptLosses(run), [run.budget(text) for text in run.budgets]
     shape = (positions.n_positions, ALTERNATIVES)
-    found = [Alternatives(np.full(shape, "", dtype=f"U{run.n_layers}"), np.full(shape, np.nan)) for _ in budgets]
+    found = [Alternatives(np.full(shape, "", dtype=f"U{run.n_letters}"), np.full(shape, np.nan)) for _ in budgets]
     one_pass = kept.passes() == [None]
     routed = [np.full(positions.n_positions, np.nan, dtype=np.float32) for _ in routes] if one_pass else None
     for span in kept.spans:

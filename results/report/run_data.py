@@ -51,7 +51,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[s
         "warnings": words.warnings(run, lines),
         "details": words.details(run),
         "context": run.context,
-        "layers": run.n_layers,
+        "layers": run.n_letters,
         "layerNumbers": list(run.layers),
         "routed": run.route_layers,
         "cheapest": run.cheapest_name,
@@ -178,7 +178,7 @@ def _estimate(estimate: Estimate | None) -> list[float] | None:
 def _layer_shares(positions: RunPositions, k: int) -> list[list[float] | None]:
     """Each layer's share of B's over tokens, with its interval."""
     letters = np.frombuffer("".join(positions.pattern_KN[k]).encode("ascii"), dtype=np.uint8)
-    big_NL = letters.reshape(positions.n_positions, positions.run.n_layers) == ord(Branch.BIG.letter)
+    big_NL = letters.reshape(positions.n_positions, positions.run.n_letters) == ord(Branch.BIG.letter)
     shares = bootstrap(big_NL.astype(np.float64), positions.document_N)
     return [_estimate(share) for share in shares]
 
@@ -206,7 +206,7 @@ def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict
         measures[f"routed.{number}"] = [routed_N]
         measures[f"regret.{number}"] = [routed_N - x for x in loss]
     return {name: _scale(np.concatenate(arrays)) for name, arrays in measures.items()} | {
-        "n_big": [0.0, float(positions.run.n_layers)]
+        "n_big": [0.0, float(positions.run.n_letters)]
     }
 
 

@@ -30,7 +30,7 @@ def searched(positions: RunPositions) -> str:
     *others, last = [_BRANCH[letter] for letter in reversed(letters)]
     branches = f"{', '.join(others)} or {last}" if others else last
     others_big = "" if run.route_layers is None else "; the others are always big"
-    size = SearchSpace(run.n_layers, parse_branches(letters)).size
+    size = SearchSpace(run.n_letters, parse_branches(letters)).size
     n_documents = len(positions.documents)
     skip = f" A skip is read as {identity.get('skip')}." if "." in letters else ""
     earlier = _EARLIER.get(run.context, f"the earlier tokens of the text took {run.config.get('context', run.context)}")
@@ -108,16 +108,16 @@ def budget_label(text: str) -> str:
 def pattern_counts(run: StoredRun) -> list[int]:
     """How many patterns each budget has to choose from."""
     branches = parse_branches(run.identity.get("branches", "sB"))
-    return [SearchSpace(run.n_layers, branches, parse_budgets(text, run.n_layers)[0]).size for text in run.budgets]
+    return [SearchSpace(run.n_letters, branches, parse_budgets(text, run.n_letters)[0]).size for text in run.budgets]
 
 
 def _layers_words(run: StoredRun) -> str:
     """Which layers are routed, of how many where that is known: the 10 layers 18-27 of the 30 of a model."""
     model = run.manifest.facts.get("model", "the model")
     if run.route_layers is None:
-        return f"the {run.n_layers} layers of {model}"
+        return f"the {run.n_letters} layers of {model}"
     of_all = f"of the {run.depth} of {model}" if run.depth is not None else f"of {model}"
-    return f"the {run.n_layers} layers {run.route_layers} {of_all}"
+    return f"the {run.n_letters} layers {run.route_layers} {of_all}"
 
 
 def _budget_words(run: StoredRun) -> str:

@@ -61,7 +61,7 @@ def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     """
     kept = KeptLosses(run)
     of_pass = None if budget is None else run.budget(budget)
-    branches_PL = np.empty((0, run.n_layers), dtype=np.uint8)
+    branches_PL = np.empty((0, run.n_letters), dtype=np.uint8)
     sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     for span, table in zip(kept.spans, kept.tables(of_pass), strict=True):
@@ -109,5 +109,5 @@ def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None
     answers = {}
     for text in wanted:
         sums = document_sums(run, text) if shared is None else shared
-        answers[text] = fixed_patterns(sums, parse_budgets(text, run.n_layers)[0])
+        answers[text] = fixed_patterns(sums, parse_budgets(text, run.n_letters)[0])
     return answers

@@ -44,7 +44,7 @@ class Landscape:
     """The variance of the losses over patterns, by order of interaction, and the layers' effects; over all tokens."""
 
     context: str
-    n_layers: int
+    n_letters: int
     deviation: float  # root of a token's variance over patterns, averaged as variances, in nats
     share_O: tuple[Estimate, ...]  # of orders 1 to L
     effects: tuple[LayerEffect, ...]
@@ -54,14 +54,14 @@ class Landscape:
         orders = [["order", "sets of layers", "share of variance [95%]", "up to this order"]]
         total, n_sets = 0.0, 1
         for order, share in enumerate(self.share_O, start=1):
-            total, n_sets = total + share.mean, n_sets * (self.n_layers - order + 1) // order
+            total, n_sets = total + share.mean, n_sets * (self.n_letters - order + 1) // order
             orders.append([str(order), f"{n_sets:,}", _percent(share), f"{total:.2%}"])
         layers = [["layer", "mu [95%]", "sigma", "helps"]]
         layers += [[str(e.layer), str(e.mu), f"{e.sigma:.3f}", f"{e.share_better:.1%}"] for e in self.effects]
         return "\n".join(
             [
                 f"{first.n_tokens:,} tokens of {first.n_documents} documents · context {self.context} · standard deviation of a "
-                f"token's loss over its {2**self.n_layers:,} patterns: {self.deviation:.3f} nats",
+                f"token's loss over its {2**self.n_letters:,} patterns: {self.deviation:.3f} nats",
                 "",
                 *aligned(orders, [True] * 4),
                 "",
@@ -89,16 +89,16 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
 
     Memory holds one sequence's losses at a time. Raises InputError where some pattern of B and the cheapest branch has no loss.
     """
-    n_layers = run.n_layers
-    order_P = np.array([number.bit_count() for number in range(2**n_layers)])
+    n_letters = run.n_letters
+    order_P = np.array([number.bit_count() for number in range(2**n_letters)])
     squares: dict[str, np.ndarray] = {}
     effect_sums: dict[str, np.ndarray] = {}
     counts: dict[str, int] = {}
     effects = []
     for document, loss_NP in _tables(run, budget):
         w_NP = spectrum(loss_NP)
-        by_order_O = np.array([(w_NP[:, order_P == order] ** 2).sum() for order in range(1, n_layers + 1)])
-        effect_NL = 2 * w_NP[:, 1 << np.arange(n_layers)]
+        by_order_O = np.array([(w_NP[:, order_P == order] ** 2).sum() for order in range(1, n_letters + 1)])
+        effect_NL = 2 * w_NP[:, 1 << np.arange(n_letters)]
         squares[document] = squares.get(document, 0.0) + by_order_O
         effect_sums[document] = effect_sums.get(document, 0.0) + effect_NL.sum(axis=0)
         counts[document] = counts.get(document, 0) + len(loss_NP)
@@ -107,12 +107,12 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
     square_DO = np.stack(list(squares.values()))
     if not square_DO.sum() > 0:
         raise InputError(f"{run.path}: every pattern has the same loss at every token, so there is no variance to share out")
-    shares = bootstrap_sums(square_DO, np.repeat(square_DO.sum(axis=1, keepdims=True), n_layers, axis=1))
-    mus = bootstrap_sums(np.stack(list(effect_sums.values())), np.repeat(count_D[:, None], n_layers, axis=1))
+    shares = bootstrap_sums(square_DO, np.repeat(square_DO.sum(axis=1, keepdims=True), n_letters, axis=1))
+    mus = bootstrap_sums(np.stack(list(effect_sums.values())), np.repeat(count_D[:, None], n_letters, axis=1))
     n_tokens, effect_NL = int(count_D.sum()), np.concatenate(effects)
     return Landscape(
         context=run.context,
-        n_layers=n_layers,
+        n_letters=n_letters,
         deviation=float(np.sqrt(square_DO.sum() / n_tokens)),
         share_O=tuple(replace(e, n_tokens=n_tokens, n_documents=len(count_D)) for e in shares),
         effects=tuple(
@@ -124,12 +124,12 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
 
 def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarray]]:
     """Each sequence's document and loss_NP, patterns by their number."""
-    kept, n_patterns = KeptLosses(run), 2**run.n_layers
+    kept, n_patterns = KeptLosses(run), 2**run.n_letters
     branches = f"{run.cheapest.letter} and B"
     of_pass = run.budget(budget or "any") if run.context == "committed" else None
     if of_pass is not None and of_pass.kind is BudgetKind.EXACT:
         raise InputError(f"a landscape is over all patterns of {branches}; budget {of_pass} keeps some of them")
-    big_PL = (np.arange(n_patterns)[:, None] >> np.arange(run.n_layers)) & 1
+    big_PL = (np.arange(n_patterns)[:, None] >> np.arange(run.n_letters)) & 1
     branches_PL = np.where(big_PL, Branch.BIG, run.cheapest).astype(np.uint8)
     for span in kept.spans:
         loss_NP = kept.read(span.sequence, of_pass).over(branches_PL).loss_NP

@@ -127,13 +127,13 @@ def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerLuc
 
 
 def _mirrored(run: StoredRun) -> tuple[str, str] | None:
-    n_layers = run.n_layers
+    n_letters = run.n_letters
     exact = {int(text) for text in run.budgets if text.isdecimal()}
-    pairs = [k for k in exact if n_layers - k in exact and 0 < k < n_layers - k]
+    pairs = [k for k in exact if n_letters - k in exact and 0 < k < n_letters - k]
     if not pairs:
         return None
-    k = min(pairs, key=lambda k: (abs(k - n_layers / 3), k))
-    return str(k), str(n_layers - k)
+    k = min(pairs, key=lambda k: (abs(k - n_letters / 3), k))
+    return str(k), str(n_letters - k)
 
 
 def _shares(run: StoredRun, low: str, high: str) -> tuple[list[Estimate], ...]:
@@ -150,7 +150,7 @@ def _shares(run: StoredRun, low: str, high: str) -> tuple[list[Estimate], ...]:
     count_D = np.array([counts[document] for document in sums], dtype=np.float64)
     columns_DM = np.concatenate([sum_D2L[:, 0], sum_D2L[:, 1], sum_D2L.sum(axis=1)], axis=1)
     found = bootstrap_sums(columns_DM, np.repeat(count_D[:, None], columns_DM.shape[1], axis=1))
-    n = run.n_layers
+    n = run.n_letters
     return found[:n], found[n : 2 * n], found[2 * n :]
 
 
@@ -159,8 +159,8 @@ def _effects(run: StoredRun) -> tuple[list[Estimate], list[Estimate]] | None:
 
     None where no budget admitted those patterns.
     """
-    wanted_PL = np.full((run.n_layers + 1, run.n_layers), run.cheapest, dtype=np.uint8)
-    wanted_PL[np.arange(run.n_layers) + 1, np.arange(run.n_layers)] = Branch.BIG
+    wanted_PL = np.full((run.n_letters + 1, run.n_letters), run.cheapest, dtype=np.uint8)
+    wanted_PL[np.arange(run.n_letters) + 1, np.arange(run.n_letters)] = Branch.BIG
     kept, effects, documents = KeptLosses(run), [], []
     of_pass = run.budget() if run.context == "committed" else None
     for span in kept.spans:

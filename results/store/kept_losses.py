@@ -100,7 +100,7 @@ class KeptLosses:
         codes = rows["pattern"].unify_dictionaries().combine_chunks()
         code_R = codes.indices.to_numpy()
         used = np.flatnonzero(np.bincount(code_R, minlength=len(codes.dictionary)))
-        branches_PL, place_P = _columns(tuple(codes.dictionary.take(pa.array(used)).to_pylist()), self._run.n_layers)
+        branches_PL, place_P = _columns(tuple(codes.dictionary.take(pa.array(used)).to_pylist()), self._run.n_letters)
         place_of_code = np.zeros(len(codes.dictionary), dtype=np.int64)
         place_of_code[used] = place_P
         loss_NP = np.full((self._span_of[sequence].n_positions, len(branches_PL)), np.nan, dtype=np.float32)
@@ -128,15 +128,15 @@ def read_losses(run: StoredRun) -> LossTable:
     """One table of all positions of a run in a context whose positions are independent. Raises InputError where none were kept."""
     tables = list(KeptLosses(run).tables())
     kept = {row.tobytes() for table in tables for row in table.branches_PL}
-    branches_PL = np.frombuffer(b"".join(kept), dtype=np.uint8).reshape(-1, run.n_layers)
+    branches_PL = np.frombuffer(b"".join(kept), dtype=np.uint8).reshape(-1, run.n_letters)
     branches_PL = branches_PL[tie_order(branches_PL)]
     return LossTable(branches_PL, np.concatenate([table.over(branches_PL).loss_NP for table in tables]))
 
 
 @lru_cache(maxsize=4)
-def _columns(names: tuple[str, ...], n_layers: int) -> tuple[np.ndarray, np.ndarray]:
+def _columns(names: tuple[str, ...], n_letters: int) -> tuple[np.ndarray, np.ndarray]:
     """branches_PL of these patterns in the order of ties, and the place of each there. The same ones come sequence by sequence."""
-    branches_PL = to_array([RoutingPattern.parse(name) for name in names]).reshape(-1, n_layers)
+    branches_PL = to_array([RoutingPattern.parse(name) for name in names]).reshape(-1, n_letters)
     order_P = tie_order(branches_PL)
     place_P = np.empty(len(order_P), dtype=np.int64)
     place_P[order_P] = np.arange(len(order_P))

@@ -93,7 +93,7 @@ class Positions:
     big_N: np.ndarray
 
     @property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         return self.branches_NKL.shape[2]
 
     def column(self, budget: int | str) -> int:

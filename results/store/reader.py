@@ -61,17 +61,17 @@ class StoredRun:
 
     @property
     def parsed_context(self) -> Context:
-        return parse_context(self.context, self.n_layers, self.cheapest)
+        return parse_context(self.context, self.n_letters, self.cheapest)
 
     @property
-    def n_layers(self) -> int:
+    def n_letters(self) -> int:
         """How many letters a pattern has: one for each routed layer."""
         return self.identity["n_letters"]
 
     @property
     def layers(self) -> tuple[int, ...]:
         """The numbers that the routed layers have in the model, letter by letter: all layers, or those that the run names."""
-        return tuple(self.identity.get("route_layers", range(self.n_layers)))
+        return tuple(self.identity.get("route_layers", range(self.n_letters)))
 
     @property
     def route_layers(self) -> str | None:
@@ -81,7 +81,7 @@ class StoredRun:
     @property
     def depth(self) -> int | None:
         """How many layers the model has; None where only some are routed and the run does not say."""
-        return self.n_layers if self.route_layers is None else self.manifest.facts.get("depth")
+        return self.n_letters if self.route_layers is None else self.manifest.facts.get("depth")
 
     @property
     def cheapest(self) -> Branch:
@@ -112,7 +112,7 @@ class StoredRun:
             text = "any" if "any" in self.budgets else self._least_budget()
         if text not in self.budgets:
             raise InputError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
-        return parse_budgets(text, self.n_layers)[0]
+        return parse_budgets(text, self.n_letters)[0]
 
     def dataset(self, table: str, unit: int | None = None) -> ds.Dataset | ConvertedDataset:
         """The rows of `table`, read when they are asked for; of one unit where it is given.
@@ -130,7 +130,7 @@ class StoredRun:
             return ds.dataset(wanted.empty_table())
         names = [os.fspath(file) for file in files]
         if self.manifest.schema_version != SCHEMA_VERSION:
-            return ConvertedDataset(names, table, wanted, self.n_layers)
+            return ConvertedDataset(names, table, wanted, self.n_letters)
         return ds.dataset(names, schema=wanted, format="parquet")
 
     def tokens(self) -> pd.DataFrame:

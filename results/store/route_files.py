@@ -70,11 +70,11 @@ class Routes:
             return None
 
 
-def routes_schema(facts: Mapping[str, str], n_layers: int, n_logits: int | None = None) -> pa.Schema:
+def routes_schema(facts: Mapping[str, str], n_letters: int, n_logits: int | None = None) -> pa.Schema:
     """The columns of a route file; `logits`, L x K numbers a row, where `n_logits` (K) is given."""
     columns = [("sequence", pa.int32()), ("position", pa.int32()), ("pattern", pa.string())]
     if n_logits is not None:
-        columns.append(("logits", pa.list_(pa.list_(pa.float32(), n_logits), n_layers)))
+        columns.append(("logits", pa.list_(pa.list_(pa.float32(), n_logits), n_letters)))
     said = {"table": _TABLE, "schema_version": str(VERSION), **facts}
     return pa.schema(columns, metadata={_PREFIX + key: value for key, value in said.items()})
 
@@ -83,7 +83,7 @@ def write_routes(
     file: str | os.PathLike[str],
     facts: Mapping[str, str],
     parts: Iterable[tuple[int, np.ndarray, np.ndarray | None]],
-    n_layers: int,
+    n_letters: int,
 ) -> int:
     """Writes a route file from (sequence, mask_TL, logits_TLK or None), a row for every scored position; returns the rows.
 
@@ -94,14 +94,14 @@ def write_routes(
     with written_whole(path) as aside, ExitStack() as opened:
         writer = None
         for sequence, mask_TL, logits_TLK in parts:
-            schema = routes_schema(facts, n_layers, None if logits_TLK is None else logits_TLK.shape[-1])
+            schema = routes_schema(facts, n_letters, None if logits_TLK is None else logits_TLK.shape[-1])
             writer = writer or opened.enter_context(pq.ParquetWriter(aside, schema, compression="zstd"))
             n_positions = len(mask_TL)
             positions = np.arange(n_positions, dtype=np.int32)
             columns = [np.full(n_positions, sequence, np.int32), positions, pa.array(to_strings(mask_TL), pa.string())]
             if logits_TLK is not None:
                 flat = pa.FixedSizeListArray.from_arrays(pa.array(logits_TLK.astype(np.float32).ravel()), logits_TLK.shape[-1])
-                columns.append(pa.FixedSizeListArray.from_arrays(flat, n_layers))
+                columns.append(pa.FixedSizeListArray.from_arrays(flat, n_letters))
             writer.write_table(pa.Table.from_arrays([pa.array(column) for column in columns], schema=schema))
             n_rows += n_positions
         if writer is None:
@@ -222,11 +222,11 @@ def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray
     codes = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
     texts, code_R = codes.dictionary.to_pylist(), codes.indices.to_numpy()
     allowed = run.identity.get("branches", ".sB")
-    found = np.empty((len(texts), run.n_layers), dtype=np.uint8)
+    found = np.empty((len(texts), run.n_letters), dtype=np.uint8)
     faults: list[tuple[int, str]] = []
     for code, text in enumerate(texts):
         try:
-            pattern = RoutingPattern.parse(text, run.n_layers)
+            pattern = RoutingPattern.parse(text, run.n_letters)
             outside = [branch.letter for branch in pattern.branches if branch.letter not in allowed]
             if outside:
                 raise InputError(f"{run.path} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
@@ -236,7 +236,7 @@ def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray
     if faults:
         row, fault_text = min(faults)
         raise InputError(f"{path} row {row}: {fault_text}")
-    return found[code_R] if len(texts) else np.empty((0, run.n_layers), dtype=np.uint8)
+    return found[code_R] if len(texts) else np.empty((0, run.n_letters), dtype=np.uint8)
 
 
 def _whole(path: Path, table: pa.Table, name: str) -> np.ndarray:

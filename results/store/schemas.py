@@ -150,9 +150,9 @@ def _pattern_columns(branches_RL: np.ndarray) -> list:
 
 
 @lru_cache(maxsize=4)
-def _pattern_strings(data: bytes, n_patterns: int, n_layers: int) -> tuple[pa.Array, np.ndarray]:
+def _pattern_strings(data: bytes, n_patterns: int, n_letters: int) -> tuple[pa.Array, np.ndarray]:
     # The same block of patterns comes again for every position: its strings are made once.
-    branches_PL = np.frombuffer(data, dtype=np.uint8).reshape(n_patterns, n_layers)
+    branches_PL = np.frombuffer(data, dtype=np.uint8).reshape(n_patterns, n_letters)
     return pa.array(to_strings(branches_PL), pa.string()), branch_counts(branches_PL, Branch.BIG)
 
 

@@ -55,7 +55,7 @@ def run_strategy(strategy: Strategy, scorer: Scorer, on_trials: OnTrials | None 
 def best_of(rounds: list[Trials], n_tokens: int, space: SearchSpace) -> Best:
     """The best complete trial in the space of every token. Raises InputError for a token without one."""
     token_R = np.concatenate([np.empty(0, dtype=np.int64), *(trials.token_R for trials in rounds)])
-    branches_RL = np.concatenate([np.empty((0, space.n_layers), dtype=np.uint8), *(trials.branches_RL for trials in rounds)])
+    branches_RL = np.concatenate([np.empty((0, space.n_letters), dtype=np.uint8), *(trials.branches_RL for trials in rounds)])
     loss_R = np.concatenate([np.empty(0), *(trials.loss_R for trials in rounds)])
     complete_R = np.concatenate([np.empty(0, dtype=bool), *(trials.complete_R for trials in rounds)])
     token_R, branches_RL, loss_R = token_R[complete_R], branches_RL[complete_R], loss_R[complete_R]

@@ -35,8 +35,8 @@ class Moves:
 
     def __init__(self, space: SearchSpace, direction: Direction) -> None:
         self._order = [branch for branch in _ORDERS[direction] if branch in space.branches]
-        self.start_L = np.full(space.n_layers, self._order[0], dtype=np.uint8)
-        self._sums = np.concatenate([[0], np.cumsum(space.budget.allows(space.n_layers))])
+        self.start_L = np.full(space.n_letters, self._order[0], dtype=np.uint8)
+        self._sums = np.concatenate([[0], np.cumsum(space.budget.allows(space.n_letters))])
 
     def candidates(self, branches_RL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every pattern one move on from the rows: parent_C (which row), branches_CL, by row, then layer."""

@@ -110,4 +110,4 @@ def best_rows(token_R: np.ndarray, loss_R: np.ndarray, branches_RL: np.ndarray, 
 
 
 def _nothing(space: SearchSpace) -> Proposals:
-    return Proposals(np.empty(0, dtype=np.int64), np.empty((0, space.n_layers), dtype=np.uint8))
+    return Proposals(np.empty(0, dtype=np.int64), np.empty((0, space.n_letters), dtype=np.uint8))

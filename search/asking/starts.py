@@ -32,16 +32,16 @@ def named_start(space: SearchSpace, text: str) -> np.ndarray:
     pattern that `text` writes. Raises InputError for a pattern of other branches or another length.
     """
     if is_pattern(text):
-        pattern = RoutingPattern.parse(text, space.n_layers)
+        pattern = RoutingPattern.parse(text, space.n_letters)
         if not set(pattern.branches) <= set(space.branches):
             letters = "".join(branch.letter for branch in space.branches)
             raise InputError(f"a start takes the allowed branches, {letters!r}; got {text!r}")
         return np.array(pattern.branches, dtype=np.uint8)
     if text == "spread":
         totals = np.flatnonzero(space.sizes_by_big)
-        return _spread(space, int(totals[np.abs(totals - space.n_layers / 2).argmin()]))
+        return _spread(space, int(totals[np.abs(totals - space.n_letters / 2).argmin()]))
     order = (Branch.SMALL, Branch.SKIP, Branch.BIG) if text == "small" else tuple(reversed(Branch))
-    return np.full(space.n_layers, next(branch for branch in order if branch in space.branches), dtype=np.uint8)
+    return np.full(space.n_letters, next(branch for branch in order if branch in space.branches), dtype=np.uint8)
 
 
 def start_in_budget(space: SearchSpace, text: str) -> np.ndarray:
@@ -59,5 +59,5 @@ def start_in_budget(space: SearchSpace, text: str) -> np.ndarray:
 
 def _spread(space: SearchSpace, n_big: int) -> np.ndarray:
     start_L = named_start(space, "small")
-    start_L[((np.arange(n_big) + 0.5) * space.n_layers / max(n_big, 1)).astype(np.int64)] = Branch.BIG
+    start_L[((np.arange(n_big) + 0.5) * space.n_letters / max(n_big, 1)).astype(np.int64)] = Branch.BIG
     return start_L

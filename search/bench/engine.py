@@ -127,10 +127,10 @@ def run_bench(config: BenchConfig) -> BenchResult:
                 bar.update()
     median = {name: statistics.median(values) for name, values in seconds.items()}
     result = BenchResult(
-        n_layers=bench.n_layers,
+        n_layers=bench.n_letters,
         n_hidden=module.config.hidden_size,
         n_vocabulary=module.config.vocab_size,
-        n_patterns=2**bench.n_layers,
+        n_patterns=2**bench.n_letters,
         threads=config.threads,
         tokens_per_second=1 / median["ours"],
         naive_ratio=median["naive"] / median["ours"],
@@ -183,11 +183,11 @@ class _Bench:
     def __init__(self, module: DuoLlama, token_id_T: Tensor) -> None:
         self._module, self._model = module, PackedDuoLlama(module)
         self._token_id_T = token_id_T
-        self.n_layers = self._model.n_layers
-        self._budgets = parse_budgets(f"0-{self.n_layers}", self.n_layers)
-        self._big = RoutingPattern.uniform(Branch.BIG, self.n_layers)
+        self.n_letters = self._model.n_letters
+        self._budgets = parse_budgets(f"0-{self.n_letters}", self.n_letters)
+        self._big = RoutingPattern.uniform(Branch.BIG, self.n_letters)
         self._context = FixedContext(self._model, token_id_T[:-1], self._big, SkipReading.FFN)
-        self._levels = FullTree(self.n_layers, SMALL_BIG, self._budgets).top(self.n_layers).levels
+        self._levels = FullTree(self.n_letters, SMALL_BIG, self._budgets).top(self.n_letters).levels
         self._head = Head(self._model)
         # a few chunks of positions, over the whole length, stand for all in the parts that are timed alone
         every = max(1, (len(token_id_T) - 1) // (4 * POSITIONS_SIDE_BY_SIDE))
@@ -252,7 +252,7 @@ class _Bench:
     def gemm_seconds_per_flop(self) -> float:
         """The FFN's two matrix products over the tree's widest level: in blocks or whole, whichever is faster."""
         config = self._module.config
-        rows, d_model, inner = 2 * 2**self.n_layers, config.hidden_size, config.intermediate_size
+        rows, d_model, inner = 2 * 2**self.n_letters, config.hidden_size, config.intermediate_size
         x_RD, h_RF = torch.randn(rows, d_model), torch.randn(rows, inner)
         gate_up_DF, down_FD = torch.randn(d_model, 2 * inner), torch.randn(inner, d_model)
         best = float("inf")
@@ -270,10 +270,10 @@ class _Bench:
         started = time.perf_counter()
         for position in self._naive_positions:
             cache = PlainDecoder(self._module, self._token_id_T[:position])
-            for branches_L in generator.integers(1, 3, size=(n_patterns, self.n_layers)):
+            for branches_L in generator.integers(1, 3, size=(n_patterns, self.n_letters)):
                 logits_1V = cache.step(self._token_id_T[position], branches_L[None].astype(np.uint8))
                 F.cross_entropy(logits_1V, self._token_id_T[position + 1][None]).item()
-        return (time.perf_counter() - started) / (len(self._naive_positions) * n_patterns) * 2**self.n_layers
+        return (time.perf_counter() - started) / (len(self._naive_positions) * n_patterns) * 2**self.n_letters
 
     def batched_naive(self, n_patterns: int = 1024, block: int = 512) -> float:
         """The same with the patterns of a block as a batch, on a sample of blocks."""
@@ -281,11 +281,11 @@ class _Bench:
         started = time.perf_counter()
         for position in self._naive_positions[-1:]:
             cache = PlainDecoder(self._module, self._token_id_T[:position])
-            branches_PL = generator.integers(1, 3, size=(n_patterns, self.n_layers)).astype(np.uint8)
+            branches_PL = generator.integers(1, 3, size=(n_patterns, self.n_letters)).astype(np.uint8)
             for part in chunks(n_patterns, block):
                 logits_PV = cache.step(self._token_id_T[position], branches_PL[part])
                 F.cross_entropy(logits_PV, self._token_id_T[position + 1].expand(len(logits_PV)), reduction="none").min().item()
-        return (time.perf_counter() - started) / n_patterns * 2**self.n_layers
+        return (time.perf_counter() - started) / n_patterns * 2**self.n_letters
 
 
 def _labels(label_NY: Tensor) -> Draw:

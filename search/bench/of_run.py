@@ -62,18 +62,18 @@ def measure_speed(opened: OpenedRun) -> Speed:
         naive = _naive_step(model, token_id_T, problem.branches, problem.skip)
     finally:
         torch.set_num_threads(threads)
-    patterns = len(problem.branches) ** problem.n_layers
+    patterns = len(problem.branches) ** problem.n_letters
     return Speed(patterns, ours, naive * patterns)
 
 
 def _naive_step(model: OracleModel, token_id_T: Tensor, branches: tuple[Branch, ...], skip: SkipReading) -> float:
     """Seconds of one pattern at one position, in the mean over random patterns and positions."""
     generator = np.random.default_rng(0)
-    context = FixedContext(model, token_id_T[:-1], RoutingPattern.uniform(Branch.BIG, model.n_layers), skip)
+    context = FixedContext(model, token_id_T[:-1], RoutingPattern.uniform(Branch.BIG, model.n_letters), skip)
     seconds = []
     for _ in range(STEPS + 2):
         position = torch.tensor([int(generator.integers(len(token_id_T) - 1))], device=model.device)
-        pattern = generator.choice(np.array(branches), model.n_layers)
+        pattern = generator.choice(np.array(branches), model.n_letters)
         attend = context.attend(position)
         started = time.perf_counter()
         _step(model, token_id_T[position], position, pattern, attend, skip)

@@ -39,7 +39,7 @@ def fitted_temperatures(model: OracleModel, sequences: Iterable[Window]) -> dict
 @torch.no_grad()
 def _of_sequence(model: OracleModel, sequence: Window) -> FullTokens:
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
-    mask_1TL = torch.full((1, sequence.n_positions, model.n_layers), int(Branch.BIG), dtype=torch.uint8, device=model.device)
+    mask_1TL = torch.full((1, sequence.n_positions, model.n_letters), int(Branch.BIG), dtype=torch.uint8, device=model.device)
     logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0]
     parts = []
     for rows in chunks(len(logits_TV), _ROWS):

@@ -161,7 +161,7 @@ class SearchConfig:
         """Whether every pattern of the space is tried."""
         return load_strategy(self.strategy).covers_space
 
-    def identity(self, n_layers: int) -> dict[str, Any]:
+    def identity(self, n_letters: int) -> dict[str, Any]:
         """What of a resolved config decides what the tables hold, as JSON values; a run is continued only under equal ones.
 
         Left out: the names of places (the model and the data are known by fingerprint), how the work is spread, and which
@@ -173,11 +173,11 @@ class SearchConfig:
         temperature = parse_temperature(self.null_temperature)
         if temperature != 1.0:
             values["null_temperature"] = "fit" if temperature is None else temperature
-        budgets = [str(budget) for budget in self.problem(n_layers).budgets]
+        budgets = [str(budget) for budget in self.problem(n_letters).budgets]
         keep = None if self.keep == Keep.NONE else self.keep
-        return {**values, "context": stored_context(self.context), "budgets": budgets, "keep": keep, "n_letters": n_layers}
+        return {**values, "context": stored_context(self.context), "budgets": budgets, "keep": keep, "n_letters": n_letters}
 
-    def resolved(self, n_layers: int, seq_len: int) -> SearchConfig:
+    def resolved(self, n_letters: int, seq_len: int) -> SearchConfig:
         """The same with the defaults filled in that depend on the model: `seq_len` is the length of its windows."""
         null_draws = self.null_draws
         if null_draws is None:
@@ -189,20 +189,20 @@ class SearchConfig:
             unit_sequences = ALL_SEQUENCES
         if unit_sequences is None:
             most = None if self.exact else PROPOSED_PATTERNS
-            per_position = sum(min(space.size, most or space.size) for space in self.problem(n_layers).spaces())
+            per_position = sum(min(space.size, most or space.size) for space in self.problem(n_letters).spaces())
             unit_sequences = min(max(UNIT_PATTERNS // (seq_len * per_position), 1), MAX_UNIT_SEQUENCES)
         return replace(self, seq_len=seq_len, null_draws=null_draws, unit_sequences=unit_sequences)
 
-    def problem(self, n_layers: int, cheapest: Branch = Branch.SMALL) -> Problem:
+    def problem(self, n_letters: int, cheapest: Branch = Branch.SMALL) -> Problem:
         """The question as the engine takes it; `cheapest` is the branch of the model's cheapest pattern.
 
-        Raises InputError where an option does not fit a model of `n_layers` routed layers.
+        Raises InputError where an option does not fit a model of `n_letters` routed layers.
         """
         return Problem(
-            n_layers=n_layers,
+            n_letters=n_letters,
             branches=parse_branches(self.branches),
-            budgets=parse_budgets(self.budget, n_layers),
-            context=parse_context(self.context, n_layers, cheapest),
+            budgets=parse_budgets(self.budget, n_letters),
+            context=parse_context(self.context, n_letters, cheapest),
             skip=SkipReading(self.skip),
             strategy=self.strategy,
             settings=dict(self.settings),

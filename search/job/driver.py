@@ -71,8 +71,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     checks: list[str] = []
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
-    config = config.resolved(model.n_layers, resolve_seq_len(config.seq_len, model.n_positions))
-    problem = config.problem(model.n_layers, cheapest_branch(model))
+    config = config.resolved(model.n_letters, resolve_seq_len(config.seq_len, model.n_positions))
+    problem = config.problem(model.n_letters, cheapest_branch(model))
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
     check_skip(problem.skip, model)
@@ -88,8 +88,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         config.split,
     )
     sequences: Callable[[], Iterable[Window]] = read
-    identity = config.identity(model.n_layers)
-    if model.n_layers < model.depth:
+    identity = config.identity(model.n_letters)
+    if model.n_letters < model.depth:
         identity["route_layers"] = list(model.routed_layers)
     if cheapest_branch(model) is not Branch.SMALL:
         identity["cheapest"] = cheapest_branch(model).letter

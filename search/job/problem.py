@@ -24,7 +24,7 @@ class Keep(StrEnum):
 class Problem:
     """What is searched, under which constraint and context, how, and what is kept of it."""
 
-    n_layers: int
+    n_letters: int
     branches: tuple[Branch, ...]
     budgets: tuple[Budget, ...]
     context: Context
@@ -45,4 +45,4 @@ class Problem:
 
     def spaces(self) -> tuple[SearchSpace, ...]:
         """The search space of every budget, in their order. Raises InputError where one holds no pattern."""
-        return tuple(SearchSpace(self.n_layers, self.branches, budget) for budget in self.budgets)
+        return tuple(SearchSpace(self.n_letters, self.branches, budget) for budget in self.budgets)

@@ -52,7 +52,7 @@ def write_route_file(
 
     Raises InputError for a router of another model or reading of skip, and for logits of a router that computes none.
     """
-    layers = None if module.n_layers == module.depth else format_layers(module.routed_layers)
+    layers = None if module.n_letters == module.depth else format_layers(module.routed_layers)
     facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip, layers)
     n_big = 0
 
@@ -65,7 +65,7 @@ def write_route_file(
             n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
             yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]
 
-    n_rows = write_routes(file, facts, parts(), module.n_layers)
+    n_rows = write_routes(file, facts, parts(), module.n_letters)
     return f"{n_rows:,} positions of {len(sequences)} sequences, {n_big / n_rows:.3f} big layers per token: {file}"
 
 

@@ -41,7 +41,7 @@ def check_strategy(problem: Problem) -> None:
     for space in problem.spaces():
         if load_strategy(problem.strategy).covers_space and space.size > MOST_PATTERNS:
             raise InputError(
-                f"an exhaustive search takes at most {MOST_PATTERNS:,} patterns a token; {space.n_layers} routed layers have "
+                f"an exhaustive search takes at most {MOST_PATTERNS:,} patterns a token; {space.n_letters} routed layers have "
                 f"{space.size:,} under budget {space.budget}: route fewer (`route_layers=18-27`), or take `strategy=beam`"
             )
         strategy = build_strategy(problem.strategy, problem.settings, space, 1, np.random.default_rng(0))
@@ -184,7 +184,7 @@ def _ask(
 
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
     loss_NY = best.loss_N.reshape(n_places, n_labels)
-    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_layers) for branch in (cheapest, Branch.BIG))
+    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_letters) for branch in (cheapest, Branch.BIG))
     null = NullGains.of(loss_NY[:, :, None], small_NY, big_NY)
     evaluations_N = best.evaluations_N[::n_labels].astype(np.int32)
     return OraclePaths(
@@ -204,10 +204,10 @@ def _ask(
     )
 
 
-def _uniform_losses(scorer: Scorer, branch: Branch, n_layers: int) -> np.ndarray:
+def _uniform_losses(scorer: Scorer, branch: Branch, n_letters: int) -> np.ndarray:
     """Losses of the pattern that takes one branch everywhere, at every place under every label: float64 (N, Y)."""
     place_R, label_R = (axis.ravel() for axis in np.mgrid[: scorer.n_places, : scorer.n_labels])
-    branches_RL = np.full((len(place_R), n_layers), branch, dtype=np.uint8)
+    branches_RL = np.full((len(place_R), n_letters), branch, dtype=np.uint8)
     return scorer.score(place_R, branches_RL, label_R).reshape(scorer.n_places, scorer.n_labels)
 
 

@@ -44,7 +44,7 @@ class OpenedRun:
         """What the run asked, of every pattern: branches, budgets, context and skip as searched; nothing kept, nothing drawn."""
         run, identity = self.run, self.run.identity
         return Problem(
-            n_layers=run.n_layers,
+            n_letters=run.n_letters,
             branches=parse_branches(identity["branches"]),
             budgets=tuple(run.budget(text) for text in run.budgets),
             context=run.parsed_context,

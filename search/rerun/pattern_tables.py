@@ -73,7 +73,7 @@ def kept_tables(run: StoredRun) -> PatternTables:
             raise InputError(f"{run.path}: sequence {kept.spans[number].sequence} kept losses of other patterns than the first one")
         return found.loss_NP.astype(np.float64)
 
-    n_all = len(run.identity["branches"]) ** run.n_layers
+    n_all = len(run.identity["branches"]) ** run.n_letters
     return PatternTables(branches_PL, losses, max(span.n_positions for span in kept.spans), len(branches_PL) == n_all)
 
 
@@ -83,11 +83,11 @@ def scored_tables(
     """The losses of at most `sample` patterns per budget, drawn with `seed`: in the run's context, or in a committed one as the
     pattern of all tokens."""
     generator = np.random.default_rng((seed, 1))
-    budgets = [Budget(BudgetKind.EXACT, k) for k in range(problem.n_layers + 1)]
+    budgets = [Budget(BudgetKind.EXACT, k) for k in range(problem.n_letters + 1)]
     spaces = []
     for budget in budgets:
         try:
-            spaces.append(SearchSpace(problem.n_layers, problem.branches, budget))
+            spaces.append(SearchSpace(problem.n_letters, problem.branches, budget))
         except ValueError:  # no pattern of these branches has it
             continue
     branches_PL = np.concatenate([space.sample_distinct(sample, generator) for space in spaces])

@@ -91,7 +91,7 @@ class _Work:
 
     def __init__(self, opened: OpenedRun, sample: int, seed: int) -> None:
         self._run, self._model, self._sequences, self._seed = opened.run, opened.model, opened.sequences, seed
-        self._problem, self._checkpoint, self._n_layers = opened.problem, opened.checkpoint, opened.run.n_layers
+        self._problem, self._checkpoint, self._n_layers = opened.problem, opened.checkpoint, opened.run.n_letters
         self._tokens = [torch.from_numpy(s.token_ids.astype(np.int64)).to(self._model.device) for s in self._sequences]
         self._positions = read_tokens(self._run)
         self._rows = [span.rows for span in spans_of(self._positions)]

@@ -104,7 +104,7 @@ def compare(
     parsed = [run.budget(text) for text in budgets]
     for candidate in candidates:
         for budget in parsed:
-            space = SearchSpace(run.n_layers, problem.branches, budget)
+            space = SearchSpace(run.n_letters, problem.branches, budget)
             build_strategy(candidate.name, candidate.settings, space, 1, np.random.default_rng(0))
     groups = list(read_groups(run, budgets, max_sequences))
     certified = all(group.chosen[text].certified_N.all() for group in groups for text in budgets)

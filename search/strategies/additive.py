@@ -50,30 +50,30 @@ class Additive(RoundStrategy):
 
     def search(self) -> Rounds:
         space, n_tokens, base_L = self.space, self.n_tokens, self._base_L
-        layer_C, index_C = (axis.ravel() for axis in np.indices((space.n_layers, len(space.branches))))
+        layer_C, index_C = (axis.ravel() for axis in np.indices((space.n_letters, len(space.branches))))
         branch_C = np.array(space.branches, dtype=np.uint8)[index_C]
         single_CL = np.tile(base_L, (len(layer_C), 1))
         single_CL[np.arange(len(layer_C)), layer_C] = branch_C
         loss_NLb = yield Proposals(np.repeat(np.arange(n_tokens), len(layer_C)), np.tile(single_CL, (n_tokens, 1)))
-        loss_NLb = loss_NLb.reshape(n_tokens, space.n_layers, len(space.branches))
+        loss_NLb = loss_NLb.reshape(n_tokens, space.n_letters, len(space.branches))
         base_N11 = loss_NLb[:, :1, space.branches.index(Branch(int(base_L[0])))][..., None]
         failed = ~np.isfinite(loss_NLb)
         effect_NLb = np.where(failed, _UNKNOWN, np.where(failed, 0.0, loss_NLb) - np.where(np.isfinite(base_N11), base_N11, 0.0))
         n_guesses = min(self.settings.top, space.size)
         guesses = [self._best_estimates(effect_NLb[start : start + _TOKENS], n_guesses) for start in range(0, n_tokens, _TOKENS)]
-        guess_RL = np.concatenate(guesses).reshape(-1, space.n_layers)
+        guess_RL = np.concatenate(guesses).reshape(-1, space.n_letters)
         yield Proposals(np.repeat(np.arange(n_tokens), n_guesses), guess_RL)
 
     def _best_estimates(self, effect_NLb: np.ndarray, n_guesses: int) -> np.ndarray:
         """The patterns in the budget of least summed effect, uint8 (N, n_guesses, L)."""
         space = self.space
-        n, n_layers, _ = effect_NLb.shape
+        n, n_letters, _ = effect_NLb.shape
         allowed_K = np.array(space.sizes_by_big) > 0
         most_big = int(np.flatnonzero(allowed_K)[-1])
         sum_NKM = np.full((n, most_big + 1, n_guesses), np.inf)
         sum_NKM[:, 0, 0] = 0.0
         chosen = []  # per layer: which of the branches, and which of the M before it, each kept sum came from
-        for layer in range(n_layers):
+        for layer in range(n_letters):
             found = []
             for index, branch in enumerate(space.branches):
                 before_NKM = sum_NKM
@@ -88,9 +88,9 @@ class Additive(RoundStrategy):
         final_NC = np.where(allowed_K[: most_big + 1, None], sum_NKM, np.inf).reshape(n, -1)
         best_NM = np.argsort(final_NC, axis=1, kind="stable")[:, :n_guesses]
         big_NM, place_NM = np.divmod(best_NM, n_guesses)
-        guess_NML = np.empty((n, n_guesses, n_layers), dtype=np.uint8)
+        guess_NML = np.empty((n, n_guesses, n_letters), dtype=np.uint8)
         token_N1 = np.arange(n)[:, None]
-        for layer in reversed(range(n_layers)):
+        for layer in reversed(range(n_letters)):
             index_NM, place_NM = np.divmod(chosen[layer][token_N1, big_NM, place_NM], n_guesses)
             guess_NML[:, :, layer] = np.array(space.branches, dtype=np.uint8)[index_NM]
             big_NM = big_NM - (guess_NML[:, :, layer] == Branch.BIG)

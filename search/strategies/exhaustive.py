@@ -24,7 +24,7 @@ class Exhaustive(Strategy):
 
     def ask(self, n: int) -> Proposals:
         block = list(islice(self._patterns, n))
-        branches_PL = to_array(block).reshape(len(block), self.space.n_layers)
+        branches_PL = to_array(block).reshape(len(block), self.space.n_letters)
         return Proposals(np.repeat(np.arange(self.n_tokens), len(block)), np.tile(branches_PL, (self.n_tokens, 1)))
 
     def tell(self, trials: Trials) -> None:

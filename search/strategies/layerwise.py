@@ -74,7 +74,7 @@ class Layerwise(RoundStrategy):
             active_N = np.flatnonzero(changed_N)
 
     def _layers(self) -> list[int]:
-        up = list(range(self.space.n_layers))
+        up = list(range(self.space.n_letters))
         if self.settings.order == Order.RANDOM:
             return self.generator.permutation(up).tolist()
         return up if self.settings.order == Order.UP else up[::-1]

@@ -52,7 +52,7 @@ class Mcts(RoundStrategy):
 
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)
-        n_branches, n_layers = len(space.branches), space.n_layers
+        n_branches, n_letters = len(space.branches), space.n_letters
         self._is_big_b = np.array([branch is Branch.BIG for branch in space.branches], dtype=np.int64)
         self._ways_LK = _ways(space)
         most_nodes = 1 + (1 + _FREE) * min(settings.simulations, space.size)
@@ -62,8 +62,8 @@ class Mcts(RoundStrategy):
         self._closed_NS = np.zeros((n_tokens, most_nodes), dtype=bool)
         self._n_nodes_N = np.ones(n_tokens, dtype=np.int64)
         self._low_N, self._high_N = np.full(n_tokens, np.inf), np.full(n_tokens, -np.inf)
-        self._layer_sum_NLb = np.zeros((n_tokens, n_layers, n_branches))
-        self._layer_count_NLb = np.zeros((n_tokens, n_layers, n_branches))
+        self._layer_sum_NLb = np.zeros((n_tokens, n_letters, n_branches))
+        self._layer_count_NLb = np.zeros((n_tokens, n_letters, n_branches))
 
     @property
     def children_of_nodes(self) -> np.ndarray:
@@ -86,13 +86,13 @@ class Mcts(RoundStrategy):
 
     def _descend(self, token_A: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Selection and expansion: the nodes on the way (root first, -1 past its end), the branches' indices, and its length."""
-        n, n_layers = len(token_A), self.space.n_layers
-        path_AL = np.full((n, n_layers + 1), -1, dtype=np.int64)
+        n, n_letters = len(token_A), self.space.n_letters
+        path_AL = np.full((n, n_letters + 1), -1, dtype=np.int64)
         path_AL[:, 0] = 0
-        choice_AL = np.zeros((n, n_layers), dtype=np.int64)
+        choice_AL = np.zeros((n, n_letters), dtype=np.int64)
         depth_A, n_big_A = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         going = np.arange(n)
-        for layer in range(n_layers):
+        for layer in range(n_letters):
             token, node = token_A[going], path_AL[going, layer]
             child_Gb = self._child_NSb[token, node]
             feasible_Gb = self._completions(layer, n_big_A[going]) > 0
@@ -148,9 +148,9 @@ class Mcts(RoundStrategy):
 
     def _complete(self, token_A: np.ndarray, choice_AL: np.ndarray, depth_A: np.ndarray) -> None:
         """Fills in the branches past each prefix: each feasible pattern as likely as any other, but for the guidance."""
-        on_the_way_AL = np.arange(self.space.n_layers) < depth_A[:, None]
+        on_the_way_AL = np.arange(self.space.n_letters) < depth_A[:, None]
         n_big_A = np.zeros(len(token_A), dtype=np.int64)
-        for layer in range(self.space.n_layers):
+        for layer in range(self.space.n_letters):
             ways_Ab = self._completions(layer, n_big_A)
             weight_Ab = ways_Ab / np.maximum(ways_Ab.sum(axis=1, keepdims=True), 1)
             if self.settings.guidance:
@@ -169,16 +169,16 @@ class Mcts(RoundStrategy):
         self._high_N[token_A] = np.where(complete_A, np.maximum(self._high_N[token_A], loss_A), self._high_N[token_A])
         worst_A = np.where(np.isfinite(self._high_N[token_A]), self._high_N[token_A], 0.0)
         loss_A = np.where(complete_A, loss_A, worst_A)  # a failed trial is as bad as the worst
-        layer_1L = np.arange(self.space.n_layers)[None]
+        layer_1L = np.arange(self.space.n_letters)[None]
         self._layer_sum_NLb[token_A[:, None], layer_1L, choice_AL] += loss_A[:, None]
         self._layer_count_NLb[token_A[:, None], layer_1L, choice_AL] += 1
         n_big_AL = np.concatenate([np.zeros((len(token_A), 1), dtype=np.int64), self._is_big_b[choice_AL].cumsum(axis=1)], axis=1)
-        for layer in reversed(range(self.space.n_layers + 1)):
+        for layer in reversed(range(self.space.n_letters + 1)):
             rows = np.flatnonzero(layer <= depth_A)
             token, node = token_A[rows], path_AL[rows, layer]
             self._visits_NS[token, node] += 1
             self._sum_NS[token, node] += loss_A[rows]
-            if layer == self.space.n_layers:
+            if layer == self.space.n_letters:
                 self._closed_NS[token, node] = True
                 continue
             ways_Rb = self._completions(layer, n_big_AL[rows, layer])
@@ -190,10 +190,10 @@ class Mcts(RoundStrategy):
 
 def _ways(space: SearchSpace) -> np.ndarray:
     """In how many ways a prefix of l branches with k B's is completed to a pattern of the space: float64 (L + 1, K)."""
-    n_layers = space.n_layers
-    ways_LK = np.zeros((n_layers + 1, n_layers + 2))
-    ways_LK[n_layers, : n_layers + 1] = np.array(space.sizes_by_big) > 0
-    for layer in reversed(range(n_layers)):
+    n_letters = space.n_letters
+    ways_LK = np.zeros((n_letters + 1, n_letters + 2))
+    ways_LK[n_letters, : n_letters + 1] = np.array(space.sizes_by_big) > 0
+    for layer in reversed(range(n_letters)):
         ways_LK[layer] = len(space.cheap) * ways_LK[layer + 1]
         if Branch.BIG in space.branches:
             ways_LK[layer, :-1] += ways_LK[layer + 1, 1:]

@@ -147,7 +147,7 @@ class _Encoding:
         self._fewest_big, self._most_big = int(totals[0]), int(totals[-1])
         letters = tuple(branch.letter for branch in space.branches)
         self.distributions: dict[str, BaseDistribution] = {}
-        for layer in range(space.n_layers if len(letters) > 1 else 0):
+        for layer in range(space.n_letters if len(letters) > 1 else 0):
             self.distributions[f"branch {layer}"] = FloatDistribution(0, 1) if numbers else CategoricalDistribution(letters)
 
     def ask(self, study: optuna.Study) -> Trial:
@@ -158,8 +158,8 @@ class _Encoding:
         if self._one_by_one:
             return self._by_choices(trial)
         if not self.distributions:
-            return np.full(self._space.n_layers, self._space.branches[0], dtype=np.uint8)
-        wishes = [trial.params[f"branch {layer}"] for layer in range(self._space.n_layers)]
+            return np.full(self._space.n_letters, self._space.branches[0], dtype=np.uint8)
+        wishes = [trial.params[f"branch {layer}"] for layer in range(self._space.n_letters)]
         branches_L = np.array([self._wished(wish) for wish in wishes], dtype=np.uint8)
         # ties among wishes are broken by draw, numbers are priorities
         order_L = [wish if isinstance(wish, float) else self._generator.random() for wish in wishes]
@@ -178,13 +178,13 @@ class _Encoding:
 
     def _by_choices(self, trial: Trial) -> np.ndarray:
         """Layer by layer among the branches from which the budget can still be met: a tree that brute force walks whole."""
-        allowed_K = self._space.budget.allows(self._space.n_layers)
+        allowed_K = self._space.budget.allows(self._space.n_letters)
         branches: list[Branch] = []
-        for layer in range(self._space.n_layers):
+        for layer in range(self._space.n_letters):
             letters = []
             for branch in self._space.branches:
                 n_big = branches.count(Branch.BIG) + (branch is Branch.BIG)
-                left = self._space.n_layers - layer - 1
+                left = self._space.n_letters - layer - 1
                 fewest = 0 if self._space.cheap else left
                 most = left if Branch.BIG in self._space.branches else 0
                 if allowed_K[n_big + fewest : n_big + most + 1].any():

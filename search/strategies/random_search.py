@@ -29,7 +29,7 @@ class RandomSearch(Strategy):
         super().__init__(space, n_tokens, generator, settings)
         n_sets = 1 if settings.shared else n_tokens
         if settings.replacement:
-            drawn_NPL = space.sample(n_sets * settings.n, generator).reshape(n_sets, settings.n, space.n_layers)
+            drawn_NPL = space.sample(n_sets * settings.n, generator).reshape(n_sets, settings.n, space.n_letters)
         else:
             drawn_NPL = _distinct(space, n_sets, min(settings.n, space.size), generator)
         self._drawn_NPL = np.broadcast_to(drawn_NPL, (n_tokens, *drawn_NPL.shape[1:]))
@@ -38,7 +38,7 @@ class RandomSearch(Strategy):
     def ask(self, n: int) -> Proposals:
         next_NPL = self._drawn_NPL[:, self._asked : self._asked + n]
         self._asked += next_NPL.shape[1]
-        return Proposals(np.repeat(np.arange(self.n_tokens), next_NPL.shape[1]), next_NPL.reshape(-1, self.space.n_layers))
+        return Proposals(np.repeat(np.arange(self.n_tokens), next_NPL.shape[1]), next_NPL.reshape(-1, self.space.n_letters))
 
     def tell(self, trials: Trials) -> None:
         """Nothing to learn: the draws do not depend on losses."""
@@ -49,7 +49,7 @@ def _distinct(space: SearchSpace, n_sets: int, n: int, generator: np.random.Gene
     if 2 * n > space.size:
         everything_PL = space.sample_distinct(space.size, generator)
         return np.stack([everything_PL[generator.permutation(space.size)[:n]] for _ in range(n_sets)])
-    set_R, drawn_RL = np.empty(0, dtype=np.int64), np.empty((0, space.n_layers), dtype=np.uint8)
+    set_R, drawn_RL = np.empty(0, dtype=np.int64), np.empty((0, space.n_letters), dtype=np.uint8)
     missing_N = np.full(n_sets, n)
     while missing_N.any():  # at most half the space is taken, so a draw is new with probability of at least a half
         new_R = np.repeat(np.arange(n_sets), 2 * missing_N)

@@ -42,7 +42,7 @@ class Reproduction:
         self._out = Path(config.out)
         self._checkpoint: Checkpoint = read_checkpoint(config.model)
         model = load_model(self._checkpoint, "float32", "cpu")
-        self._n_layers = model.n_layers
+        self._n_layers = model.n_letters
         if not 3 <= self._n_layers <= MOST_LAYERS:
             raise InputError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
         self._seq_len = config.seq_len or min(24 if config.quick else 192, model.n_positions)

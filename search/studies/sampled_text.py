@@ -44,7 +44,7 @@ def sample_like(model: OracleModel, sequences: Sequence[Window], seed: int) -> l
         drawn_N2 = labels.labels(head, head.states(h_1ND[0]), torch.zeros(n, dtype=torch.int64, device=model.device), names)
         for lane, drawn in zip(step.lanes, drawn_N2[:, 1], strict=True):
             tokens[lane][step.position + 1] = drawn
-        step.commit(np.full((n, model.n_layers), Branch.BIG, dtype=np.uint8))
+        step.commit(np.full((n, model.n_letters), Branch.BIG, dtype=np.uint8))
     drawn_texts = [token_id_T.cpu().numpy().astype(np.int32) for token_id_T in tokens]
     return [Window(s.index, s.document, drawn_T) for s, drawn_T in zip(sequences, drawn_texts, strict=True)]
 

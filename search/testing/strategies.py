@@ -39,7 +39,7 @@ def space_of(budget: str = "2", branches: str = "sB", n_letters: int = 4) -> Sea
 @cache
 def minimum_losses(space: SearchSpace, n_places: int, interaction: float, seed: int = 0) -> np.ndarray:
     """The minimum loss of every place, by looking at all patterns."""
-    scorer = TableScorer(n_places, space.n_layers, interaction, seed)
+    scorer = TableScorer(n_places, space.n_letters, interaction, seed)
     branches_PL = np.array([pattern.branches for pattern in space], dtype=np.uint8)
     return np.array([scorer.losses(np.full(len(branches_PL), place), branches_PL).min() for place in range(n_places)])
 
@@ -67,7 +67,7 @@ class StrategyContract:
     @pytest.mark.parametrize(("budget", "branches"), _SPACES)
     def test_it_stays_in_the_space_honours_the_budget_ends_and_repeats_nothing(self, name: str, budget: str, branches: str) -> None:
         space = space_of(budget, branches)
-        scorer = TableScorer(3, space.n_layers, interaction=0.3)
+        scorer = TableScorer(3, space.n_letters, interaction=0.3)
         best, strategy = self.search(name, scorer, space, self.few.get(name))
         assert space.contains(best.branches_NL).all()
         assert (best.loss_N >= minimum_losses(space, 3, 0.3) - 1e-9).all()
@@ -113,7 +113,7 @@ class StrategyContract:
 
     @pytest.mark.parametrize("budget", ["any", "3", "atmost:2"])
     def test_the_optimum_of_an_additive_toy_is_found(self, name: str, budget: str) -> None:
-        toy = random_toy(seed=2, n_layers=6, n_vocabulary=16, interaction=0.0)
+        toy = random_toy(seed=2, n_letters=6, n_vocabulary=16, interaction=0.0)
         token_id_T = torch.tensor([3, 8, 1, 14, 6])
         scorer = FixedScorer(toy, 0, token_id_T, RoutingPattern.uniform(Branch.BIG, 6), SkipReading.FFN)
         space = space_of(budget, "sB", 6)

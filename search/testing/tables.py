@@ -13,11 +13,11 @@ class TableScorer:
 
     n_labels = 1
 
-    def __init__(self, n_places: int, n_layers: int, interaction: float = 0.0, seed: int = 0, fails: float = 0.0) -> None:
+    def __init__(self, n_places: int, n_letters: int, interaction: float = 0.0, seed: int = 0, fails: float = 0.0) -> None:
         generator = np.random.default_rng(seed)
         self.n_places, self._fails = n_places, fails
-        self._effect_NLb = generator.normal(size=(n_places, n_layers, 3))
-        self._pair_NLLbb = interaction * generator.normal(size=(n_places, n_layers, n_layers, 3, 3))
+        self._effect_NLb = generator.normal(size=(n_places, n_letters, 3))
+        self._pair_NLLbb = interaction * generator.normal(size=(n_places, n_letters, n_letters, 3, 3))
         self.asked: list[tuple[int, bytes]] = []
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:

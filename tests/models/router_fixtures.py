@@ -25,14 +25,14 @@ def write_text(path: Path, n_documents: int = 60, seed: int = 0) -> str:
     return str(path)
 
 
-def write_model(directory: Path, text: str, seed: int = 0, n_layers: int = N_LAYERS) -> DuoLlama:
+def write_model(directory: Path, text: str, seed: int = 0, n_letters: int = N_LAYERS) -> DuoLlama:
     """Random weights, wide enough apart that branches matter; the module as it is read back."""
     config = DuoLlamaConfig(
         vocab_size=N_VOCABULARY,
         hidden_size=N_HIDDEN,
         intermediate_size=32,
         small_intermediate_size=4,
-        num_hidden_layers=n_layers,
+        num_hidden_layers=n_letters,
         num_attention_heads=2,
         num_key_value_heads=1,
         max_position_embeddings=N_POSITIONS,

@@ -52,7 +52,7 @@ def test_a_module_and_its_frozen_model_have_the_same_plain_losses(skip: SkipRead
     config, tensors = family.random_checkpoint(0)
     module = family.build_module(config, tensors)
     frozen = family.build(config, tensors, torch.float32, torch.device("cpu"))
-    mask_TL = np.random.default_rng(0).integers(3, size=(WINDOW.n_positions, module.n_layers)).astype(np.uint8)
+    mask_TL = np.random.default_rng(0).integers(3, size=(WINDOW.n_positions, module.n_letters)).astype(np.uint8)
     of_module, of_frozen = (window_losses(model, WINDOW, mask_TL, skip) for model in (module, frozen))
     assert of_module.shape == (WINDOW.n_positions,)
     assert of_module.dtype == np.float64
@@ -69,5 +69,5 @@ def test_an_evaluation_is_the_mean_over_all_scored_positions_of_whole_windows() 
     found = evaluate(module, [WINDOW, short, WINDOW], max_tokens=8)
     assert found.n_tokens == WINDOW.n_positions + short.n_positions
     for loss, branch in ((found.loss_big, Branch.BIG), (found.loss_small, Branch.SMALL)):
-        losses = [window_losses(module, one, np.full((one.n_positions, module.n_layers), branch)) for one in (WINDOW, short)]
+        losses = [window_losses(module, one, np.full((one.n_positions, module.n_letters), branch)) for one in (WINDOW, short)]
         assert loss == pytest.approx(np.concatenate(losses).mean(), abs=1e-12)

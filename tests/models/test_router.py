@@ -98,15 +98,15 @@ def test_routes_come_in_order_whatever_the_lengths_and_logits_explain_them(model
 
 
 def test_random_meets_its_budget_in_every_token_and_draws_every_layer_alike():
-    mask_TL = Random(2).draw(sequence=5, n_tokens=4000, n_layers=6)
+    mask_TL = Random(2).draw(sequence=5, n_tokens=4000, n_letters=6)
     assert ((mask_TL == Branch.BIG).sum(axis=1) == 2).all()
     assert np.abs((mask_TL == Branch.BIG).mean(axis=0) - 1 / 3).max() < 0.03
-    mask_TL = Random(2.25, 1.5).draw(sequence=5, n_tokens=4000, n_layers=6)
+    mask_TL = Random(2.25, 1.5).draw(sequence=5, n_tokens=4000, n_letters=6)
     n_big_T, n_skip_T = (mask_TL == Branch.BIG).sum(axis=1), (mask_TL == Branch.SKIP).sum(axis=1)
     assert set(n_big_T) == {2, 3}
     assert abs(n_big_T.mean() - 2.25) < 0.03
     assert abs(n_skip_T.mean() - 1.5) < 0.03
-    everything = Random(2.5, 3.5).draw(sequence=5, n_tokens=100, n_layers=6)
+    everything = Random(2.5, 3.5).draw(sequence=5, n_tokens=100, n_letters=6)
     assert ((everything == Branch.BIG) | (everything == Branch.SKIP)).all()
     assert not np.array_equal(Random(2).draw(0, 50, 6), Random(2).draw(1, 50, 6))
     assert not np.array_equal(Random(2).draw(0, 50, 6), Random(2, seed=1).draw(0, 50, 6))

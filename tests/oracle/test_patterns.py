@@ -21,7 +21,7 @@ def test_array_form_and_strings_are_inverse(written):
 @given(texts)
 def test_branch_counts_add_up_to_the_layers(text):
     pattern = RoutingPattern.parse(text)
-    assert pattern.n_big + pattern.n_small + pattern.n_skip == pattern.n_layers == len(text)
+    assert pattern.n_big + pattern.n_small + pattern.n_skip == pattern.n_letters == len(text)
     assert branch_counts(to_array([pattern]), Branch.BIG)[0] == text.count("B")
 
 
@@ -35,10 +35,10 @@ def test_uniform_takes_one_branch_everywhere():
     assert str(RoutingPattern.uniform(Branch.SKIP, 3)) == "..."
 
 
-@pytest.mark.parametrize(("text", "n_layers"), [("", None), ("Bx", None), ("bS", None), ("Bs", 3)])
-def test_what_is_no_pattern_is_refused_with_its_text(text, n_layers):
+@pytest.mark.parametrize(("text", "n_letters"), [("", None), ("Bx", None), ("bS", None), ("Bs", 3)])
+def test_what_is_no_pattern_is_refused_with_its_text(text, n_letters):
     with pytest.raises(ValueError, match="routing pattern") as error:
-        RoutingPattern.parse(text, n_layers)
+        RoutingPattern.parse(text, n_letters)
     assert repr(text) in str(error.value)
 
 

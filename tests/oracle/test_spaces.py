@@ -14,16 +14,16 @@ budgets = st.one_of(st.just(ANY), st.builds(Budget, st.sampled_from([BudgetKind.
 @st.composite
 def spaces(draw):
     branches = parse_branches("".join(draw(st.sets(st.sampled_from(".sB"), min_size=1))))
-    n_layers = draw(st.integers(1, 5))
+    n_letters = draw(st.integers(1, 5))
     try:
-        return SearchSpace(n_layers, branches, draw(budgets))
+        return SearchSpace(n_letters, branches, draw(budgets))
     except ValueError:
-        return SearchSpace(n_layers, branches, ANY)
+        return SearchSpace(n_letters, branches, ANY)
 
 
 @given(spaces())
 def test_size_iteration_and_membership_agree_with_the_definition(space):
-    everything = all_patterns(space.n_layers, tuple(Branch))
+    everything = all_patterns(space.n_letters, tuple(Branch))
     inside = space.contains(everything)
     listed = list(space)
     assert len(listed) == space.size == inside.sum()
@@ -57,7 +57,7 @@ def test_neighbours_differ_at_one_layer_or_by_an_exchange_and_stay_in_the_space(
     neighbours = space.neighbours(pattern)
     assert len(set(neighbours)) == len(neighbours)
     for neighbour in neighbours:
-        changed = [layer for layer in range(space.n_layers) if neighbour.branches[layer] is not pattern.branches[layer]]
+        changed = [layer for layer in range(space.n_letters) if neighbour.branches[layer] is not pattern.branches[layer]]
         assert neighbour in space
         assert len(changed) == 1 or (
             len(changed) == 2 and sorted(neighbour.branches[i] for i in changed) == sorted(pattern.branches[i] for i in changed)

@@ -17,20 +17,20 @@ from tests.results.synthetic import Synthetic
 class PlainModel:
     """A token adds to the running state what its branches make of its embedding; the head reads the state."""
 
-    def __init__(self, n_layers: int = 4, n_vocabulary: int = 12, n_hidden: int = 6, seed: int = 0) -> None:
+    def __init__(self, n_letters: int = 4, n_vocabulary: int = 12, n_hidden: int = 6, seed: int = 0) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self.n_layers, self.n_vocabulary, self.n_positions = n_layers, n_vocabulary, 64
+        self.n_letters, self.n_vocabulary, self.n_positions = n_letters, n_vocabulary, 64
         self.device, self.dtype = torch.device("cpu"), torch.float64
         self.embedding_VD = torch.randn(n_vocabulary, n_hidden, generator=generator, dtype=torch.float64)
-        self.branch_L3D = torch.randn(n_layers, 3, n_hidden, generator=generator, dtype=torch.float64)
+        self.branch_L3D = torch.randn(n_letters, 3, n_hidden, generator=generator, dtype=torch.float64)
         self.calls = 0
 
     def forward(self, token_id_BT: torch.Tensor, mask_BTL: torch.Tensor, skip: SkipReading) -> torch.Tensor:
         self.calls += 1
         assert mask_BTL.dtype == torch.uint8
-        assert mask_BTL.shape == (*token_id_BT.shape, self.n_layers)
+        assert mask_BTL.shape == (*token_id_BT.shape, self.n_letters)
         own_BTD = self.embedding_VD[token_id_BT].clone()
-        for layer in range(self.n_layers):
+        for layer in range(self.n_letters):
             factor = 1.0 if skip is SkipReading.FFN else 0.5
             own_BTD = own_BTD + factor * torch.sin(own_BTD + self.branch_L3D[layer][mask_BTL[:, :, layer].long()])
         state_BTD = torch.tanh(own_BTD + 0.5 * own_BTD.cumsum(dim=1))
@@ -58,14 +58,14 @@ class BruteForce(Synthetic):
         token_id_T, branches_PL = self.token_ids(sequence), self.branches_PL[tie_order(self.branches_PL)]
         rows = []
         for number, budget in enumerate(self.parsed_budgets):
-            allowed_PL = branches_PL[budget.allows(self.n_layers)[branch_counts(branches_PL, Branch.BIG)]]
-            earlier_TL = np.full((len(token_id_T), self.n_layers), Branch.BIG, dtype=np.uint8)
+            allowed_PL = branches_PL[budget.allows(self.n_letters)[branch_counts(branches_PL, Branch.BIG)]]
+            earlier_TL = np.full((len(token_id_T), self.n_letters), Branch.BIG, dtype=np.uint8)
             if context.pattern is not None:
                 earlier_TL[:] = context.pattern.branches
             for position in range(len(token_id_T) - 1):
                 losses = [self.loss_in(context, token_id_T, earlier_TL, position, own_L) for own_L in allowed_PL]
                 best = int(np.argmin(losses))
-                uniform = [np.full(self.n_layers, branch, np.uint8) for branch in (self.cheapest, Branch.BIG)]
+                uniform = [np.full(self.n_letters, branch, np.uint8) for branch in (self.cheapest, Branch.BIG)]
                 small, big = (self.loss_in(context, token_id_T, earlier_TL, position, own_L) for own_L in uniform)
                 rows.append((position, number, allowed_PL[best], losses[best], small, big))
                 if context.kind is ContextKind.COMMITTED:

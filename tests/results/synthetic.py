@@ -28,7 +28,7 @@ class Synthetic:
     documents: int = 6
     windows: int = 2
     length: int = 7
-    n_layers: int = 4
+    n_letters: int = 4
     budgets: str = "0-4"
     context: str = "full"
     keep: str | None = "losses"
@@ -36,7 +36,7 @@ class Synthetic:
     nulls: bool = True
     seed: int = 0
     route_layers: tuple[int, ...] | None = None
-    """The real numbers of the layers that are routed, one for each of `n_layers`; None for all of the model."""
+    """The real numbers of the layers that are routed, one for each of `n_letters`; None for all of the model."""
     cheapest: Branch = Branch.SMALL
     """The branch beside big: skip in a model without small FFNs."""
 
@@ -52,7 +52,7 @@ class Synthetic:
             "skip": "ffn",
             "context": stored_context(self.context),
             "budgets": [str(budget) for budget in self.parsed_budgets],
-            "n_letters": self.n_layers,
+            "n_letters": self.n_letters,
             "dtype": "float32",
             "seed": self.seed,
             "keep": self.keep,
@@ -62,11 +62,11 @@ class Synthetic:
 
     @property
     def parsed_budgets(self) -> tuple[Budget, ...]:
-        return parse_budgets(self.budgets, self.n_layers)
+        return parse_budgets(self.budgets, self.n_letters)
 
     @property
     def branches_PL(self) -> np.ndarray:
-        bits_PL = (np.arange(2**self.n_layers)[:, None] >> np.arange(self.n_layers)) & 1
+        bits_PL = (np.arange(2**self.n_letters)[:, None] >> np.arange(self.n_letters)) & 1
         return np.where(bits_PL, Branch.BIG, self.cheapest).astype(np.uint8)
 
     def token_ids(self, sequence: int) -> np.ndarray:
@@ -86,7 +86,7 @@ class Synthetic:
         order_P = tie_order(self.branches_PL)
         best_NB = np.empty((n_positions, n_budgets), dtype=np.int64)
         for column, budget in enumerate(self.parsed_budgets):
-            allowed_P = order_P[budget.allows(self.n_layers)[branch_counts(self.branches_PL, Branch.BIG)[order_P]]]
+            allowed_P = order_P[budget.allows(self.n_letters)[branch_counts(self.branches_PL, Branch.BIG)[order_P]]]
             best_NB[:, column] = allowed_P[loss_NP[:, allowed_P].argmin(axis=1)]
         best_R = best_NB.ravel()
         position_R = np.repeat(np.arange(n_positions, dtype=np.int32), n_budgets)

@@ -53,7 +53,7 @@ def some(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_a_run_knows_the_numbers_of_its_layers_and_its_cheapest_branch(every: Run, some: Run) -> None:
     assert (every.layers, every.route_layers, every.depth) == ((0, 1, 2, 3), None, 4)
-    assert (some.layers, some.route_layers, some.n_layers, some.depth) == ((3, 8, 9, 10), "3,8-10", 4, None)
+    assert (some.layers, some.route_layers, some.n_letters, some.depth) == ((3, 8, 9, 10), "3,8-10", 4, None)
     assert (every.cheapest, every.cheapest_name) == (Branch.SMALL, "all-small")
     assert (some.cheapest, some.cheapest_name) == (Branch.SKIP, "all-skip")
     assert {letter for pattern in some.paths()["pattern"] for letter in pattern} == set(".B")
@@ -137,7 +137,7 @@ def test_questions_of_routers_number_layers_as_the_model_does(some: Run, tmp_pat
 
 
 def test_the_view_of_runs_says_which_layers_are_routed(some: Run, every: Run) -> None:
-    rows = query([some, every], "SELECT route_layers, layers, cheapest, n_layers FROM runs ORDER BY route_layers").to_pylist()
+    rows = query([some, every], "SELECT route_layers, layers, cheapest, n_letters FROM runs ORDER BY route_layers").to_pylist()
     assert rows == [
         {"route_layers": "3,8-10", "layers": [3, 8, 9, 10], "cheapest": ".", "n_layers": 4},
         {"route_layers": None, "layers": [0, 1, 2, 3], "cheapest": "s", "n_layers": 4},
@@ -158,7 +158,7 @@ def test_verify_scores_all_skip_again(tmp_path: Path, context: str) -> None:
         documents=1,
         windows=1,
         length=5,
-        n_layers=3,
+        n_letters=3,
         budgets="1,any",
         context=context,
         keep=None,

@@ -24,7 +24,7 @@ N_DOCUMENTS, N_SEQUENCES = 5, 10
 @pytest.fixture(scope="session")
 def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models") / "toy"
-    write_toy(directory, seed=3, n_layers=4, n_vocabulary=16, n_positions=12, interaction=1.0)
+    write_toy(directory, seed=3, n_letters=4, n_vocabulary=16, n_positions=12, interaction=1.0)
     return directory
 
 

@@ -22,7 +22,7 @@ MARK = "DUO_ORACLE_TEST_MARK"
 
 def paths_of(sequence: Window, problem: Problem) -> OraclePaths:
     """Rows that follow from the sequence's tokens and the seed alone."""
-    n_budgets, n_layers = len(problem.budgets), problem.n_layers
+    n_budgets, n_letters = len(problem.budgets), problem.n_letters
     n_rows = sequence.n_positions * n_budgets
     position_R = np.repeat(np.arange(sequence.n_positions, dtype=np.int32), n_budgets)
     generator = np.random.default_rng([problem.seed, sequence.index, *sequence.token_ids.tolist()])
@@ -30,7 +30,7 @@ def paths_of(sequence: Window, problem: Problem) -> OraclePaths:
     return OraclePaths(
         position_R=position_R,
         budget_R=np.tile(np.arange(n_budgets, dtype=np.int16), sequence.n_positions),
-        branches_RL=generator.integers(1, 3, size=(n_rows, n_layers), dtype=np.uint8),
+        branches_RL=generator.integers(1, 3, size=(n_rows, n_letters), dtype=np.uint8),
         loss_R=loss_R,
         loss_cheapest_R=loss_R + 1,
         loss_full_R=loss_R + 0.5,

@@ -18,7 +18,7 @@ from duo_oracle.results.store.positions import Positions
 
 
 def _answer(material: Material) -> Answer:
-    few, half, many = thirds(material.n_layers)
+    few, half, many = thirds(material.n_letters)
     decide: list[Effect] = []
     beside: list[Effect] = []
     rows = []
@@ -26,7 +26,7 @@ def _answer(material: Material) -> Answer:
         real, sampled = (material.positions(holdout, kind) for kind in ("big", "sampled"))
         for k in (few, half, many):
             sign = -1.0 if k == many else 1.0
-            terms = [ratio(p.document_N, by_layer(p.takes_big(k), p.n_layers)) for p in (real, sampled)]
+            terms = [ratio(p.document_N, by_layer(p.takes_big(k), p.n_letters)) for p in (real, sampled)]
             says = "more B's at earlier than at later layers" if k == many else "more B's at later than at earlier layers"
             says += " (the paper: even)" if k == half else ""
             one = effect(f"{holdout}, k={k}: {says}", "rise over depth", [(sign, terms[0])], [(sign, terms[1])])
@@ -59,7 +59,7 @@ def _answer(material: Material) -> Answer:
 
 
 def _law(material: Material, holdout: str, kind: str) -> tuple[str, str, str]:
-    few, _, many = thirds(material.n_layers)
+    few, _, many = thirds(material.n_letters)
     positions = material.positions(holdout, kind)
     sum_L = positions.takes_big(few).mean(axis=0) + positions.takes_big(many).mean(axis=0)
     name = holdout if kind == "big" else f"text of all-big like {holdout}"
@@ -67,16 +67,16 @@ def _law(material: Material, holdout: str, kind: str) -> tuple[str, str, str]:
 
 
 def _draw(material: Material, figure: Any) -> None:
-    budgets = thirds(material.n_layers)
+    budgets = thirds(material.n_letters)
     axes = figure.subplots(2 * len(material.holdouts), len(budgets), squeeze=False)
     for row, holdout in enumerate(material.holdouts):
         real, sampled = (material.positions(holdout, kind) for kind in ("big", "sampled"))
         for column, k in enumerate(budgets):
             above, below = axes[2 * row, column], axes[2 * row + 1, column]
             _lines(above, real, sampled, k)
-            above.set(title=f"{holdout}, k = {k}", xlabel="layer", xticks=range(0, real.n_layers, 2))
-            above.set_ylim(k / real.n_layers - 0.25, k / real.n_layers + 0.25)
-            image = layer_map(below, real.takes_big(k), real.position_N, k / real.n_layers)
+            above.set(title=f"{holdout}, k = {k}", xlabel="layer", xticks=range(0, real.n_letters, 2))
+            above.set_ylim(k / real.n_letters - 0.25, k / real.n_letters + 0.25)
+            image = layer_map(below, real.takes_big(k), real.position_N, k / real.n_letters)
             below.set(xlabel="position in the window", ylabel="layer" if column == 0 else "")
             figure.colorbar(image, ax=below, fraction=0.05)
         axes[2 * row, 0].set_ylabel("share of B")
@@ -84,7 +84,7 @@ def _draw(material: Material, figure: Any) -> None:
 
 
 def _lines(axes: Any, real: Positions, sampled: Positions, k: int) -> None:
-    layers = range(real.n_layers)
+    layers = range(real.n_letters)
     band(axes, layers, layer_line(real.takes_big(k), real.document_N), "oracle on the holdout", REAL)
     band(
         axes,
@@ -94,7 +94,7 @@ def _lines(axes: Any, real: Positions, sampled: Positions, k: int) -> None:
         CONTROL,
         "--",
     )
-    axes.axhline(k / real.n_layers, color="black", linewidth=0.6, linestyle=":", label="even")
+    axes.axhline(k / real.n_letters, color="black", linewidth=0.6, linestyle=":", label="even")
 
 
 FIGURE = PaperFigure(

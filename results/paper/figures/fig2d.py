@@ -24,11 +24,11 @@ def preferred_elsewhere(kept_NL: np.ndarray, document_N: np.ndarray) -> Ratio:
     others, so that a preference must come back to count. Zero where layers do not differ.
     """
     names, document_N = np.unique(document_N, return_inverse=True)
-    n_layers = kept_NL.shape[1]
+    n_letters = kept_NL.shape[1]
     count_D = np.bincount(document_N)
-    sum_DL = np.stack([np.bincount(document_N, weights=kept_NL[:, layer]) for layer in range(n_layers)], axis=1)
+    sum_DL = np.stack([np.bincount(document_N, weights=kept_NL[:, layer]) for layer in range(n_letters)], axis=1)
     others_DL = sum_DL.sum(axis=0) - sum_DL
-    most_DH = np.argsort(-others_DL, axis=1, kind="stable")[:, : n_layers // 2]
+    most_DH = np.argsort(-others_DL, axis=1, kind="stable")[:, : n_letters // 2]
     mean_D = np.take_along_axis(sum_DL, most_DH, axis=1).mean(axis=1) - sum_DL.mean(axis=1)
     return Ratio(tuple(str(name) for name in names), mean_D, count_D.astype(np.float64))
 
@@ -46,7 +46,7 @@ def _answer(material: Material) -> Answer:
         terms = [preferred_elsewhere(_kept(p), p.document_N) for p in texts.values()]
         what = f"{holdout}: the layers that other documents keep are kept here too"
         decide.append(effect(what, "share above even", [(1, terms[0])], [(1, terms[1])]))
-        falls = [ratio(p.document_N, by_layer(_kept(p), p.n_layers)) for p in texts.values()]
+        falls = [ratio(p.document_N, by_layer(_kept(p), p.n_letters)) for p in texts.values()]
         beside.append(
             effect(
                 f"{holdout}: later layers are kept more than earlier ones (an early exit skips them)",
@@ -61,8 +61,8 @@ def _answer(material: Material) -> Answer:
             rows.append((name, *(number(share, 2) for share in kept_NL.mean(axis=0))))
             n_kept = int(kept_NL[0].sum())
             leaves = estimate((1, ratio(positions.document_N, np.all(kept_NL[:, :n_kept], axis=1))))
-            exits.append((name, str(leaves), number(1 / comb(positions.n_layers, n_kept), 5)))
-    layers = tuple(str(layer) for layer in range(material.n_layers))
+            exits.append((name, str(leaves), number(1 / comb(positions.n_letters, n_kept), 5)))
+    layers = tuple(str(layer) for layer in range(material.n_letters))
     return Answer(
         effects=tuple(decide),
         beside=tuple(beside),
@@ -84,11 +84,11 @@ def _draw(material: Material, figure: Any) -> None:
     for column, holdout in enumerate(material.holdouts):
         real, sampled = (material.positions(holdout, kind) for kind in ("skip", "sampled-skip"))
         above, below = axes[:, column]
-        band(above, range(real.n_layers), layer_line(_kept(real), real.document_N), "oracle on the holdout", REAL)
+        band(above, range(real.n_letters), layer_line(_kept(real), real.document_N), "oracle on the holdout", REAL)
         line = layer_line(_kept(sampled), sampled.document_N)
-        band(above, range(real.n_layers), line, "oracle on text of all-big: selection bias", CONTROL, "--")
+        band(above, range(real.n_letters), line, "oracle on text of all-big: selection bias", CONTROL, "--")
         above.axhline(float(_kept(real).mean()), color="black", linewidth=0.6, linestyle=":", label="even")
-        above.set(title=holdout, xlabel="layer", ylabel="share kept", ylim=(0, 1), xticks=range(0, real.n_layers, 2))
+        above.set(title=holdout, xlabel="layer", ylabel="share kept", ylim=(0, 1), xticks=range(0, real.n_letters, 2))
         image = layer_map(below, _kept(real).astype(float), real.position_N, float(_kept(real).mean()))
         below.set(xlabel="position in the window", ylabel="layer")
         figure.colorbar(image, ax=below, fraction=0.05)

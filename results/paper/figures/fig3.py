@@ -41,21 +41,21 @@ def _answer(material: Material) -> Answer:
     rows = []
     for holdout in material.holdouts:
         for routes, luck in router_pairs(material, holdout):
-            n_layers = routes.branches_NL.shape[1]
+            n_letters = routes.branches_NL.shape[1]
             both = (routes, luck)
-            big = [ratio(r.document_N, by_layer(r.branches_NL == Branch.BIG, n_layers)) for r in both]
+            big = [ratio(r.document_N, by_layer(r.branches_NL == Branch.BIG, n_letters)) for r in both]
             one = effect(f"{holdout}, {routes.router}: later layers are big", "rise over depth", [(1, big[0])], [(1, big[1])])
             (beside if routes.skips else decide).append(one)
             early = [over_positions(r, (r.branches_NL == Branch.BIG).mean(axis=1)) for r in both]
             what = f"{holdout}, {routes.router}: early tokens get more B's"
             beside.append(effect(what, "share per 100 positions", [(-1, early[0])], [(-1, early[1])]))
             if routes.skips:
-                late = [ratio(r.document_N, by_layer(r.branches_NL == Branch.SKIP, n_layers)) for r in both]
+                late = [ratio(r.document_N, by_layer(r.branches_NL == Branch.SKIP, n_letters)) for r in both]
                 what = f"{holdout}, {routes.router}: skips lie late"
                 beside.append(effect(what, "rise over depth", [(1, late[0])], [(1, late[1])]))
             shares = (number(share, 2) for share in (routes.branches_NL == Branch.BIG).mean(axis=0))
             rows.append((f"{holdout}, {routes.router}", number(routes.n_big, 2), *shares))
-    layers = tuple(f"layer {layer}" for layer in range(material.n_layers))
+    layers = tuple(f"layer {layer}" for layer in range(material.n_letters))
     return Answer(
         effects=tuple(decide or beside),
         beside=tuple(beside if decide else ()),

@@ -42,7 +42,7 @@ def _answer(material: Material) -> Answer:
     tables = []
     for holdout in material.holdouts:
         real, losses = material.positions(holdout, "big"), material.losses(holdout)
-        for k in thirds(material.n_layers):
+        for k in thirds(material.n_letters):
             mean_N = _within(losses, k).mean(axis=1, dtype=np.float64)
             gains = mean_N - real.loss_NK[:, real.column(k)], _luck(material, holdout, k)
             terms = [ratio(real.document_N, each) for each in gains]
@@ -91,13 +91,13 @@ def _router_effect(material: Material, holdout: str, router: str, routed_N: np.n
 
 def _lines(material: Material, holdout: str) -> list[Line]:
     real, losses = material.positions(holdout, "big"), material.losses(holdout)
-    budgets = thirds(material.n_layers)
+    budgets = thirds(material.n_letters)
     fixed = fixed_patterns_of_run(material.run(holdout, "big"), tuple(str(k) for k in budgets))
 
     def mean(value_N: np.ndarray) -> Estimate:
         return estimate((1, ratio(real.document_N, value_N)))
 
-    lines = [Line("all-big", real.n_layers, mean(real.big_N), "black")]
+    lines = [Line("all-big", real.n_letters, mean(real.big_N), "black")]
     average = average_oracle(real.loss_NK.T)
     for k in budgets:
         within_NP = _within(losses, k)
@@ -136,7 +136,7 @@ def _best_set(within_NP: np.ndarray, n: int) -> Estimate:
 
 def _draw(material: Material, figure: Any) -> None:
     axes = figure.subplots(1, len(material.holdouts), squeeze=False)[0]
-    _, half, _ = thirds(material.n_layers)
+    _, half, _ = thirds(material.n_letters)
     for panel, holdout in zip(axes, material.holdouts, strict=True):
         lines = [line for line in _lines(material, holdout) if "k=" not in line.what or line.what.endswith(f"k={half}")]
         lines = [line for line in lines if "average" not in line.what or line.what.endswith(f" {half}")]

@@ -21,7 +21,7 @@ from duo_oracle.results.statistics.intervals import perplexity_of
 def random_excess(material: Material, holdout: str, k: int) -> np.ndarray | None:
     """The excess of a random pattern of k big layers at every position (N,); None for a budget at which none was drawn."""
     real, random = (material.positions(holdout, kind) for kind in ("big", "random"))
-    if k in (0, real.n_layers):  # one pattern alone
+    if k in (0, real.n_letters):  # one pattern alone
         return real.excess_NK[:, real.column(k)]
     return random.excess_NK[:, random.column(k)] if str(k) in random.budgets else None
 
@@ -41,7 +41,7 @@ def gain_effect(material: Material, holdout: str, k: int, what: str) -> Effect:
 
 
 def _answer(material: Material) -> Answer:
-    _, half, _ = thirds(material.n_layers)
+    _, half, _ = thirds(material.n_letters)
     decide, beside, tables = [], [], []
     for holdout in material.holdouts:
         decide.append(gain_effect(material, holdout, half, f"{holdout}: the oracle at k={half} is below all-big"))

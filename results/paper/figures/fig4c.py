@@ -17,10 +17,10 @@ from duo_oracle.results.statistics.effects import effect, estimate, ratio
 from duo_oracle.results.store.positions import Positions
 
 
-def schedules(n_layers: int) -> dict[str, list[int]]:
+def schedules(n_letters: int) -> dict[str, list[int]]:
     """Budgets along the sequence in steps of equal length, all of one average: for 12 layers 6 to 2, 2 to 6, and 4."""
-    middle = max(1, round(n_layers / 3))
-    reach = max(1, round(n_layers / 6))
+    middle = max(1, round(n_letters / 3))
+    reach = max(1, round(n_letters / 6))
     steps = list(range(middle + reach, middle - reach - 1, -1))
     return {"falling": steps, "rising": steps[::-1], "constant": [middle] * len(steps)}
 
@@ -36,7 +36,7 @@ def scheduled(positions: Positions, steps: list[int], value_NK: np.ndarray) -> n
 
 
 def _answer(material: Material) -> Answer:
-    named = schedules(material.n_layers)
+    named = schedules(material.n_letters)
     decide, rows, difficulty = [], [], []
     for holdout in material.holdouts:
         real = material.positions(holdout, "big")
@@ -79,7 +79,7 @@ def _answer(material: Material) -> Answer:
 
 def _draw(material: Material, figure: Any) -> None:
     axes = figure.subplots(2, len(material.holdouts), squeeze=False, height_ratios=(1.5, 1))
-    named = schedules(material.n_layers)
+    named = schedules(material.n_letters)
     colours = {"falling": FIXED, "rising": PLAIN, "constant": "black"}
     n_bins = len(named["constant"])
     for column, holdout in enumerate(material.holdouts):

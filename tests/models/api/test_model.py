@@ -38,7 +38,7 @@ def test_the_loss_of_a_pattern_is_that_of_a_search_of_it_alone(tiny: Model) -> N
 
 
 def test_a_skipped_layer_can_be_read_in_two_ways(bare: Model) -> None:
-    n = bare.oracle_model.n_layers
+    n = bare.oracle_model.n_letters
     losses = {bare.loss([1, 2, 3, 4], "." * n, skip) for skip in ("ffn", "layer")}
     assert len(losses) == 2
 
@@ -52,7 +52,7 @@ def test_a_model_says_what_it_is(tiny: Model, bare: Model) -> None:
 
 def test_some_layers_may_be_routed() -> None:
     some = open_model("duo-tiny", route_layers="3-5")
-    assert some.oracle_model.n_layers == 3
+    assert some.oracle_model.n_letters == 3
     assert some.loss(TEXT) == open_model("duo-tiny").loss(TEXT)
 
 

@@ -39,8 +39,8 @@ def tokens(module: DuoLlama, n_batch: int = 2, n_tokens: int = 20, seed: int = 0
     return torch.randint(0, module.config.vocab_size, (n_batch, n_tokens), generator=generator)
 
 
-def uniform_mask(branch: Branch, token_id_BT: torch.Tensor, n_layers: int) -> torch.Tensor:
-    return torch.full((*token_id_BT.shape, n_layers), int(branch), dtype=torch.uint8)
+def uniform_mask(branch: Branch, token_id_BT: torch.Tensor, n_letters: int) -> torch.Tensor:
+    return torch.full((*token_id_BT.shape, n_letters), int(branch), dtype=torch.uint8)
 
 
 def token_losses(logits_BTV: torch.Tensor, token_id_BT: torch.Tensor) -> torch.Tensor:

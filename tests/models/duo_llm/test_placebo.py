@@ -46,7 +46,7 @@ def test_the_command_makes_a_model_directory_that_loads(tmp_path: Path, capsys: 
     write_checkpoint(tmp_path / "real", config, tensors, None, torch.float32)
     assert main(["placebo", str(tmp_path / "real"), "--out", str(tmp_path / "fake"), "--seed", "3"]) == 0
     fake = read_checkpoint(str(tmp_path / "fake"))
-    assert load_model(fake).n_layers == config["num_hidden_layers"]
+    assert load_model(fake).n_letters == config["num_hidden_layers"]
     assert fake.tensors.keys() == tensors.keys()
     assert main(["fake-big", str(tmp_path / "real"), "--out", str(tmp_path / "fake")]) == 2
     assert "exists already" in capsys.readouterr().err

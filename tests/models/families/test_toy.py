@@ -21,8 +21,8 @@ BRANCHES = [(Branch.SMALL, Branch.BIG), (Branch.SKIP, Branch.BIG), tuple(Branch)
 
 def brute_force(model, token_id, target_id, branches, budget):
     """The least loss by forward, then fewer B's, then the string; losses equal to 12 decimals are equal."""
-    patterns = [RoutingPattern(p) for p in itertools.product(sorted(branches), repeat=model.n_layers)]
-    patterns = [pattern for pattern in patterns if budget.allows(model.n_layers)[pattern.n_big]]
+    patterns = [RoutingPattern(p) for p in itertools.product(sorted(branches), repeat=model.n_letters)]
+    patterns = [pattern for pattern in patterns if budget.allows(model.n_letters)[pattern.n_big]]
     mask_BTL = torch.tensor([[pattern.branches] for pattern in patterns])
     logits_BV = model.forward(torch.full((len(patterns), 1), token_id), mask_BTL, SkipReading.FFN)[:, 0]
     losses = F.cross_entropy(logits_BV, torch.full((len(patterns),), target_id), reduction="none").round(decimals=12).tolist()
@@ -32,15 +32,15 @@ def brute_force(model, token_id, target_id, branches, budget):
 @settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 1000),
-    n_layers=st.integers(1, 4),
+    n_letters=st.integers(1, 4),
     interaction=st.sampled_from([0.0, 1.0, 2.0]),
     branches=st.sampled_from(BRANCHES),
     token_id=st.integers(0, 7),
     target_id=st.integers(0, 7),
 )
-def test_best_pattern_is_the_brute_force_optimum(seed, n_layers, interaction, branches, token_id, target_id):
-    model = random_toy(seed, n_layers, 8, interaction=interaction, dtype="float64")
-    for budget in parse_budgets(f"any,0-{n_layers},atmost:{n_layers // 2}", n_layers):
+def test_best_pattern_is_the_brute_force_optimum(seed, n_letters, interaction, branches, token_id, target_id):
+    model = random_toy(seed, n_letters, 8, interaction=interaction, dtype="float64")
+    for budget in parse_budgets(f"any,0-{n_letters},atmost:{n_letters // 2}", n_letters):
         wanted = brute_force(model, token_id, target_id, branches, budget)
         assert best_pattern(model, token_id, target_id, branches, budget) == wanted
 
@@ -67,7 +67,7 @@ def test_a_budget_that_no_pattern_satisfies_is_refused():
 
 
 def test_a_written_toy_is_the_toy_and_encodes_any_text(tmp_path):
-    write_toy(tmp_path / "toy", seed=3, n_layers=5, tokenizer=True)
+    write_toy(tmp_path / "toy", seed=3, n_letters=5, tokenizer=True)
     checkpoint = read_checkpoint(str(tmp_path / "toy"))
     model = load_model(checkpoint, "float64")
     same = random_toy(3, 5, 256, dtype="float64")

@@ -38,8 +38,8 @@ def theirs(family: str, directory: Path, **changes: Any) -> Any:
     return model
 
 
-def all_big(n_layers: int) -> torch.Tensor:
-    return torch.full((1, N_TOKENS, n_layers), int(Branch.BIG), dtype=torch.uint8)
+def all_big(n_letters: int) -> torch.Tensor:
+    return torch.full((1, N_TOKENS, n_letters), int(Branch.BIG), dtype=torch.uint8)
 
 
 def losses(logits_1TV: torch.Tensor, token_id_T: torch.Tensor) -> torch.Tensor:
@@ -53,7 +53,7 @@ def test_all_big_is_the_stock_model(family: str, dtype: str, tmp_path: Path) -> 
     model, token_id_T = load_model(read_checkpoint(str(tmp_path)), dtype), random_tokens(N_TOKENS)
     with torch.no_grad():
         expected_1TV = stock(token_id_T[None]).logits
-    found_1TV = model.forward(token_id_T[None], all_big(model.n_layers), SkipReading.FFN)
+    found_1TV = model.forward(token_id_T[None], all_big(model.n_letters), SkipReading.FFN)
     assert found_1TV.dtype == DTYPES[dtype]
     assert (losses(found_1TV, token_id_T) - losses(expected_1TV, token_id_T)).abs().max() < 1e-4
     assert losses(expected_1TV, token_id_T).std() > 0.1  # the model says something
@@ -66,9 +66,9 @@ def test_the_tree_of_all_big_is_the_stock_model(family: str, context: str, tmp_p
     with torch.no_grad():
         expected_T = losses(stock(token_id_T[None]).logits, token_id_T).numpy()
     model = load_model(read_checkpoint(str(tmp_path)))
-    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_layers), SkipReading.FFN)
+    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_letters), SkipReading.FFN)
     if context == "fixed":
-        paths = oracle.in_fixed_context(0, token_id_T, RoutingPattern.uniform(Branch.BIG, model.n_layers))
+        paths = oracle.in_fixed_context(0, token_id_T, RoutingPattern.uniform(Branch.BIG, model.n_letters))
     else:
         paths = oracle.in_same_context(0, token_id_T) if context == "same" else oracle.in_committed_context([0], [token_id_T])[0]
     assert abs(paths.loss_R - expected_T).max() < 1e-4
@@ -98,8 +98,8 @@ def test_variants_of_llama_are_the_stock_model(family: str, changes: dict[str, A
     with torch.no_grad():
         expected_T = losses(stock(token_id_T[None]).logits, token_id_T).numpy()
     model = load_model(read_checkpoint(str(tmp_path)))
-    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_layers), SkipReading.FFN)
-    big = RoutingPattern.uniform(Branch.BIG, model.n_layers)
+    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_letters), SkipReading.FFN)
+    big = RoutingPattern.uniform(Branch.BIG, model.n_letters)
     assert abs(oracle.in_fixed_context(0, token_id_T, big).loss_R - expected_T).max() < 1e-4
 
 
@@ -139,7 +139,7 @@ def test_positions_go_on_beyond_a_sliding_window(tmp_path: Path) -> None:
         expected_T = losses(stock(token_id_T[None]).logits, token_id_T).numpy()
     model = load_model(read_checkpoint(str(tmp_path)))
     assert model.n_positions == 32
-    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_layers), SkipReading.FFN)
+    oracle = ExactOracle(model, (Branch.BIG,), parse_budgets("any", model.n_letters), SkipReading.FFN)
     assert abs(oracle.in_committed_context([0], [token_id_T])[0].loss_R - expected_T).max() < 1e-4
 
 

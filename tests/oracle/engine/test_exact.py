@@ -33,14 +33,14 @@ def solve(oracle, context, token_ids):
 
 
 def assert_equal_to_brute_force(model, token_ids, branches, budgets, context, skip, found, tolerance=1e-4):
-    everything_PL = all_patterns(model.n_layers, branches)
+    everything_PL = all_patterns(model.n_letters, branches)
     for token_id_T, paths in zip(token_ids, found, strict=True):
         n_scored = len(token_id_T) - 1
         assert paths.position_R.tolist() == np.repeat(np.arange(n_scored), len(budgets)).tolist()
         assert paths.certified_R.all()
         for index, budget in enumerate(budgets):
             rows = np.flatnonzero(paths.budget_R == index)
-            admitted_PL = everything_PL[budget.allows(model.n_layers)[(everything_PL == Branch.BIG).sum(axis=1)]]
+            admitted_PL = everything_PL[budget.allows(model.n_letters)[(everything_PL == Branch.BIG).sum(axis=1)]]
             chosen_TL = paths.branches_RL[rows]
             assert (paths.evaluations_R[rows] == len(admitted_PL)).all()
             for position, row in enumerate(rows):
@@ -48,7 +48,7 @@ def assert_equal_to_brute_force(model, token_ids, branches, budgets, context, sk
                 assert paths.loss_R[row] == pytest.approx(loss_P.min(), abs=tolerance)
                 chosen = to_strings(admitted_PL).index(to_strings(paths.branches_RL[[row]])[0])
                 assert loss_P[chosen] == pytest.approx(loss_P.min(), abs=tolerance)
-                references = np.array([[Branch.SMALL] * model.n_layers, [Branch.BIG] * model.n_layers], dtype=np.uint8)
+                references = np.array([[Branch.SMALL] * model.n_letters, [Branch.BIG] * model.n_letters], dtype=np.uint8)
                 small, big = brute_force(model, token_id_T, position, references, context, skip, chosen_TL)
                 assert (paths.loss_cheapest_R[row], paths.loss_full_R[row]) == pytest.approx((small, big), abs=tolerance)
 
@@ -69,7 +69,7 @@ def test_exhaustive_equals_brute_force(certifying, context, branches, skip):
 
 @given(
     seed=st.integers(0, 10_000),
-    n_layers=st.integers(1, 5),
+    n_letters=st.integers(1, 5),
     heads=st.sampled_from([(1, 1), (4, 2), (3, 1), (2, 2)]),
     n_hidden=st.sampled_from([8, 12, 24]),
     n_vocabulary=st.integers(2, 60),
@@ -81,11 +81,11 @@ def test_exhaustive_equals_brute_force(certifying, context, branches, skip):
 )
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_exhaustive_equals_brute_force_on_any_shape(
-    certifying, seed, n_layers, heads, n_hidden, n_vocabulary, n_tokens, branches, context, skip, spread
+    certifying, seed, n_letters, heads, n_hidden, n_vocabulary, n_tokens, branches, context, skip, spread
 ):
     shape = {
         "seed": seed,
-        "n_layers": n_layers,
+        "n_letters": n_letters,
         "n_hidden": n_hidden,
         "n_heads": heads[0],
         "n_kv_heads": heads[1],
@@ -93,8 +93,8 @@ def test_exhaustive_equals_brute_force_on_any_shape(
         "spread": spread,
     }
     token_ids = [random_tokens(n_tokens, n_vocabulary, seed)]
-    budgets = parse_budgets(f"any,{n_layers // 2},atmost:{n_layers - 1}", n_layers)
-    where = parse_context(context, n_layers)
+    budgets = parse_budgets(f"any,{n_letters // 2},atmost:{n_letters - 1}", n_letters)
+    where = parse_context(context, n_letters)
     oracle = ExactOracle(small_duo(**shape), parse_branches(branches), budgets, skip)
     found = solve(oracle, where, token_ids)
     reference = small_duo(**shape, dtype=torch.float64)
@@ -104,7 +104,7 @@ def test_exhaustive_equals_brute_force_on_any_shape(
 @pytest.mark.parametrize("context", [pytest.param("committed", marks=pytest.mark.slow), "same", "full"])
 def test_memory_bound_changes_no_answer_but_the_blocks(context, monkeypatch):
     monkeypatch.setattr(exact, "_FEW_LEAVES", 0)
-    model, token_ids = small_duo(n_layers=5), [random_tokens(5)]
+    model, token_ids = small_duo(n_letters=5), [random_tokens(5)]
     budgets = parse_budgets("0-5,any", 5)
     where = parse_context(context, 5)
     wide = solve(ExactOracle(model, tuple(Branch), budgets, SkipReading.FFN, NullLabels(2)), where, token_ids)[0]
@@ -118,7 +118,7 @@ def test_memory_bound_changes_no_answer_but_the_blocks(context, monkeypatch):
 
 
 def test_a_committed_run_is_a_real_routing_of_the_whole_sequence():
-    model, token_id_T = small_duo(n_layers=4), random_tokens(8)
+    model, token_id_T = small_duo(n_letters=4), random_tokens(8)
     budgets = parse_budgets("any,2", 4)
     paths = ExactOracle(model, tuple(Branch), budgets, SkipReading.LAYER).in_committed_context([0], [token_id_T])[0]
     for index in range(len(budgets)):
@@ -128,7 +128,7 @@ def test_a_committed_run_is_a_real_routing_of_the_whole_sequence():
 
 
 def test_neighbours_in_a_unit_change_nothing_in_a_sequence():
-    model = small_duo(n_layers=4)
+    model = small_duo(n_letters=4)
     token_ids = [random_tokens(n, seed=n) for n in (5, 8, 5, 3)]
     oracle = ExactOracle(model, (Branch.SMALL, Branch.BIG), parse_budgets("any", 4), SkipReading.FFN, NullLabels(2))
     together = oracle.in_committed_context([0, 1, 2, 3], token_ids)
@@ -140,7 +140,7 @@ def test_neighbours_in_a_unit_change_nothing_in_a_sequence():
 
 
 def test_every_loss_is_handed_over_and_the_least_is_the_oracle_path():
-    model, token_id_T = small_duo(n_layers=4), random_tokens(5)
+    model, token_id_T = small_duo(n_letters=4), random_tokens(5)
     blocks = []
     budgets = parse_budgets("any,2", 4)
     oracle = ExactOracle(model, tuple(Branch), budgets, SkipReading.FFN, on_losses=lambda sequence, block: blocks.append(block))
@@ -162,7 +162,7 @@ def test_every_loss_is_handed_over_and_the_least_is_the_oracle_path():
 
 def test_equal_losses_go_by_fewer_big_then_the_string(certifying):
     """With FFNs that add nothing every pattern of a position has one loss, to the bit."""
-    model = small_duo(n_layers=4)
+    model = small_duo(n_letters=4)
     for layer in model._layers:
         for down_FD in layer.down_FD.values():
             down_FD.zero_()
@@ -174,7 +174,7 @@ def test_equal_losses_go_by_fewer_big_then_the_string(certifying):
 
 
 def test_scoring_twice_gives_equal_bytes_and_leaves_the_weights_alone():
-    model, token_id_T = small_duo(n_layers=4), random_tokens(6)
+    model, token_id_T = small_duo(n_letters=4), random_tokens(6)
     before = [tensor.clone() for layer in model._layers for tensor in layer.gate_up_DF.values()]
     oracle = ExactOracle(model, tuple(Branch), parse_budgets("any", 4), SkipReading.FFN, NullLabels(3))
     first, second = (oracle.in_same_context(0, token_id_T) for _ in range(2))
@@ -186,13 +186,13 @@ def test_scoring_twice_gives_equal_bytes_and_leaves_the_weights_alone():
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
 def test_other_dtypes_certify_too(certifying, dtype):
-    model, token_id_T = small_duo(n_layers=4, dtype=dtype), random_tokens(5)
+    model, token_id_T = small_duo(n_letters=4, dtype=dtype), random_tokens(5)
     paths = ExactOracle(model, (Branch.SMALL, Branch.BIG), parse_budgets("0-4,any", 4), SkipReading.FFN).in_same_context(
         0, token_id_T
     )
     assert paths.certified_R.all()
     assert np.isfinite(paths.loss_R).all()
-    reference = ExactOracle(small_duo(n_layers=4), (Branch.SMALL, Branch.BIG), parse_budgets("0-4,any", 4), SkipReading.FFN)
+    reference = ExactOracle(small_duo(n_letters=4), (Branch.SMALL, Branch.BIG), parse_budgets("0-4,any", 4), SkipReading.FFN)
     np.testing.assert_allclose(
         paths.loss_R, reference.in_same_context(0, token_id_T).loss_R, atol=1e-5 if dtype is torch.float64 else 0.2
     )

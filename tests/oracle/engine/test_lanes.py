@@ -14,12 +14,12 @@ from tests.small_models import random_tokens, small_duo
 FFN = SkipReading.FFN
 
 
-def big(n: int, n_layers: int = 2) -> np.ndarray:
-    return np.full((n, n_layers), Branch.BIG, dtype=np.uint8)
+def big(n: int, n_letters: int = 2) -> np.ndarray:
+    return np.full((n, n_letters), Branch.BIG, dtype=np.uint8)
 
 
 def test_every_scored_token_is_decided_once_with_its_target_and_equal_lengths_keep_their_order() -> None:
-    model, tokens = small_duo(n_layers=2), [random_tokens(n, seed=n) for n in (3, 5, 2, 5)]
+    model, tokens = small_duo(n_letters=2), [random_tokens(n, seed=n) for n in (3, 5, 2, 5)]
     seen = []
     for step in left_to_right(model, tokens, FFN):
         assert step.x_ND.shape == (len(step.lanes), model.n_hidden)
@@ -31,11 +31,11 @@ def test_every_scored_token_is_decided_once_with_its_target_and_equal_lengths_ke
 
 def test_a_step_that_is_not_committed_is_no_silent_gap() -> None:
     with pytest.raises(AssertionError, match="committed before"):
-        list(left_to_right(small_duo(n_layers=2), [random_tokens(3)], FFN))
+        list(left_to_right(small_duo(n_letters=2), [random_tokens(3)], FFN))
 
 
 def test_a_text_may_be_written_as_it_is_walked() -> None:
-    model, whole = small_duo(n_layers=2), random_tokens(5)
+    model, whole = small_duo(n_letters=2), random_tokens(5)
     written = torch.zeros_like(whole)
     written[0] = whole[0]
     for given, drawn in zip(left_to_right(model, [whole], FFN), left_to_right(model, [written], FFN), strict=True):

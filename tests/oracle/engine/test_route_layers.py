@@ -43,8 +43,8 @@ def test_the_exact_oracle_equals_brute_force_over_the_routable_letters(monkeypat
     monkeypatch.setattr(exact, "_FEW_LEAVES", 0)
     monkeypatch.setattr(exact, "_TARGET_ROWS", 64)
     n_letters, branches = len(layers), parse_branches(".sB")
-    model = SomeLayersRouted(small_duo(n_layers=DEPTH), layers)
-    reference = small_duo(n_layers=DEPTH, dtype=torch.float64)
+    model = SomeLayersRouted(small_duo(n_letters=DEPTH), layers)
+    reference = small_duo(n_letters=DEPTH, dtype=torch.float64)
     token_ids = [random_tokens(n, seed=n) for n in (5, 3)]
     context, whole_context = context_of(name, n_letters, layers)
     budgets = parse_budgets("any,1,atmost:1", n_letters)
@@ -76,8 +76,8 @@ def test_the_exact_oracle_equals_brute_force_over_the_routable_letters(monkeypat
 @pytest.mark.parametrize("skip", list(SkipReading))
 @pytest.mark.parametrize("layers", SOME_LAYERS)
 def test_a_scorer_gives_the_losses_of_brute_force(layers, skip):
-    model, token_id_T = SomeLayersRouted(small_duo(n_layers=DEPTH), layers), random_tokens(6)
-    reference = small_duo(n_layers=DEPTH, dtype=torch.float64)
+    model, token_id_T = SomeLayersRouted(small_duo(n_letters=DEPTH), layers), random_tokens(6)
+    reference = small_duo(n_letters=DEPTH, dtype=torch.float64)
     generator = np.random.default_rng(0)
     patterns_PL = all_patterns(len(layers), tuple(Branch))
     place_R = generator.integers(0, 5, 60)
@@ -103,7 +103,7 @@ def test_a_scorer_gives_the_losses_of_brute_force(layers, skip):
 
 
 def test_layers_before_the_first_routed_one_run_once_per_token():
-    model = small_duo(n_layers=DEPTH)
+    model = small_duo(n_letters=DEPTH)
     rows: dict[int, int] = {}
     ffn = model.ffn
 

@@ -13,15 +13,15 @@ from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from tests.small_models import brute_force, plain_losses, random_tokens, small_duo
 
 
-def random_rows(n_rows, n_places, n_layers, seed=0):
+def random_rows(n_rows, n_places, n_letters, seed=0):
     generator = np.random.default_rng(seed)
-    return generator.integers(n_places, size=n_rows), generator.integers(3, size=(n_rows, n_layers)).astype(np.uint8)
+    return generator.integers(n_places, size=n_rows), generator.integers(3, size=(n_rows, n_letters)).astype(np.uint8)
 
 
 @pytest.mark.parametrize("skip", list(SkipReading))
 @pytest.mark.parametrize("context", ["same", "full", "cheapest", "Bs.B"])
 def test_rows_of_any_positions_score_as_plain_passes_do(context, skip):
-    model, token_id_T = small_duo(n_layers=4), random_tokens(6)
+    model, token_id_T = small_duo(n_letters=4), random_tokens(6)
     where = parse_context(context, 4)
     if where.kind is ContextKind.SAME:
         scorer = SameScorer(model, 0, token_id_T, skip)
@@ -39,7 +39,7 @@ def test_rows_of_any_positions_score_as_plain_passes_do(context, skip):
 
 @pytest.mark.parametrize("skip", list(SkipReading))
 def test_lanes_decided_side_by_side_score_as_each_alone(skip):
-    model = small_duo(n_layers=4)
+    model = small_duo(n_letters=4)
     sequences = [random_tokens(5, seed=seed) for seed in range(3)]
     generator = np.random.default_rng(1)
     committed_NTL = generator.integers(3, size=(3, 4, 4)).astype(np.uint8)
@@ -58,7 +58,7 @@ def test_lanes_decided_side_by_side_score_as_each_alone(skip):
 
 
 def test_drawn_labels_follow_the_all_big_distribution_and_their_seed():
-    model, token_id_T = small_duo(n_layers=2, n_vocabulary=5), random_tokens(3, 5)
+    model, token_id_T = small_duo(n_letters=2, n_vocabulary=5), random_tokens(3, 5)
     head = Head(model)
     big_TL = np.full((1, 2, 2), Branch.BIG, dtype=np.uint8)
     logits_TV = model.forward(token_id_T[:-1][None], torch.from_numpy(big_TL), SkipReading.FFN)[0]
@@ -73,7 +73,7 @@ def test_drawn_labels_follow_the_all_big_distribution_and_their_seed():
 
 
 def test_a_place_is_scored_under_each_of_its_labels():
-    model, token_id_T = small_duo(n_layers=3), random_tokens(4)
+    model, token_id_T = small_duo(n_letters=3), random_tokens(4)
     pattern = RoutingPattern.parse("BBB")
     null = NullLabels(draws=3, seed=5)
     scorer = FixedScorer(model, 9, token_id_T, pattern, SkipReading.FFN, null)

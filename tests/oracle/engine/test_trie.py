@@ -28,22 +28,22 @@ def leaves_by_walking(trie, roots_SL):
     st.integers(1, 40),
 )
 @settings(max_examples=60)
-def test_blocks_hold_every_pattern_of_the_budgets_and_the_references_once(n_layers, branches, k, most_leaves):
-    budgets = (ANY,) if k > n_layers else (Budget(BudgetKind.EXACT, k),)
-    if k <= n_layers and branches == (Branch.BIG,):
-        budgets = (Budget(BudgetKind.EXACT, n_layers),)
-    tree = FullTree(n_layers, branches, budgets)
+def test_blocks_hold_every_pattern_of_the_budgets_and_the_references_once(n_letters, branches, k, most_leaves):
+    budgets = (ANY,) if k > n_letters else (Budget(BudgetKind.EXACT, k),)
+    if k <= n_letters and branches == (Branch.BIG,):
+        budgets = (Budget(BudgetKind.EXACT, n_letters),)
+    tree = FullTree(n_letters, branches, budgets)
     top, blocks = tree.blocks(most_leaves)
     found = []
     for roots in blocks:
         trie = tree.below(top.branches_PL[roots])
         assert leaves_by_walking(trie, top.branches_PL[roots]) == [tuple(row) for row in trie.branches_PL.tolist()]
         found += to_strings(trie.branches_PL)
-    wanted = {str(pattern) for pattern in SearchSpace(n_layers, branches, budgets[0])} | {"s" * n_layers, "B" * n_layers}
+    wanted = {str(pattern) for pattern in SearchSpace(n_letters, branches, budgets[0])} | {"s" * n_letters, "B" * n_letters}
     assert len(found) == len(set(found))
     assert set(found) == wanted
     first = to_strings(tree.below(top.branches_PL[blocks[0]]).branches_PL)
-    assert {"s" * n_layers, "B" * n_layers} <= set(first)
+    assert {"s" * n_letters, "B" * n_letters} <= set(first)
 
 
 def test_blocks_keep_their_bound():

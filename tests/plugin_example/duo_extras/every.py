@@ -17,7 +17,7 @@ class Every(Router):
     def __init__(self, k: int) -> None:
         self.k, self.spec = k, f"every:{k}"
 
-    def routing(self, tokens: TokenBatch, n_layers: int) -> Choose:
+    def routing(self, tokens: TokenBatch, n_letters: int) -> Choose:
         n_batch, n_tokens = tokens.token_id_BT.shape
         big_T = (torch.arange(n_tokens) + tokens.start) % self.k == 0
         branch_BT = torch.where(big_T, int(Branch.BIG), int(Branch.SMALL)).expand(n_batch, n_tokens)

@@ -21,12 +21,12 @@ CONTEXTS = ["committed", "same", "full", "cheapest", "sBsB"]
 def searched(directory: Path, context: str, change: dict[str, float] | None = None) -> Run:
     """A run of two units found by brute force; `change` adds to one row's columns in the second unit."""
     work = BruteForce(
-        documents=2, windows=1, length=5, n_layers=3 + (context == "sBsB"), budgets="1,any", context=context, keep=None
+        documents=2, windows=1, length=5, n_letters=3 + (context == "sBsB"), budgets="1,any", context=context, keep=None
     )
-    type(work).model = PlainModel(work.n_layers)
+    type(work).model = PlainModel(work.n_letters)
     with RunWriter.open(directory, work.identity, {"model": "plain"}) as run:
         for unit in range(2):
-            paths = work.solve(unit, parse_context(context, work.n_layers))
+            paths = work.solve(unit, parse_context(context, work.n_letters))
             if unit == 1:
                 for name, added in (change or {}).items():
                     values = getattr(paths, name).copy()

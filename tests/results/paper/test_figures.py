@@ -27,14 +27,14 @@ N_LAYERS, N_DOCUMENTS, N_POSITIONS = 6, 12, 40
 
 def positions_of(effect_NL: np.ndarray, null_gain_NK: np.ndarray | None = None, texts: list[str] | None = None) -> Positions:
     """A token's loss is 8 plus the effect of each layer that is big: the oracle takes the k most negative effects."""
-    n, n_layers = effect_NL.shape
+    n, n_letters = effect_NL.shape
     order_NL = np.argsort(effect_NL, axis=1, kind="stable")
     rank_NL = np.argsort(order_NL, axis=1, kind="stable")
     loss_NK = 8 + np.concatenate([np.zeros((n, 1)), np.cumsum(np.take_along_axis(effect_NL, order_NL, axis=1), axis=1)], axis=1)
-    big_NKL = rank_NL[:, None, :] < np.arange(n_layers + 1)[None, :, None]
+    big_NKL = rank_NL[:, None, :] < np.arange(n_letters + 1)[None, :, None]
     text_N = np.array((texts or ["x"] * n), dtype=object)
     return Positions(
-        budgets=tuple(str(k) for k in range(n_layers + 1)),
+        budgets=tuple(str(k) for k in range(n_letters + 1)),
         sequence_N=np.arange(n) // N_POSITIONS,
         position_N=np.arange(n) % N_POSITIONS,
         document_N=np.array([f"document {i // N_POSITIONS:02}" for i in range(n)]),
@@ -61,7 +61,7 @@ class Made:
     found: dict[tuple[str, str], Positions]
     routed: tuple[Routes, ...] = ()
     holdouts: tuple[str, ...] = ("prose",)
-    n_layers: int = N_LAYERS
+    n_letters: int = N_LAYERS
     directory: Path = field(default_factory=Path)
 
     def positions(self, holdout: str, kind: str) -> Positions:
@@ -112,8 +112,8 @@ def test_by_layer_is_the_least_squares_rise() -> None:
 def test_thirds_are_the_papers_budgets() -> None:
     assert thirds(12) == (4, 6, 8)
     assert set(thirds(12)) | {1} <= set(random_budgets(12))
-    for n_layers in range(3, 17):
-        assert {1, *thirds(n_layers)} <= set(random_budgets(n_layers)) | {0, n_layers}
+    for n_letters in range(3, 17):
+        assert {1, *thirds(n_letters)} <= set(random_budgets(n_letters)) | {0, n_letters}
 
 
 def test_layers_kept_in_other_documents_too_are_a_preference_and_noise_is_none() -> None:
@@ -160,10 +160,10 @@ def test_a_constant_budget_is_best_by_convexity_alone() -> None:
 
 def test_schedules_have_one_average_and_equal_steps() -> None:
     assert schedules(12) == {"falling": [6, 5, 4, 3, 2], "rising": [2, 3, 4, 5, 6], "constant": [4] * 5}
-    for n_layers in range(3, 17):
-        named = schedules(n_layers)
+    for n_letters in range(3, 17):
+        named = schedules(n_letters)
         assert {sum(steps) for steps in named.values()} == {sum(named["constant"])}
-        assert all(0 <= k <= n_layers for steps in named.values() for k in steps)
+        assert all(0 <= k <= n_letters for steps in named.values() for k in steps)
     real = positions_of(noise(0))
     budget_NK = np.tile(np.arange(N_LAYERS + 1.0), (len(real.small_N), 1))
     falling = scheduled(real, [3, 2, 1], budget_NK)

@@ -229,7 +229,7 @@ def test_summary_routers_and_strategies_stand_in_the_page(page: Chrome, run: Run
     assert "mine" in page.find_element(By.ID, "routers").text
     assert "greedy" in page.find_element(By.ID, "strategies").text
     assert "NaN" not in page.find_element(By.TAG_NAME, "main").text
-    for layer in range(MADE.n_layers):
+    for layer in range(MADE.n_letters):
         share = rows["pattern"].str[layer].eq("B").mean()
         assert page.find_element(By.CSS_SELECTOR, f'[data-layer-share="{layer}"]').text == f"{100 * share:.0f}%"
     page.find_elements(By.CSS_SELECTOR, "#curve .hit")[4].click()

@@ -22,7 +22,7 @@ class Known(Synthetic):
 
     def loss_NP(self, sequence: int) -> np.ndarray:
         rng = np.random.default_rng((self.seed, sequence))
-        effect_NL = rng.normal(size=(self.length - 1, self.n_layers))
+        effect_NL = rng.normal(size=(self.length - 1, self.n_letters))
         sign_PL = np.where(self.branches_PL == Branch.BIG, 1, -1)
         return (20 + effect_NL @ sign_PL.T + self.pair * effect_NL[:, :1] * sign_PL[:, 0] * sign_PL[:, 1]).astype(np.float32)
 
@@ -51,7 +51,7 @@ def test_the_share_of_a_pair_of_layers_is_its_variance(tmp_path: Path) -> None:
     found = landscape(asked.write(tmp_path))
     squares = np.zeros(2)
     for sequence in range(asked.documents * asked.windows):
-        effect_NL = np.random.default_rng((asked.seed, sequence)).normal(size=(asked.length - 1, asked.n_layers))
+        effect_NL = np.random.default_rng((asked.seed, sequence)).normal(size=(asked.length - 1, asked.n_letters))
         squares += (effect_NL**2).sum(), (effect_NL[:, 0] ** 2).sum()
     assert found.share_O[0].mean == pytest.approx(squares[0] / squares.sum(), rel=1e-5)
     assert found.share_O[1].mean == pytest.approx(squares[1] / squares.sum(), rel=1e-5)
@@ -63,7 +63,7 @@ def test_layers_effects_are_twice_their_coefficients(tmp_path: Path) -> None:
     found = landscape(asked.write(tmp_path))
     effect_NL = np.concatenate(
         [
-            np.random.default_rng((asked.seed, sequence)).normal(size=(asked.length - 1, asked.n_layers))
+            np.random.default_rng((asked.seed, sequence)).normal(size=(asked.length - 1, asked.n_letters))
             for sequence in range(asked.documents * asked.windows)
         ]
     )

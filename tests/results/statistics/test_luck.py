@@ -52,7 +52,7 @@ def test_the_mixture_is_the_loss_of_the_mean_probability(tmp_path: Path, context
 
 
 def test_layers_have_the_effect_of_one_big_and_the_share_of_both_budgets(tmp_path: Path) -> None:
-    work = Synthetic(n_layers=5, budgets="0-5", length=20)
+    work = Synthetic(n_letters=5, budgets="0-5", length=20)
     run = work.write(tmp_path / "x")
     pair, layers = layers_of_run(run)
     assert pair == ("2", "3")

@@ -187,7 +187,7 @@ def test_budgets_are_found_as_they_are_written(tmp_path: Path) -> None:
 
 
 def test_dictionaries_of_patterns_do_not_grow_the_file(tmp_path: Path) -> None:
-    part = Synthetic(n_layers=8, budgets="any", length=60).write(tmp_path / "x").path / "losses" / "part-00000.parquet"
+    part = Synthetic(n_letters=8, budgets="any", length=60).write(tmp_path / "x").path / "losses" / "part-00000.parquet"
     column = pq.ParquetFile(part).metadata.row_group(0)
     sizes = {column.column(i).path_in_schema: column.column(i).total_compressed_size for i in range(column.num_columns)}
     assert sizes["pattern"] < sizes["loss"] / 2

@@ -17,7 +17,7 @@ from tests.small_models import random_tokens, small_duo
 
 
 def test_the_plain_decoder_scores_patterns_as_the_engine_does():
-    model, token_id_T = small_duo(n_layers=4), random_tokens(7)
+    model, token_id_T = small_duo(n_letters=4), random_tokens(7)
     branches_PL = np.random.default_rng(0).integers(1, 3, size=(9, 4)).astype(np.uint8)
     scorer = FixedScorer(model, 0, token_id_T, RoutingPattern.parse("BBBB"), SkipReading.FFN)
     for position in range(1, 6):

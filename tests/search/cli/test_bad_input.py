@@ -41,7 +41,7 @@ class Place:
 def good(tmp_path_factory: pytest.TempPathFactory) -> Place:
     folder = tmp_path_factory.mktemp("good")
     place = Place(folder / "toy", folder / "llama", folder / "data.jsonl", folder / "run", folder)
-    write_toy(place.model, n_layers=3, n_vocabulary=16, n_positions=12)
+    write_toy(place.model, n_letters=3, n_vocabulary=16, n_positions=12)
     config = DuoLlamaConfig(16, 8, 16, 4, 2, 2, 1, 12, 4)
     place.llama.mkdir()
     (place.llama / "config.json").write_text(json.dumps(config.to_dict()))
@@ -257,7 +257,7 @@ def spoiled_manifest(place: Place) -> None:
 
 
 def another_model(place: Place) -> None:
-    write_toy(place.model, seed=9, n_layers=3, n_vocabulary=16, n_positions=12)
+    write_toy(place.model, seed=9, n_letters=3, n_vocabulary=16, n_positions=12)
 
 
 def lost_part(place: Place) -> None:

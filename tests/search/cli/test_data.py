@@ -19,7 +19,7 @@ TEXT = "A clerk counted 37 crates twice, wrote the number down, and went to look
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    write_toy(tmp_path / "model", n_layers=2, n_vocabulary=258, n_positions=64, tokenizer=True)
+    write_toy(tmp_path / "model", n_letters=2, n_vocabulary=258, n_positions=64, tokenizer=True)
     return tmp_path / "model"
 
 

@@ -68,12 +68,12 @@ def test_a_value_that_no_model_makes_good_is_refused(values: dict[str, Any], sai
 )
 def test_a_value_that_does_not_fit_the_model_is_refused(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        config(**values).problem(n_layers=4)
+        config(**values).problem(n_letters=4)
 
 
 def test_a_budget_without_a_pattern_is_refused() -> None:
     with pytest.raises(ValueError, match="no pattern"):
-        config(branches="s", budget="2").problem(n_layers=4).spaces()
+        config(branches="s", budget="2").problem(n_letters=4).spaces()
 
 
 def test_the_problem_says_what_was_asked() -> None:
@@ -89,7 +89,7 @@ def test_only_an_exhaustive_search_draws_labels_unasked() -> None:
 
 
 def test_a_unit_holds_more_sequences_where_the_search_is_smaller() -> None:
-    sizes = [config().resolved(n_layers, 256).unit_sequences for n_layers in (4, 8, 12)]
+    sizes = [config().resolved(n_letters, 256).unit_sequences for n_letters in (4, 8, 12)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
     assert sizes[0] > 1

@@ -28,7 +28,7 @@ def test_the_oracle_of_a_toy_is_the_known_optimum(asks: Asks) -> None:
     run_search(asks(budget="any,2", null_draws=0))
     run = results.load(asks().out)
     frame = run.sql("SELECT * FROM oracle")
-    toy = random_toy(seed=3, n_layers=4, n_vocabulary=16, n_positions=12, interaction=1.0)
+    toy = random_toy(seed=3, n_letters=4, n_vocabulary=16, n_positions=12, interaction=1.0)
     for row in frame.itertuples():
         (budget,) = parse_budgets(row.budget, 4)
         assert row.pattern == str(best_pattern(toy, row.token_id, row.target_id, budget=budget))
@@ -88,7 +88,7 @@ def test_another_question_is_refused_and_overwrite_replaces(asks: Asks) -> None:
 def test_a_changed_model_or_data_is_another_question(asks: Asks, changed: str, tmp_path: Path, toy: Path, tokens: Path) -> None:
     run_search(asks(), solve=fakes.solves)
     if changed == "model":
-        write_toy(tmp_path / "other", seed=4, n_layers=4, n_vocabulary=16, n_positions=12)
+        write_toy(tmp_path / "other", seed=4, n_letters=4, n_vocabulary=16, n_positions=12)
         other = asks(model=str(tmp_path / "other"))
     else:
         (tmp_path / "other.jsonl").write_text(tokens.read_text().replace("[", "[0, ", 1))

@@ -36,7 +36,7 @@ def solved(model: OracleModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[s
     """By budget the gain and the excess of every token, sequence after sequence, in the context full."""
     budgets = parse_budgets(BUDGETS, N_LAYERS)
     problem = Problem(
-        n_layers=N_LAYERS,
+        n_letters=N_LAYERS,
         branches=(Branch.SMALL, Branch.BIG),
         budgets=budgets,
         context=parse_context("full", N_LAYERS),
@@ -61,7 +61,7 @@ def mean(values_N: np.ndarray, n_documents: int) -> Estimate:
 
 
 def test_where_big_is_small_plus_noise_and_the_text_all_bigs_the_excess_covers_zero_at_every_budget() -> None:
-    module = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35).module
+    module = small_duo(n_letters=N_LAYERS, n_hidden=16, spread=0.35).module
     config = {**duo_llama.random_checkpoint(0)[0], **vars(module.config), "num_hidden_layers": N_LAYERS}
     tensors = {name: tensor for name, tensor in module.state_dict().items() if not name.startswith("lm_head")}
     fake = duo_llama.build(config, with_placebo(config, tensors, seed=1), torch.float32, torch.device("cpu"))
@@ -76,7 +76,7 @@ def test_where_big_is_small_plus_noise_and_the_text_all_bigs_the_excess_covers_z
 
 def planted_model() -> ToyModel:
     """Words 0 to 7 are served by the big FFN of layer 2 alone: each other big FFN takes away half of what it adds."""
-    model = random_toy(seed=1, n_layers=N_LAYERS, n_vocabulary=16, n_positions=64)
+    model = random_toy(seed=1, n_letters=N_LAYERS, n_vocabulary=16, n_positions=64)
     model.table_VLR = torch.zeros_like(model.table_VLR)
     model.table_VLR[:8, :, 1] = -0.75
     model.table_VLR[:8, 2, 1] = 1.5

@@ -29,7 +29,7 @@ def test_a_run_is_reproduced_by_plain_passes(
     config = asks_duo(route_layers="0,2", context=context, branches=branches, skip=skip, strategy=strategy, budget="any,1")
     run_search(config)
     run = results.load(config.out)
-    assert (run.layers, run.n_layers) == ((0, 2), 2)
+    assert (run.layers, run.n_letters) == ((0, 2), 2)
     assert set(run.paths()["pattern"].str.len()) == {2}
     assert main(["verify", config.out, "--all"]) == 0
     assert "NOT" not in capsys.readouterr().out

@@ -27,7 +27,7 @@ from duo_oracle.search.rerun.opened import open_run
 from tests.small_models import all_patterns, random_tokens, small_duo
 
 
-@pytest.mark.parametrize("model", [random_toy(seed=2, n_layers=3, interaction=1.0), small_duo(n_layers=3)])
+@pytest.mark.parametrize("model", [random_toy(seed=2, n_letters=3, interaction=1.0), small_duo(n_letters=3)])
 def test_log_z_is_what_summing_the_greatest_probabilities_gives(model: OracleModel) -> None:
     token_id_T = random_tokens(6, model.n_vocabulary, seed=4)
     budgets = parse_budgets("0-3,atmost:2,any", 3)

@@ -29,7 +29,7 @@ def text_of_all_big(model, n_sequences, n_tokens):
     generator = torch.Generator().manual_seed(7)
     token_id_BT = torch.randint(model.n_vocabulary, (n_sequences, 1), generator=generator)
     while token_id_BT.shape[1] < n_tokens:
-        mask_BTL = torch.full((*token_id_BT.shape, model.n_layers), Branch.BIG, dtype=torch.uint8)
+        mask_BTL = torch.full((*token_id_BT.shape, model.n_letters), Branch.BIG, dtype=torch.uint8)
         p_BV = torch.softmax(model.forward(token_id_BT, mask_BTL, SkipReading.FFN)[:, -1], dim=1)
         token_id_BT = torch.cat([token_id_BT, torch.multinomial(p_BV, 1, generator=generator)], dim=1)
     return token_id_BT.numpy().astype(np.int32)
@@ -38,11 +38,11 @@ def text_of_all_big(model, n_sequences, n_tokens):
 @pytest.mark.parametrize("strategy", ["exhaustive", pytest.param("random_search", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("context", ["full", "same"])
 def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strategy, context):
-    model = small_duo(n_layers=N_LAYERS, n_hidden=16, spread=0.35)
+    model = small_duo(n_letters=N_LAYERS, n_hidden=16, spread=0.35)
     token_id_BT = text_of_all_big(model, N_SEQUENCES, N_TOKENS)
     sequences = [Window(index, f"document {index}", ids) for index, ids in enumerate(token_id_BT)]
     problem = Problem(
-        n_layers=N_LAYERS,
+        n_letters=N_LAYERS,
         branches=(Branch.SMALL, Branch.BIG),
         budgets=parse_budgets("any,2", N_LAYERS),
         # in both, all-big follows all-big: what the text was drawn from

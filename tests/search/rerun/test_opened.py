@@ -33,9 +33,9 @@ def test_the_text_and_the_question_are_those_of_the_search(asks_duo: Asks, conte
     assert data_fingerprint(opened.sequences) == run.identity["data_fingerprint"]
     problem = opened.problem
     assert problem.branches == (Branch.SMALL, Branch.BIG)
-    assert problem.budgets == parse_budgets("1,any", run.n_layers)
+    assert problem.budgets == parse_budgets("1,any", run.n_letters)
     assert problem.context == run.parsed_context
-    assert (problem.seed, problem.null_draws, opened.model.n_layers) == (3, 0, run.n_layers)
+    assert (problem.seed, problem.null_draws, opened.model.n_letters) == (3, 0, run.n_letters)
 
 
 def test_groups_hold_the_paths_of_their_own_sequences(asks: Asks) -> None:

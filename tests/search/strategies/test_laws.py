@@ -18,12 +18,12 @@ from duo_oracle.search.testing.tables import TableScorer
 N = 20
 
 
-def space_of(budget: str, branches: str = "sB", n_layers: int = 8) -> SearchSpace:
-    return SearchSpace(n_layers, parse_branches(branches), parse_budgets(budget, n_layers)[0])
+def space_of(budget: str, branches: str = "sB", n_letters: int = 8) -> SearchSpace:
+    return SearchSpace(n_letters, parse_branches(branches), parse_budgets(budget, n_letters)[0])
 
 
 def run(name: str, space: SearchSpace, interaction: float = 0.3, n: int = N, **raw: object) -> tuple[Best, Strategy, TableScorer]:
-    scorer = TableScorer(n, space.n_layers, interaction)
+    scorer = TableScorer(n, space.n_letters, interaction)
     settings = {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in raw.items()}
     strategy = build_strategy(name, settings, space, n, np.random.default_rng(0))
     return run_strategy(strategy, scorer), strategy, scorer
@@ -50,7 +50,7 @@ def test_wider_beams_are_not_worse_and_the_widest_is_exhaustive(budget: str) -> 
 
 @pytest.mark.parametrize(("budget", "evaluations"), [("4", 43), ("any", 79), ("12", 79)])
 def test_greedy_takes_the_evaluations_of_its_docstring(budget: str, evaluations: int) -> None:
-    best, _, _ = run("greedy", space_of(budget, n_layers=12), n=3)
+    best, _, _ = run("greedy", space_of(budget, n_letters=12), n=3)
     assert (best.evaluations_N == evaluations).all()
 
 
@@ -144,7 +144,7 @@ def test_more_simulations_of_mcts_do_not_hurt() -> None:
 
 
 def test_mcts_does_better_than_as_many_random_patterns() -> None:
-    space = space_of("any", n_layers=10)
+    space = space_of("any", n_letters=10)
     assert run("mcts", space, n=60)[0].loss_N.mean() < run("random_search", space, n=60)[0].loss_N.mean() - 0.5
 
 
@@ -186,7 +186,7 @@ def test_brute_force_of_optuna_tries_the_whole_space() -> None:
 
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_study_for_all_tokens_finds_the_best_fixed_pattern(batch: int) -> None:
-    space = space_of("2", n_layers=6)
+    space = space_of("2", n_letters=6)
     best, _, scorer = run("optuna", space, n=12, scope="fixed", sampler="bruteforce", batch=batch)
     patterns = [RoutingPattern(tuple(map(Branch, pattern))) for _, pattern in scorer.asked]
     assert len(patterns) == 12 * comb(6, 2)

@@ -150,7 +150,7 @@ def test_sampled_text_is_what_all_big_draws_at_each_position() -> None:
         assert (drawn.index, drawn.document, len(drawn.token_ids)) == (real.index, real.document, len(real.token_ids))
         assert drawn.token_ids[0] == real.token_ids[0]
         token_id_1T = torch.from_numpy(drawn.token_ids.astype(np.int64))[None, :-1]
-        mask_1TL = torch.full((*token_id_1T.shape, model.n_layers), Branch.BIG, dtype=torch.uint8)
+        mask_1TL = torch.full((*token_id_1T.shape, model.n_letters), Branch.BIG, dtype=torch.uint8)
         logits_TV = model.forward(token_id_1T, mask_1TL, SkipReading.FFN)[0]
         cumulative_TV = torch.softmax(logits_TV.double(), dim=1).cumsum(dim=1)
         for position in range(real.n_positions):

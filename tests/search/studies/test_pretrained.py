@@ -18,7 +18,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The arguments of a small study, and its directory."""
     folder = tmp_path_factory.mktemp("study")
     text = write_text(folder / "train.jsonl")
-    write_model(folder / "model", text, n_layers=4)
+    write_model(folder / "model", text, n_letters=4)
     for name in ("prose", "code"):
         write_text(folder / f"{name}.jsonl", n_documents=4, seed=len(name))
     data = [argument for name in ("prose", "code") for argument in ("--data", str(folder / f"{name}.jsonl"))]
