@@ -82,7 +82,7 @@ def test_in_pure_noise_the_shares_at_k_and_at_the_rest_add_up_to_one() -> None:
 def test_the_sections_say_what_is_missing(tmp_path: Path) -> None:
     bare = Synthetic(keep=None, nulls=False, budgets="any").write(tmp_path / "x")
     text = "\n".join(map(str, sections_of_run(bare)))
-    for need in ("--null-draws 4", "--keep losses", "--budget 4,8"):
+    for need in ("`null_draws=4`", "`keep='losses'`", "`budget='4,8'`"):
         assert need in text
     full = sections_of_run(Synthetic().write(tmp_path / "y"), 4)
     assert [section.name for section in full] == ["gains", "label_free", "layers"]
