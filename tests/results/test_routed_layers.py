@@ -139,8 +139,8 @@ def test_questions_of_routers_number_layers_as_the_model_does(some: Run, tmp_pat
 def test_the_view_of_runs_says_which_layers_are_routed(some: Run, every: Run) -> None:
     rows = query([some, every], "SELECT route_layers, layers, cheapest, n_letters FROM runs ORDER BY route_layers").to_pylist()
     assert rows == [
-        {"route_layers": "3,8-10", "layers": [3, 8, 9, 10], "cheapest": ".", "n_layers": 4},
-        {"route_layers": None, "layers": [0, 1, 2, 3], "cheapest": "s", "n_layers": 4},
+        {"route_layers": "3,8-10", "layers": [3, 8, 9, 10], "cheapest": ".", "n_letters": 4},
+        {"route_layers": None, "layers": [0, 1, 2, 3], "cheapest": "s", "n_letters": 4},
     ]
 
 
