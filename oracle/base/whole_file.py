@@ -21,6 +21,14 @@ def asides(folder: Path) -> list[Path]:
     return sorted(folder.glob(".*.tmp*"))
 
 
+def settle(aside: Path, path: Path, durable: bool = False) -> None:
+    """Gives a file that is finished its own name. `durable`: the bytes are on the disk before the rename."""
+    if durable:
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+    os.replace(aside, path)
+
+
 @contextmanager
 def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
     """The name to write under; after the block the file has its own name, and after an exception in it there is none.
@@ -37,10 +45,7 @@ def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
     aside = aside_of(path)
     try:
         yield aside
-        if durable:
-            with aside.open("rb+") as file:
-                os.fsync(file.fileno())
-        os.replace(aside, path)
+        settle(aside, path, durable)
     finally:
         aside.unlink(missing_ok=True)
 

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.whole_file import aside_of
+from duo_oracle.oracle.base.whole_file import aside_of, settle
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results.store import schemas
@@ -154,8 +154,6 @@ class _PartFile:
     def commit(self) -> PartRecord:
         self._flush()
         self._writer.close()
-        with self._aside.open("rb+") as file:
-            os.fsync(file.fileno())
         record = PartRecord(self._n_rows, self._aside.stat().st_size, file_sha256(self._aside))
-        os.replace(self._aside, self._path)
+        settle(self._aside, self._path, durable=True)
         return record
