@@ -21,7 +21,7 @@ demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and s
 	$(BIN)/duo-oracle search duo-tiny holdout:prose --per-document 1 --seq-len 48 --keep losses --out runs/demo
 	$(BIN)/duo-oracle difficulty runs/demo --top 10
 	@echo
-	@echo 'The run lies in runs/demo. To go on:'
+	@echo 'The run is in runs/demo. Next:'
 	@echo '  .venv/bin/duo-oracle query runs/demo "SELECT token, avg(difficulty) AS gain, count(*) AS n FROM paths JOIN tokens USING (sequence, position) GROUP BY token ORDER BY gain DESC LIMIT 10"'
 	@echo '  .venv/bin/duo-oracle verify runs/demo'
 	@echo '  .venv/bin/duo-oracle search --help'
@@ -35,7 +35,7 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
 	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
 
-check: $(INSTALLED)  ## lint, format, types and the fast tests (under two minutes on two cores)
+check: $(INSTALLED)  ## lint, format, types and the fast tests (about three minutes on two cores)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	.ci/typed && $(BIN)/mypy

@@ -56,9 +56,7 @@ def replication(run: StoredRun, others: Sequence[StoredRun]) -> Section:
             )
         rows += [(budget, other.name, *_compared(run, other, budget)) for budget in common]
     title = f"replicas of {run.name}: do its oracle paths and its excess come back? [95%]"
-    note = (
-        "by chance: tokens matched at random; r: correlation over tokens, 1 where the excess of a token is its own and not luck's"
-    )
+    note = "by chance: tokens matched at random; r: correlation over tokens, 1 where the excess of a token is its own"
     return Section("replicas", title, _COLUMNS, tuple(rows), note)
 
 

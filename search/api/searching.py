@@ -34,7 +34,7 @@ class SearchFailed(RuntimeError):
 def run_search(model: str | os.PathLike[str], data: Any, *, out: str | os.PathLike[str] | None = None, **options: Any) -> Run:
     """Does the job of `duo-oracle search` and returns the run, as `duo_oracle.load` does.
 
-    `out` is the run directory; an interrupted search goes on where the same call is made again. Without it the run lies in a
+    `out` is the run directory; an interrupted search resumes where the same call is made again. Without it the run is in a
     temporary directory, which is removed when the Run is no longer used, and at the end of the program: keep what you want of it
     (`paths()`, `report(FILE)`), or give `out`. Work is done by Ray workers, one per core; `local=True` does it in this process.
 

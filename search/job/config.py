@@ -75,7 +75,7 @@ class SearchConfig:
         model: model directory, or the name of a shipped model (duo-tiny)
         data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
             holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
-        out: run directory to make, or to go on with
+        out: run directory to make, or to resume
         strategy: who proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)

@@ -91,7 +91,7 @@ class _Work:
 
     def __init__(self, opened: OpenedRun, sample: int, seed: int) -> None:
         self._run, self._model, self._sequences, self._seed = opened.run, opened.model, opened.sequences, seed
-        self._problem, self._checkpoint, self._n_layers = opened.problem, opened.checkpoint, opened.run.n_letters
+        self._problem, self._checkpoint, self._n_letters = opened.problem, opened.checkpoint, opened.run.n_letters
         self._tokens = [torch.from_numpy(s.token_ids.astype(np.int64)).to(self._model.device) for s in self._sequences]
         self._positions = read_tokens(self._run)
         self._rows = [span.rows for span in spans_of(self._positions)]
@@ -106,13 +106,13 @@ class _Work:
         oracles, any_oracle, at_most, small_N, big_N = _stored(self._run, self._positions)
         if self._committed:  # the run's own are those of a token after the oracle's choices
             small_N, big_N = (
-                self._own(np.full((len(small_N), self._n_layers), b, np.uint8)) for b in (cheapest_branch(self._model), Branch.BIG)
+                self._own(np.full((len(small_N), self._n_letters), b, np.uint8)) for b in (cheapest_branch(self._model), Branch.BIG)
             )
         fixed_KN, chosen, in_sample = self._fixed()
         random_KN, rank_KN = self._random()
         positions = self._positions
         mean_context = float(np.mean(positions["position"].to_numpy() + 1))
-        flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip, self._n_layers)
+        flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip, self._n_letters)
         return Plane(
             sequence_N=positions["sequence"].to_numpy(),
             position_N=positions["position"].to_numpy(),
@@ -192,11 +192,11 @@ class _Work:
         for number, document in enumerate(of_sequence):
             sum_DP[document] += tables.losses(number).sum(axis=0)
         n_big_P = branch_counts(tables.branches_PL, Branch.BIG)
-        fixed_KN = np.full((self._n_layers + 1, len(self._document_N)), np.nan)
-        chosen = np.full((self._n_layers + 1, len(self._sequences)), -1)
+        fixed_KN = np.full((self._n_letters + 1, len(self._document_N)), np.nan)
+        chosen = np.full((self._n_letters + 1, len(self._sequences)), -1)
         in_sample: list[str | None] = []
         total_P = sum_DP.sum(axis=0)
-        for k in range(self._n_layers + 1):
+        for k in range(self._n_letters + 1):
             mine = np.flatnonzero(n_big_P == k)
             in_sample.append(to_strings(tables.branches_PL[[mine[total_P[mine].argmin()]]])[0] if len(mine) else None)
             if len(mine) and len(documents) > 1:
@@ -209,7 +209,7 @@ class _Work:
 
     def _random(self) -> tuple[np.ndarray, np.ndarray]:
         """random_KN and random_rank_KN."""
-        shape = (self._n_layers + 1, len(self._document_N))
+        shape = (self._n_letters + 1, len(self._document_N))
         random_KN, rank_KN = np.full(shape, np.nan), np.full(shape, np.nan)
         n_big_P = branch_counts(self._tables.branches_PL, Branch.BIG)
         budgets = np.unique(n_big_P).tolist()
@@ -231,7 +231,7 @@ class _Work:
         cheap = [int(branch) for branch in self._problem.branches if branch is not Branch.BIG] or [int(Branch.BIG)]
         loss_N = np.zeros(len(n_big_N))
         for _ in range(DRAWS):
-            rank_NL = generator.random((len(n_big_N), self._n_layers)).argsort(axis=1).argsort(axis=1)
+            rank_NL = generator.random((len(n_big_N), self._n_letters)).argsort(axis=1).argsort(axis=1)
             cheap_NL = np.array(cheap, dtype=np.uint8)[generator.integers(len(cheap), size=rank_NL.shape)]
             mask_NL = np.where(rank_NL < n_big_N[:, None], np.uint8(Branch.BIG), cheap_NL)
             loss_N += self._own(mask_NL) / DRAWS
@@ -255,7 +255,7 @@ class _Work:
         if self._committed or not draws or not oracles or self._warm:
             return gap_excess_KN
         null = NullLabels(draws, int(self._run.identity["seed"]))
-        big_L = np.full(self._n_layers, Branch.BIG, dtype=np.uint8)
+        big_L = np.full(self._n_letters, Branch.BIG, dtype=np.uint8)
         ks = [k for k in sorted(oracles) if (chosen[k] >= 0).all()]
         for number, rows in enumerate(self._rows):
             scorer = scorer_of(self._model, self._sequences[number], self._tokens[number], self._problem, null)

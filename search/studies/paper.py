@@ -42,9 +42,9 @@ class Reproduction:
         self._out = Path(config.out)
         self._checkpoint: Checkpoint = read_checkpoint(config.model)
         model = load_model(self._checkpoint, "float32", "cpu")
-        self._n_layers = model.n_letters
-        if not 3 <= self._n_layers <= MOST_LAYERS:
-            raise InputError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_layers}")
+        self._n_letters = model.n_letters
+        if not 3 <= self._n_letters <= MOST_LAYERS:
+            raise InputError(f"every pattern of s and B is enumerated, for 3 to {MOST_LAYERS} layers; got {self._n_letters}")
         self._seq_len = config.seq_len or min(24 if config.quick else 192, model.n_positions)
         self._most = config.max_documents or (3 if config.quick else None)
         self._sources = {source_name(source): source for source in config.data}
@@ -97,16 +97,16 @@ class Reproduction:
 
     @property
     def _every(self) -> str:
-        return f"0-{self._n_layers}"
+        return f"0-{self._n_letters}"
 
     @property
     def _some(self) -> str:
         """Budgets at which a random pattern is compared; with no B or no other branch there is no choice to compare with."""
-        return ",".join(map(str, random_budgets(self._n_layers)))
+        return ",".join(map(str, random_budgets(self._n_letters)))
 
     @property
     def _half(self) -> str:
-        return str(self._n_layers - self._n_layers // 2)
+        return str(self._n_letters - self._n_letters // 2)
 
     def answers(self) -> dict[str, Answer]:
         """What each figure found, once the steps are done."""
