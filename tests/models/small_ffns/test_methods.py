@@ -152,6 +152,7 @@ def error_against_big(directory: Path) -> float:
     return sum(errors) / len(errors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
 def test_distil_is_nearer_to_the_big_ffn_than_neurons(make: Make, tmp_path: Path, family: str) -> None:
     make(family, method="neurons", ratio=0.25)
@@ -164,6 +165,7 @@ def test_distil_is_nearer_to_the_big_ffn_than_neurons(make: Make, tmp_path: Path
     assert last < first
 
 
+@pytest.mark.slow
 def test_distil_interrupted_goes_on_to_the_same_tensors(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = {"method": "distil", "ratio": 0.25, "tokens": 40 * 64, "checkpoint_minutes": 0.0}
     make(**options)

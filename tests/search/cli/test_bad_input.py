@@ -318,6 +318,7 @@ def test_a_bad_command(place: Place, capsys: pytest.CaptureFixture[str], line: s
     assert law in refused(capsys, *argv)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("argv", [["search", "nowhere", "data.txt", "--out", "x"], ["query", "nowhere", "SELECT 1"]])
 def test_a_process_of_its_own_says_the_same(argv: list[str], tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-m", "duo_oracle", *argv], cwd=ROOT, capture_output=True, text=True)

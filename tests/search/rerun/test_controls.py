@@ -48,6 +48,7 @@ def test_log_z_is_what_summing_the_greatest_probabilities_gives(model: OracleMod
     assert (np.diff(found_NQ[:, [0, 4, 5]], axis=1) >= 0).all()  # more patterns, greater Z
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["full", "committed"])
 def test_every_control_of_a_run_is_printed(
     context: str, asks: Callable[..., SearchConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]

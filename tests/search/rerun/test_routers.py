@@ -192,6 +192,7 @@ def test_without_all_budgets_one_line_says_what_is_missing(asks_duo: Asks, capsy
     assert "no exact budget 0, 2, 3 (search with --budget 0-3)" in out
 
 
+@pytest.mark.slow
 def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     config = asks_duo(context="full", budget="0-3", keep="losses")
     run_search(config)

@@ -23,6 +23,7 @@ Asks = Callable[..., SearchConfig]
 ALL = [parse_candidate(text) for text in ("greedy", "beam:width=99", "layerwise", "additive:top=99", "mcts", "random_search:n=3")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["full", "same", "BsBs", "committed"])
 @pytest.mark.parametrize("keep", ["losses", "none"])
 def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: str, keep: str) -> None:
@@ -44,6 +45,7 @@ def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: 
         assert outcome.best_NE[:, -1] == pytest.approx(outcome.loss_N)
 
 
+@pytest.mark.slow
 def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
     config = asks(context="full", keep="losses", budget="any", null_draws=0)
     run_search(config)
@@ -68,6 +70,7 @@ def test_where_no_oracle_is_exact_the_best_found_is_the_reference(asks: Asks) ->
     assert (found.outcomes[0].reference_N < least_N - 1e-6).mean() < 0.2
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_table_and_draws_a_plot(asks: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     config = asks(context="same", keep="losses", budget="1,2", null_draws=0)
     run_search(config)

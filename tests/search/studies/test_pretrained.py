@@ -39,6 +39,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     return arguments, folder / "out"
 
 
+@pytest.mark.slow
 def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str], Path]) -> None:
     _, out = study
     verdicts = json.loads((out / "verdicts.json").read_text())
@@ -75,6 +76,7 @@ def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], P
             assert effect["beyond"][0] == pytest.approx(float(mine["excess"].mean()), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on_and_changes_nothing(study: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     arguments, out = study
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.parquet")}
@@ -91,6 +93,7 @@ def test_another_study_in_the_same_directory_is_refused(study: tuple[list[str], 
     assert capsys.readouterr().err == f"duo-oracle: {out} holds a study with seed 0, not 1; choose another --out\n"
 
 
+@pytest.mark.slow
 def test_a_bare_model_is_studied_by_skips_alone(tmp_path: Path) -> None:
     import torch
 
