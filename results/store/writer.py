@@ -118,6 +118,9 @@ class RunWriter:
         """Lets go of the run, which can be continued."""
         if self.manifest.state == "running" and self.manifest.sessions[-1]["seconds"] is None:
             self._end_session({})
+        for folder in (self.directory, *(self.directory / table for table in TABLES)):
+            for left in asides(folder):  # of workers that were killed while they wrote
+                left.unlink(missing_ok=True)
         self._lock.close()
 
     def _end_session(self, timings: Mapping[str, Any]) -> None:

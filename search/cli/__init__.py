@@ -1,6 +1,7 @@
 """The command `duo-oracle`: finds the command's file, reads its options, and turns what goes wrong into an exit status.
 
-0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run with failed units. 130: Ctrl-C.
+0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run with failed units. 130: Ctrl-C;
+143: SIGTERM; 129: SIGHUP, all three with a line that says how to go on.
 Knows no command by name: each is a file in `search/cli/commands/`.
 """
 
@@ -16,6 +17,7 @@ from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.stopping import exit_status, stopped_by_signals
 
 COMMANDS = "duo_oracle.search.cli.commands"
 _OLD_NAMES = {"fake-big": "placebo"}  # commands as they were called before, taken for one version more
@@ -41,14 +43,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
 
-        with extras_named(name):
+        with extras_named(name), stopped_by_signals():
             return command.run(read_options(name, command, summary_of(module), arguments[1:]))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         print(
             "duo-oracle: interrupted" + ("; the same command resumes from here" if command is not None and command.resumes else ""),
             file=sys.stderr,
         )
-        return 130
+        return exit_status(stop)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0

@@ -11,8 +11,10 @@ import contextlib
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -107,10 +109,11 @@ class RayPool:
             assert self._checkpoint is not None, "a pool is entered once"
             self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
             stack.callback(ray.shutdown)
-            if self._address is None:
-                self._start(self._checkpoint)
-            else:
-                self._join()
+            with _kept_signal_handlers():
+                if self._address is None:
+                    self._start(self._checkpoint)
+                else:
+                    self._join()
             self._job_ref = ray.put(self._job)
             self._weights_ref = ray.put(_Weights.of(self._checkpoint))
             self._checkpoint = None
@@ -214,6 +217,20 @@ def _import_ray(environment: dict[str, str]) -> Any:
 def _import_path() -> str:
     root = str(Path(duo_oracle.__file__).resolve().parents[1])
     return os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
+
+
+@contextlib.contextmanager
+def _kept_signal_handlers() -> Iterator[None]:
+    """Ray takes SIGTERM for itself when it starts: a stack trace in C and exit status 15. Whoever had it before has it again."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
 @contextlib.contextmanager

@@ -72,21 +72,27 @@ def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_the_command_says_how_to_go_on_and_leaves_nothing_behind(toy: Path, tokens: Path, tmp_path: Path) -> None:
-    text = tmp_path / "long.jsonl"
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [
+        (signal.SIGTERM, ["--local"]),
+        (signal.SIGHUP, ["--local"]),
+        (signal.SIGINT, ["--workers", "2"]),
+        (signal.SIGTERM, ["--workers", "2"]),
+    ],
+    ids=["term-local", "hup-local", "int-ray", "term-ray"],
+)
+def test_a_signal_says_how_to_go_on_and_leaves_nothing_behind(
+    number: signal.Signals, how: list[str], toy: Path, tokens: Path, tmp_path: Path
+) -> None:
+    text, out = tmp_path / "long.jsonl", tmp_path / "run"
     text.write_text(tokens.read_text() * 400)
-    command = [
-        sys.executable,
-        "-m",
-        "duo_oracle",
-        "search",
-        str(toy),
-        str(text),
-        "--out",
-        str(tmp_path / "run"),
-        "--unit-sequences",
-        "1",
-    ]
+    command = [sys.executable, "-m", "duo_oracle", "search", str(toy), str(text), "--out", str(out), "--unit-sequences", "1", *how]
+
+    def as_in_a_terminal() -> None:  # a suite in the background inherits that these are ignored
+        for each in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+
     process = subprocess.Popen(
         command,
         cwd=ROOT,
@@ -94,16 +100,17 @@ def test_ctrl_c_on_the_command_says_how_to_go_on_and_leaves_nothing_behind(toy: 
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background inherits that it is ignored
+        preexec_fn=as_in_a_terminal,
     )
-    wait_for_units(process, tmp_path / "run", 1)
+    wait_for_units(process, out, 1)
     family = descendants(process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process of the command
+    os.killpg(process.pid, number)  # as a terminal or a scheduler does it: to every process of the command
     try:
-        out, said = process.communicate(timeout=60)
+        printed, said = process.communicate(timeout=60)
     finally:
         process.kill()
-    assert process.returncode == 130, said
-    assert out == ""
+    assert process.returncode == 128 + number, said
+    assert printed == ""
     assert said == "duo-oracle: interrupted; the same command resumes from here\n"
     assert not psutil.wait_procs(family, timeout=30)[1]
+    assert not [path for path in out.rglob("*") if ".tmp" in path.name]
