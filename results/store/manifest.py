@@ -66,6 +66,11 @@ class Manifest:
     failed: dict[int, str] = field(default_factory=dict)
     units: dict[int, UnitRecord] = field(default_factory=dict)
 
+    @property
+    def unit_sequences(self) -> int:
+        """How many sequences a unit has: what the run began with, whatever a later session was asked for."""
+        return int(self.facts.get("unit_sequences") or self.identity.get("unit_sequences") or 1)
+
     def add(self, entry: UnitRecord | UnitFault) -> None:
         if isinstance(entry, UnitFault):
             self.failed[entry.unit] = entry.message

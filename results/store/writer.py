@@ -35,6 +35,7 @@ from duo_oracle.results.store.manifest import (
 )
 
 _LOCK = ".lock"
+_ONCE_IN_IDENTITY = ("memory", "unit_sequences")  # of runs that were begun before it was known that no row depends on them
 _SYNC_SECONDS = 1.0
 
 
@@ -70,7 +71,8 @@ class RunWriter:
         lock = _locked(directory)
         try:
             manifest, broken = _opened_manifest(directory, wanted, overwrite)
-            manifest.facts = dict(facts or {})
+            kept = {"unit_sequences": manifest.unit_sequences} if manifest.sessions else {}  # a resumed run is cut as it was begun
+            manifest.facts = {**(facts or {}), **kept}
             if manifest.state == "running" or broken:
                 manifest.state = "running"
                 _begin_session(directory, manifest)
@@ -199,7 +201,8 @@ def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> N
             f"version {SCHEMA_VERSION}); `overwrite` replaces it, another `out` keeps both"
         )
     old, new = found.identity, identity
-    differing = [key for key in (*new, *(key for key in old if key not in new)) if old.get(key) != new.get(key)]
+    dropped = [key for key in old if key not in new and key not in _ONCE_IN_IDENTITY]
+    differing = [key for key in (*new, *dropped) if old.get(key) != new.get(key)]
     if differing:
         said = "; ".join(f"{key} {old.get(key)!r}, not {new.get(key)!r}" for key in differing)
         raise InputError(f"{directory} holds a run with {said}; `overwrite` replaces it, another `out` keeps both")

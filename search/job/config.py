@@ -7,16 +7,15 @@ Knows the words of the oracle; no torch, no Ray, no files. The command line and 
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any
 
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import MOST, at_least, within
 from duo_oracle.oracle.budgets import parse_budgets
-from duo_oracle.oracle.contexts import SkipReading, parse_context, stored_context
+from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.search.job.problem import Keep, Problem
@@ -27,10 +26,6 @@ PROPOSED_PATTERNS = 1 << 9  # what a strategy that is not exhaustive is taken to
 MAX_UNIT_SEQUENCES = 64
 ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
 
-# The data is known by the fingerprint of its windows, whatever it was called and however it was cut into them.
-_NOT_IDENTITY = frozenset(
-    {"model", "data", "split", "special_tokens", "out", "workers", "threads", "address", "local", "overwrite"}
-)
 LEAST_TEMPERATURE = 1e-6
 MOST_NULL_DRAWS = 2**15 - 1  # null_above counts them in 16 bits
 MOST_THREADS = 4096
@@ -160,22 +155,6 @@ class SearchConfig:
     def exact(self) -> bool:
         """Whether every pattern of the space is tried."""
         return load_strategy(self.strategy).covers_space
-
-    def identity(self, n_letters: int) -> dict[str, Any]:
-        """What of a resolved config decides what the tables hold, as JSON values; a run is continued only under equal ones.
-
-        Left out: the names of places (the model and the data are known by fingerprint), how the work is spread, and which
-        layers are routed, which the driver adds as the model's own numbers.
-        """
-        values = {name: value for name, value in asdict(self).items() if name not in _NOT_IDENTITY}
-        del values["budget"], values["route_layers"]
-        del values["null_temperature"]
-        temperature = parse_temperature(self.null_temperature)
-        if temperature != 1.0:
-            values["null_temperature"] = "fit" if temperature is None else temperature
-        budgets = [str(budget) for budget in self.problem(n_letters).budgets]
-        keep = None if self.keep == Keep.NONE else self.keep
-        return {**values, "context": stored_context(self.context), "budgets": budgets, "keep": keep, "n_letters": n_letters}
 
     def resolved(self, n_letters: int, seq_len: int) -> SearchConfig:
         """The same with the defaults filled in that depend on the model: `seq_len` is the length of its windows."""

@@ -32,12 +32,13 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.results.store.texts import vocabulary_texts
 from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.all_full import fitted_temperatures
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
+from duo_oracle.search.job.config_file import write_config
+from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.local_pool import LocalPool
 from duo_oracle.search.job.pool import Notify, Pool, UnitFailure, plan_units
 from duo_oracle.search.job.ray_pool import RayPool, check_address
@@ -71,6 +72,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     checks: list[str] = []
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
+    asked_units = config.unit_sequences
     config = config.resolved(model.n_letters, resolve_seq_len(config.seq_len, model.n_positions))
     problem = config.problem(model.n_letters, cheapest_branch(model))
     check_strategy(problem)
@@ -88,25 +90,29 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         config.split,
     )
     sequences: Callable[[], Iterable[Window]] = read
-    identity = config.identity(model.n_letters)
-    if model.n_letters < model.depth:
-        identity["route_layers"] = list(model.routed_layers)
-    if cheapest_branch(model) is not Branch.SMALL:
-        identity["cheapest"] = cheapest_branch(model).letter
+    context = None
     if problem.context.router is not None:
         router, module = read_router(problem.context.router), load_module(checkpoint, config.route_layers)
         check_router(router, model, problem.skip, checkpoint.fingerprint)
-        identity["context"] = context_name(problem.context.router)
+        context = context_name(problem.context.router)
         sequences = partial(_routed, router, module, read, problem.skip, checkpoint.fingerprint)
     fingerprint, n_positions = _surveyed(read(notify=notify or _say))
-    identity |= {"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint}
     if parse_temperature(config.null_temperature) is None:
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
-        identity["null_temperatures"] = problem.null_temperatures
+    identity = identity_of(
+        config,
+        model.n_letters,
+        routed_layers=model.routed_layers if model.n_letters < model.depth else None,
+        cheapest=cheapest_branch(model),
+        context=context,
+        fingerprints={"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint},
+        null_temperatures=problem.null_temperatures,
+    )
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     with RunWriter.open(config.out, identity, _facts(config, model.depth, checks), config.overwrite) as run:
         if run.manifest.state == "complete":
             return Outcome(run.directory, 0, ())
+        write_config(run.directory, replace(config, unit_sequences=run.manifest.unit_sequences))
         job = Job(
             directory=str(Path(config.out).resolve()),
             run_id=run.run_id,
@@ -119,9 +125,11 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
             texts=None if texts is None else tuple(texts),
         )
         finished = run.finished_units
-        units = (unit for unit in plan_units(sequences(), config.unit_sequences or 1) if unit.index not in finished)
+        units = (unit for unit in plan_units(sequences(), run.manifest.unit_sequences) if unit.index not in finished)
         done = sum(record.tokens for record in run.manifest.units.values())
         with _Progress(n_positions, done, notify) as progress:
+            if asked_units not in (None, run.manifest.unit_sequences):
+                progress.say(f"the run was begun in units of {run.manifest.unit_sequences} sequences and keeps them")
             for line in checks:
                 progress.say(f"{config.model}: {line}")
             solved, failures = 0, []
@@ -186,7 +194,14 @@ def _facts(config: SearchConfig, depth: int, checks: list[str]) -> dict[str, Any
     for name in VERSIONED:
         with contextlib.suppress(PackageNotFoundError):
             versions[name] = version(name)
-    facts = {"config": asdict(config), "model": config.model, "data": shown(config.data), "depth": depth, "versions": versions}
+    facts = {
+        "config": asdict(config),
+        "unit_sequences": config.unit_sequences,
+        "model": config.model,
+        "data": shown(config.data),
+        "depth": depth,
+        "versions": versions,
+    }
     return {**facts, "model_check": checks[0]} if checks else facts
 
 

@@ -71,7 +71,7 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...] = (), max_sequences: in
             return Window(span.sequence, span.document, token_ids)
         return RoutedSequence(span.sequence, span.document, token_ids, context_NL[span.rows])
 
-    spans, size = spans_of(tokens)[:max_sequences], run.identity.get("unit_sequences") or 1
+    spans, size = spans_of(tokens)[:max_sequences], run.manifest.unit_sequences
     for first in range(0, len(spans), size):
         members = spans[first : first + size]
         rows = slice(members[0].rows.start, members[-1].rows.stop)

@@ -12,6 +12,7 @@ from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.job.config import SearchConfig, parse_bytes
+from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.problem import Keep
 
 
@@ -96,8 +97,8 @@ def test_a_unit_holds_more_sequences_where_the_search_is_smaller() -> None:
 
 
 def test_the_identity_is_json_and_knows_nothing_of_places_and_workers() -> None:
-    here = config(out="a", workers=1, threads=2).resolved(4, 16).identity(4)
-    there = config(out="b", model="elsewhere", data="copy", local=True, overwrite=True).resolved(4, 16).identity(4)
+    here = identity_of(config(out="a", workers=1, threads=2).resolved(4, 16), 4)
+    there = identity_of(config(out="b", model="elsewhere", data="copy", local=True, overwrite=True).resolved(4, 16), 4)
     assert json.loads(json.dumps(here)) == there
 
 
@@ -114,17 +115,41 @@ def test_the_identity_is_json_and_knows_nothing_of_places_and_workers() -> None:
     ],
 )
 def test_the_identity_tells_questions_apart(values: dict[str, Any]) -> None:
-    assert config(**values).resolved(4, 16).identity(4) != config().resolved(4, 16).identity(4)
+    assert identity_of(config(**values).resolved(4, 16), 4) != identity_of(config().resolved(4, 16), 4)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [{"memory": "2GiB"}, {"unit_sequences": 2}, {"workers": 3}, {"threads": 2}, {"local": True}, {"overwrite": True}],
+)
+def test_the_identity_knows_nothing_of_how_the_work_is_done(values: dict[str, Any]) -> None:
+    assert identity_of(config(**values).resolved(4, 16), 4) == identity_of(config().resolved(4, 16), 4)
+
+
+def test_units_are_a_question_of_their_own_where_they_share_one_stream_of_proposals() -> None:
+    def same(**values: Any) -> bool:
+        one, two = (config(**values, unit_sequences=size).resolved(4, 16) for size in (1, 2))
+        return identity_of(one, 4) == identity_of(two, 4)
+
+    assert not same(strategy="random_search")
+    assert not same(strategy="optuna", context="same", settings={"scope": "fixed"})
+    assert same(strategy="random_search", context="full")
+
+
+@pytest.mark.parametrize(("device", "other", "same"), [("cuda", "cuda:1", True), ("cpu", "cuda", False)])
+def test_the_kind_of_device_is_in_the_identity_and_its_number_is_not(device: str, other: str, same: bool) -> None:
+    one, two = (identity_of(config(device=name).resolved(4, 16), 4) for name in (device, other))
+    assert (one == two) is same
 
 
 def test_a_default_said_aloud_is_the_same_question() -> None:
-    aloud = config(null_draws=4, seq_len=16, budget="0-1").resolved(4, 16).identity(4)
-    assert aloud == config(budget="0,1").resolved(4, 16).identity(4)
+    aloud = identity_of(config(null_draws=4, seq_len=16, budget="0-1").resolved(4, 16), 4)
+    assert aloud == identity_of(config(budget="0,1").resolved(4, 16), 4)
 
 
 @pytest.mark.parametrize(("spelling", "stored"), [("big", "full"), ("small", "cheapest"), ("full", "full"), ("same", "same")])
 def test_a_context_has_one_spelling_in_the_identity(spelling: str, stored: str) -> None:
-    assert config(context=spelling).resolved(4, 16).identity(4)["context"] == stored
+    assert identity_of(config(context=spelling).resolved(4, 16), 4)["context"] == stored
     assert config(context=spelling).problem(4).context == config(context=stored).problem(4).context
 
 

@@ -23,6 +23,7 @@ from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.unit import solve_sequences
 from tests.search.rerun.test_luck import PathsSink, text_of_all_big
@@ -184,7 +185,7 @@ def test_a_temperature_is_a_number_above_zero_or_fitted_on_other_documents(
     alone.write_text(json.dumps({"document": "one", "tokens": [1, 2, 3, 4]}) + "\n")
     with pytest.raises(ValueError, match="the data is one document"):
         run_search(asks(null_temperature="fit", data=str(alone)))
-    first = asks(null_temperature="2").identity(4)
-    assert first == asks(null_temperature="2.0").identity(4)
-    assert first != asks().identity(4)
-    assert asks(null_temperature="1.0").identity(4) == asks().identity(4)
+    first = identity_of(asks(null_temperature="2"), 4)
+    assert first == identity_of(asks(null_temperature="2.0"), 4)
+    assert first != identity_of(asks(), 4)
+    assert identity_of(asks(null_temperature="1.0"), 4) == identity_of(asks(), 4)
