@@ -11,7 +11,9 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import duckdb
@@ -20,6 +22,7 @@ import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.store.columns import TABLES, Column
 from duo_oracle.results.store.reader import StoredRun, load
@@ -30,6 +33,8 @@ from duo_oracle.results.views import BRANCH_COLUMNS, RUN_COLUMNS, make_views
 QUESTIONS = Choices("question", "duo_oracle.results.queries", ".sql")
 """A plug-in names the package that holds its NAME.sql, which is read, and never imported."""
 
+MEMORY, TIME_LIMIT = "2GiB", 600.0
+_BATCH_ROWS = 1 << 16
 _LOCKDOWN = (
     "SET enable_external_access = false",
     "SET python_enable_replacements = false",
@@ -40,18 +45,70 @@ _LOCKDOWN = (
 )
 
 
-def query(runs: Sequence[StoredRun | str | os.PathLike[str]], sql: str, routes: Sequence[str] = ()) -> pa.Table:
+def query(
+    runs: Sequence[StoredRun | str | os.PathLike[str]],
+    sql: str,
+    routes: Sequence[str] = (),
+    memory: str = MEMORY,
+    time_limit: float = TIME_LIMIT,
+) -> pa.Table:
     """The answer to `sql`, one SELECT or the name of a question, over the views of all `runs` (column `run` tells them apart).
 
-    `routes`: route files, FILE or NAME=FILE, each of one of the runs, that the view routes holds.
-    Raises InputError, one line, for anything but one SELECT, an unknown name, whatever DuckDB does not accept, and a route
-    file that fits no run.
+    `routes`: route files, FILE or NAME=FILE, each of one of the runs, that the view routes holds. `memory`: what DuckDB may
+    take, beyond which it sets rows aside on the disk; `time_limit`: seconds, 0 for no limit.
+    Raises InputError, one line, for anything but one SELECT, an unknown name, whatever DuckDB does not accept, a query beyond
+    its limits, and a route file that fits no run.
     """
+    with answering(runs, sql, routes, memory, time_limit) as rows:
+        return rows.read_all()
+
+
+@contextmanager
+def answering(
+    runs: Sequence[StoredRun | str | os.PathLike[str]],
+    sql: str,
+    routes: Sequence[str] = (),
+    memory: str = MEMORY,
+    time_limit: float = TIME_LIMIT,
+) -> Iterator[pa.RecordBatchReader]:
+    """As `query`, the rows as they are found: they never are in memory together. The time is counted until the block ends."""
+    if not 0 <= time_limit <= threading.TIMEOUT_MAX:
+        raise InputError(f"`time_limit` is a number of seconds, 0 for none; got {time_limit:g}")
     text = _resolved(sql)
-    connection = connect(runs, routes)
+    connection = connect(runs, routes, memory)
+    late = threading.Event()
+
+    def stop() -> None:
+        late.set()
+        connection.interrupt()
+
+    def said(error: Exception) -> InputError:
+        if late.is_set():
+            return InputError(
+                f"the query was stopped after `time_limit={time_limit:g}` seconds; ask for less, or allow more (0: no limit)"
+            )
+        if "Out of Memory Error" in str(error):
+            return InputError(f"the query needs more memory than `memory={memory}`; ask for less, or allow more")
+        return InputError(_one_line(connection, error))
+
+    def found(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from rows
+        except (OSError, pa.ArrowException) as error:  # as Arrow passes on what DuckDB met while it went on
+            raise said(error) from None
+
+    timer = threading.Timer(time_limit, stop)
+    timer.daemon = True
     try:
-        return select(connection, text)
+        if time_limit:
+            timer.start()
+        try:
+            rows = _selected(connection, text)
+        except duckdb.Error as error:
+            raise said(error) from None
+        yield pa.RecordBatchReader.from_batches(rows.schema, found(rows))
     finally:
+        timer.cancel()
         connection.close()
 
 
@@ -60,13 +117,16 @@ def questions() -> dict[str, str]:
     return {name: _answers(name) for name in QUESTIONS.names()}
 
 
-def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence[str] = ()) -> duckdb.DuckDBPyConnection:
-    """A locked connection with the views of `runs`, and of route files where there are any."""
+def connect(
+    runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence[str] = (), memory: str | None = None
+) -> duckdb.DuckDBPyConnection:
+    """A locked connection with the views of `runs`, and of route files where there are any. `memory` bounds what it takes."""
+    limit = {} if memory is None else {"memory_limit": f"{parse_bytes(memory)}B"}
     opened = [run if isinstance(run, StoredRun) else load(run) for run in runs]
     if not opened:
         raise InputError("a query is asked of one run or more; none was named")
     names = _names(opened)
-    connection = duckdb.connect(":memory:", config={"temp_directory": _spill_directory()})
+    connection = duckdb.connect(":memory:", config={"temp_directory": _spill_directory(), **limit})
     sources: dict[str, list[tuple[str, str]]] = {}
     for table in TABLES:
         for number, (run, name) in enumerate(zip(opened, names, strict=True)):
@@ -85,16 +145,16 @@ def connect(runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence
     return connection
 
 
-def select(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.Table:
-    """The rows of one SELECT. Raises InputError for anything else, and for whatever DuckDB does not accept."""
-    try:
-        statements = connection.extract_statements(sql)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            found = ", ".join(statement.type.name for statement in statements) or "none"
-            raise InputError(f"a query is exactly one SELECT statement; got {found}")
-        return connection.sql(statements[0].query).to_arrow_table()
-    except duckdb.Error as error:
-        raise InputError(_one_line(connection, error)) from None
+def _selected(connection: duckdb.DuckDBPyConnection, sql: str) -> pa.RecordBatchReader:
+    """The rows of one SELECT. Raises InputError for anything else, and duckdb.Error for whatever DuckDB does not accept."""
+    statements = connection.extract_statements(sql)
+    if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+        found = ", ".join(statement.type.name for statement in statements) or "none"
+        raise InputError(f"a query is exactly one SELECT statement; got {found}")
+    relation = connection.sql(statements[0].query)
+    # The newer name of the same; both give rows as they are found.
+    reader = getattr(relation, "to_arrow_reader", None) or relation.fetch_record_batch
+    return reader(_BATCH_ROWS)
 
 
 def _resolved(sql: str) -> str:
@@ -170,7 +230,7 @@ def _run_row(run: StoredRun, name: str) -> dict[str, Any]:
     }
 
 
-def _one_line(connection: duckdb.DuckDBPyConnection, error: duckdb.Error) -> str:
+def _one_line(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
     text = str(error)
     unknown = re.search(r"Table with name (\S+) does not exist", text)
     if unknown:

@@ -7,7 +7,6 @@ Axes: D documents, K budgets.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.shown import json_text
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.sql import connect
@@ -51,7 +51,7 @@ class Section:
 
 def as_json(sections: Sequence[Section]) -> str:
     """One object: a list of rows for each section."""
-    return json.dumps({section.name: section.records() for section in sections}, ensure_ascii=False, indent=1) + "\n"
+    return json_text({section.name: section.records() for section in sections}, indent=1) + "\n"
 
 
 def sections_of_run(run: StoredRun, same_number: int = SAME_NUMBER) -> list[Section]:

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.shown import one_line
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.measures import MEASURES, WITH_SLACK
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
-from duo_oracle.results.store.texts import one_line
 
 
 @dataclass(frozen=True)

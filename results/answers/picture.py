@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.shown import one_line
 from duo_oracle.results.answers.difficulty import source_of
 from duo_oracle.results.measures import MEASURES
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
-from duo_oracle.results.store.texts import one_line
 
 if TYPE_CHECKING:
     from duo_oracle.results.drawing import Picture

@@ -139,13 +139,16 @@ def query(
     runs: reader.StoredRun | str | os.PathLike[str] | Sequence[reader.StoredRun | str | os.PathLike[str]],
     sql: str,
     routes: Sequence[str] = (),
+    memory: str = "2GiB",
+    time_limit: float = 600.0,
 ) -> pd.DataFrame:
     """The answer to one SELECT, or to a named question, over the tables of a run or of several (column `run` tells them apart).
 
     `duo-oracle query --list` names the questions and the views. `routes` are route files, FILE or NAME=FILE, for the view routes.
-    Raises InputError, one line, for whatever is no such question.
+    `memory` is what DuckDB may take, beyond which it sets rows aside on the disk; `time_limit` is in seconds, 0 for none.
+    Raises InputError, one line, for whatever is no such question, and for one beyond its limits.
     """
     from duo_oracle.results.sql import query as arrow
 
     several = [runs] if isinstance(runs, reader.StoredRun | str | os.PathLike) else list(runs)
-    return arrow(several, sql, routes).to_pandas()
+    return arrow(several, sql, routes, memory, time_limit).to_pandas()

@@ -1,4 +1,4 @@
-"""How tokens read: the text of every vocabulary entry, and text made safe to print on one line.
+"""How tokens read: the text of every vocabulary entry.
 
 Knows tokenizer.json files (the tokenizers format) by their JSON alone, so that no tokenizer library is needed; knows
 nothing of models and runs.
@@ -30,11 +30,6 @@ def vocabulary_texts(tokenizer_json: str | None) -> list[str] | None:
     texts = {index: _byte_level_text(piece) if byte_level else _sentence_piece_text(piece) for index, piece in pieces.items()}
     texts.update({added["id"]: added["content"] for added in content.get("added_tokens", [])})
     return [texts.get(index, f"<{index}>") for index in range(max(texts) + 1)]
-
-
-def one_line(text: str) -> str:
-    """`text` with line ends, tabs and other characters that steer a terminal written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _byte_level_characters() -> Iterator[tuple[str, int]]:

@@ -10,12 +10,14 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
 from types import ModuleType
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
+from duo_oracle.oracle.base.shown import TerminalText
 from duo_oracle.search.cli.command import Command
 from duo_oracle.search.cli.stopping import exit_status, stopped_by_signals
 
@@ -25,7 +27,11 @@ _OLD_NAMES = {"fake-big": "placebo"}  # commands as they were called before, tak
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command that `argv` (default: the process's arguments) names. Returns the exit status."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with redirect_stdout(TerminalText(sys.stdout)), redirect_stderr(TerminalText(sys.stderr, bars=True)):
+        return _main(list(sys.argv[1:] if argv is None else argv))
+
+
+def _main(arguments: list[str]) -> int:
     command: Command | None = None
     try:
         if not arguments:

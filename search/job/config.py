@@ -13,7 +13,8 @@ from enum import StrEnum
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.ranges import MOST, at_least, within
+from duo_oracle.oracle.base.ranges import at_least, within
+from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
@@ -29,16 +30,6 @@ ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
 LEAST_TEMPERATURE = 1e-6
 MOST_NULL_DRAWS = 2**15 - 1  # null_above counts them in 16 bits
 MOST_THREADS = 4096
-_BYTES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-
-
-def parse_bytes(text: str) -> int:
-    """How many bytes `text` says: a number with K, M, G or T (binary; `GiB` and `GB` alike) or none. Raises InputError."""
-    form = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE)
-    size = float(form[1]) * _BYTES[form[2].upper()] if form else 0.0
-    if not 1 << 20 <= size <= MOST:
-        raise InputError(f"a size of memory is at least 1MiB, less than 8388608TiB, and written like 512MiB or 2GiB; got {text!r}")
-    return int(size)
 
 
 def parse_temperature(text: str) -> float | None:

@@ -7,8 +7,10 @@ import io
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results import Run
 from duo_oracle.results.formats import TABLE_ROWS, as_text, write
-from duo_oracle.results.sql import query, questions
+from duo_oracle.results.sql import answering, query, questions
 from tests.results.synthetic import Synthetic
 
 
@@ -287,3 +290,86 @@ assert not heavy, heavy
 def test_importing_results_is_light() -> None:
     program = "import sys, duo_oracle.results; assert not {'torch', 'ray', 'duckdb', 'matplotlib'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+HOSTILE = "=1+1\x1b[2J\x9b31m\u202e\u00e9"
+
+
+@pytest.mark.parametrize("form", ["table", "csv", "json"])
+def test_on_a_terminal_no_text_or_title_steers_it(form: str) -> None:
+    class Terminal(io.BytesIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal, file = Terminal(), io.BytesIO()
+    answer = pa.table({HOSTILE: [HOSTILE, None], "n": [1.5, -2.0]})
+    write(answer, form, terminal)
+    printed = terminal.getvalue().decode()
+    assert "\u00e9" in printed
+    assert all(c.isprintable() or c == "\n" for c in printed)
+    write(answer, form, file)
+    if form == "csv":  # in a file the data are what they are, formulas too
+        rows = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
+        assert rows == [[HOSTILE, "n"], [HOSTILE, "1.5"], ["", "-2.0"]]
+    if form == "json":
+        assert json.loads(file.getvalue()) == [{HOSTILE: HOSTILE, "n": 1.5}, {HOSTILE: None, "n": -2.0}]
+
+
+def test_json_has_no_number_that_is_not_finite_at_any_depth() -> None:
+    file = io.BytesIO()
+    write(pa.table({"a": [[1.0, float("nan")]], "b": [{"c": float("inf")}]}), "json", file)
+    assert json.loads(file.getvalue()) == [{"a": [1.0, None], "b": {"c": None}}]
+
+
+def test_a_query_is_stopped_at_its_time_limit(kept_losses: Run) -> None:
+    with pytest.raises(InputError, match=r"`time_limit=0\.2` seconds"):
+        query([kept_losses], "SELECT count(*) FROM range(100000000) a, range(100000) b", time_limit=0.2)
+    with pytest.raises(InputError, match="`time_limit` is a number of seconds"):
+        query([kept_losses], "SELECT 1", time_limit=-1)
+
+
+def test_a_query_takes_no_more_memory_than_it_may(kept_losses: Run) -> None:
+    with pytest.raises(InputError, match="more memory than `memory=50MiB`"):
+        query([kept_losses], "SELECT list(range) FROM range(10000000)", memory="50MiB")
+
+
+def test_what_goes_wrong_while_rows_are_written_is_said_in_one_line(kept_losses: Run) -> None:
+    late = "SELECT CASE WHEN range < 300000 THEN range ELSE error('boom') END FROM range(400000)"
+    with pytest.raises(InputError, match="boom") as caught:
+        query([kept_losses], late)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "parquet", "table"])
+def test_an_answer_is_written_as_it_is_found(form: str, kept_losses: Run) -> None:
+    """Rows are on their way before the last is found, and are the same as those of a whole table."""
+    sql = "SELECT range AS n, 'text ' || range AS t FROM range(100000)"
+    found: list[int] = []
+
+    class Watched(io.BytesIO):
+        def write(self, data: Any) -> int:
+            found.append(n_read)
+            return super().write(data)
+
+    n_read = 0
+    streamed, whole = Watched(), io.BytesIO()
+    with answering([kept_losses], sql) as rows:
+
+        def counted() -> Iterator[pa.RecordBatch]:
+            nonlocal n_read
+            for batch in rows:
+                n_read += batch.num_rows
+                yield batch
+
+        write(pa.RecordBatchReader.from_batches(rows.schema, counted()), form, streamed)
+    table = query([kept_losses], sql)
+    write(table, form, whole)
+    assert n_read == table.num_rows == 100000
+    if form == "table":
+        assert f"... {100000 - TABLE_ROWS} more rows" in streamed.getvalue().decode()
+    else:
+        assert any(0 < n < 100000 for n in found)
+    if form == "parquet":
+        assert pq.read_table(io.BytesIO(streamed.getvalue())).equals(table)
+    else:
+        assert streamed.getvalue() == whole.getvalue()

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.base.shown import one_line
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
 from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.effects import Ratio, effect, estimate, mean_over
 from duo_oracle.results.store.positions import Positions
-from duo_oracle.results.store.texts import one_line
 
 HIGH = 0.75  # high losses: the upper quarter of the holdout's tokens, by all-small loss
 LITTLE = 0.1  # not helped: the oracle takes off less than so much of the all-small loss

@@ -26,7 +26,10 @@ class QueryConfig:
         list: list the named questions and the views
         schema: print every column of every view, with its unit and meaning
         routes: FILE.parquet or NAME=FILE.parquet, what a router chose at a run's positions, for the view routes; repeatable
-        format: of the answer on stdout
+        format: of the answer on stdout; csv holds the data to the letter: a spreadsheet takes cells that begin with = + - or @ for
+            formulas unless they are imported as text
+        memory: what DuckDB may take; beyond it, rows are set aside on the disk
+        time_limit: seconds until the query is stopped; 0: none
     """
 
     run_sql: tuple[str, ...] = ()
@@ -34,11 +37,13 @@ class QueryConfig:
     schema: bool = False
     routes: tuple[str, ...] = ()
     format: Format = Format.TABLE
+    memory: str = "2GiB"
+    time_limit: float = 600.0
 
 
 def _run(config: QueryConfig) -> int:
     from duo_oracle.results.formats import write
-    from duo_oracle.results.sql import query, questions
+    from duo_oracle.results.sql import answering, questions
     from duo_oracle.results.views import VIEWS, schema_table
 
     if config.list:
@@ -54,7 +59,8 @@ def _run(config: QueryConfig) -> int:
     if len(config.run_sql) < 2:
         raise InputError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
     *runs, sql = config.run_sql
-    write(query(runs, sql, config.routes), config.format, sys.stdout.buffer)
+    with answering(runs, sql, config.routes, config.memory, config.time_limit) as rows:
+        write(rows, config.format, sys.stdout.buffer)
     sys.stdout.flush()
     return 0
 

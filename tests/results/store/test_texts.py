@@ -7,7 +7,7 @@ import json
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from duo_oracle.results.store.texts import one_line, vocabulary_texts
+from duo_oracle.results.store.texts import vocabulary_texts
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,3 @@ def test_a_unigram_list_is_a_vocabulary_too() -> None:
 
 def test_no_tokenizer_no_texts() -> None:
     assert vocabulary_texts(None) is None
-
-
-def test_one_line_escapes_what_steers_a_terminal_and_keeps_the_rest() -> None:
-    assert one_line("a\nb\tc\x1b[31m\u202e caf\u00e9 \u201cyes\u201d") == "a\\nb\\tc\\x1b[31m\\u202e caf\u00e9 \u201cyes\u201d"

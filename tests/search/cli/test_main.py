@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from duo_oracle.models.families.toy import write_toy
 from duo_oracle.search.cli import command_module, command_names, main
 from duo_oracle.search.cli.options import read_options
 from duo_oracle.search.job import driver
@@ -136,3 +137,23 @@ def test_a_reader_that_has_seen_enough_is_no_fault(argv: list[str]) -> None:
 def test_the_version_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("0")
+
+
+def test_data_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Documents by name, a title of a query, an error line: the ways of a text of the data to a terminal."""
+    hostile = "\x1b[2J\x9b31m\u202e\a\rname"
+    data, out = tmp_path / "data.jsonl", tmp_path / "run"
+    data.write_text(json.dumps({"document": hostile, "tokens": [1, 2, 3, 4, 5]}) + "\n")
+    model = tmp_path / "toy"
+    write_toy(model, seed=3, n_letters=4, n_vocabulary=16, n_positions=12, interaction=1.0)
+    assert main(["search", str(model), str(data), "--local", "--out", str(out)]) == 0
+    assert main(["difficulty", str(out), "--group", "document"]) == 0
+    assert main(["difficulty", str(out)]) == 0
+    assert main(["query", str(out), f'SELECT document AS "{hostile}" FROM tokens']) == 0
+    assert main(["query", str(out), f'SELECT document AS "{hostile}" FROM tokens', "--format", "json"]) == 0
+    assert main(["query", str(out), f"SELECT error('{hostile}')"]) == 2
+    assert main(["difficulty", str(tmp_path / hostile)]) == 2
+    shown = capsys.readouterr()
+    for text in (shown.out, shown.err):
+        assert "name" in text
+        assert [c for c in text if c != "\n" and not c.isprintable()] == []

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.patterns import Branch
-from duo_oracle.search.job.config import SearchConfig, parse_bytes
+from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.problem import Keep
 
