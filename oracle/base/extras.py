@@ -14,6 +14,7 @@ EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "tokenizers", "ray", "optuna"), "search"),
     "transformers": "hf",
     "gguf": "gguf",
+    "lm_eval": "lm-eval",
     **dict.fromkeys(("scipy", "cmaes"), "samplers"),
 }
 """Which extra of duo-oracle brings an optional package."""

@@ -1,0 +1,1 @@
+"""A model under a router, as other programs' harnesses take models."""
