@@ -95,14 +95,16 @@ class RoutedLM(TemplateLM):
     def prefix_token_id(self) -> int:
         return self._begin
 
-    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **_: Any) -> list[int]:
+    def tok_encode(self, string: str, add_special_tokens: bool | None = None, **given: Any) -> list[int]:
         """Tokens as the tokenizer's own rules make them: a token in front where they put one, but not twice."""
         if add_special_tokens is None:
             front = self.tokens.id_to_token(self._begin)
             add_special_tokens = not (front and string.startswith(front))
         return self.tokens.encode(string, add_special_tokens=add_special_tokens).ids
 
-    def _loglikelihood_tokens(self, requests: Sequence[Asked], disable_tqdm: bool = False, **_: Any) -> list[tuple[float, bool]]:
+    def _loglikelihood_tokens(
+        self, requests: Sequence[Asked], disable_tqdm: bool = False, **given: Any
+    ) -> list[tuple[float, bool]]:
         """ln p of every continuation behind its context, and whether each of its tokens is the likeliest."""
         order = sorted(range(len(requests)), key=lambda row: -len(requests[row][1]) - len(requests[row][2]))
         answers: dict[int, tuple[float, bool]] = {}
