@@ -31,6 +31,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
+from duo_oracle.search.job.ray_folder import ray_folder
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
@@ -108,10 +109,11 @@ class RayPool:
             stack.enter_context(contextlib.redirect_stdout(sys.stderr))
             assert self._checkpoint is not None, "a pool is entered once"
             self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
+            folder = stack.enter_context(ray_folder()) if self._address is None else None
             stack.callback(ray.shutdown)
             with _kept_signal_handlers():
-                if self._address is None:
-                    self._start(self._checkpoint)
+                if folder is not None:
+                    self._start(self._checkpoint, folder)
                 else:
                     self._join()
             self._job_ref = ray.put(self._job)
@@ -125,7 +127,7 @@ class RayPool:
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
 
-    def _start(self, checkpoint: Checkpoint) -> None:
+    def _start(self, checkpoint: Checkpoint, folder: str) -> None:
         workers = self._workers or default_workers(self._job.device, self._job.threads)
         weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
         # Workers inherit the import path, so that they run the driver's files.
@@ -134,6 +136,7 @@ class RayPool:
                 address="local",
                 num_cpus=workers * self._job.threads,
                 include_dashboard=False,
+                _temp_dir=folder,
                 log_to_driver=False,
                 configure_logging=False,
                 logging_level=logging.ERROR,

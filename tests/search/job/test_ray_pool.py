@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,8 @@ class Troubled:
     listening: set[str]
     environment_before: dict[str, str]
     environment_after: dict[str, str]
+    left: list[psutil.Process]
+    folders: list[Path]
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +56,28 @@ def troubled(toy: Path, tokens: Path, tmp_path_factory: pytest.TempPathFactory) 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(fakes.MARK, str(directory / "mark"))
+        scratch = directory / ("scratch_of_a_scheduler_that_likes_long_names" * 2)  # where Ray's sockets would not fit
+        scratch.mkdir()
+        patch.setenv("TMPDIR", str(scratch))
+        patch.setattr(tempfile, "tempdir", None)
         patch.chdir(directory)  # not the checkout: the import path must not depend on where the command is typed
         before = dict(os.environ)
+        folders_before = {*Path("/tmp").glob("duo-ray-*"), *Path("/tmp/ray").glob("*")}
         outcome = run_search(config, solve=fakes.has_every_trouble, notify=notify)
         after = dict(os.environ)
-    return Troubled(directory / "run", outcome, said, (directory / "mark").read_text().split("\n"), listening, before, after)
+        left = psutil.Process().children(recursive=True)
+        folders = {*Path("/tmp").glob("duo-ray-*"), *Path("/tmp/ray").glob("*"), *scratch.rglob("*")} - folders_before
+    return Troubled(
+        directory / "run",
+        outcome,
+        said,
+        (directory / "mark").read_text().split("\n"),
+        listening,
+        before,
+        after,
+        left,
+        sorted(folders),
+    )
 
 
 def test_what_fails_is_named_and_all_else_is_kept(troubled: Troubled) -> None:
@@ -91,7 +111,11 @@ def test_ray_listens_on_the_loopback_alone(troubled: Troubled) -> None:
 
 
 def test_no_process_stays_behind(troubled: Troubled) -> None:
-    assert not psutil.wait_procs(psutil.Process().children(recursive=True), timeout=30)[1]
+    assert not psutil.wait_procs(troubled.left, timeout=2)[1]
+
+
+def test_no_folder_of_ray_stays_behind_and_a_long_tmpdir_is_no_fault(troubled: Troubled) -> None:
+    assert troubled.folders == []
 
 
 def test_worker_count_changes_nothing(asks: Asks, tmp_path: Path) -> None:
