@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,23 @@ from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
 BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
+TOKENIZER_SAYS = ("special_tokens_map.json", "tokenizer_config.json")  # the later one first
 SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny"}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a model directory holds. `fingerprint` is a sha256 over config, tensors and tokenizer: equal models, equal prints."""
+    """What a model directory holds. `fingerprint` is a sha256 over config, tensors and tokenizer: equal models, equal prints.
+
+    `tokenizer_said` is what tokenizer_config.json says, and of tokens it does not name, special_tokens_map.json: which tokens begin
+    and end a text. It decides nothing but defaults.
+    """
 
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     tokenizer_json: str | None
     fingerprint: str
+    tokenizer_said: dict[str, Any] = field(default_factory=dict)
 
 
 def model_directory(model: str) -> Path:
@@ -85,7 +91,11 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     tokenizer = directory / TOKENIZER
     tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
     _check_tokenizer(tokenizer, tokenizer_json)
-    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json))
+    said: dict[str, Any] = {}
+    for name in TOKENIZER_SAYS:
+        if tokenizer_json is not None and (directory / name).is_file():
+            said |= _read_json(directory / name)
+    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json), said)
 
 
 def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
@@ -115,7 +125,8 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
         if name in base.tensors:
             raise InputError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
     tensors = {**base.tensors, **own}
-    return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint_of(whole, tensors, base.tokenizer_json))
+    fingerprint = fingerprint_of(whole, tensors, base.tokenizer_json)
+    return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint, base.tokenizer_said)
 
 
 def _read_tensors(directory: Path) -> dict[str, Tensor]:

@@ -41,13 +41,13 @@ def plain_losses(
 
 
 def window_losses(
-    model: RoutableModule | OracleModel, window: Window, mask_TL: np.ndarray, skip: SkipReading = SkipReading.FFN
+    model: RoutableModule | OracleModel, window: Window, mask_NL: np.ndarray, skip: SkipReading = SkipReading.FFN
 ) -> np.ndarray:
-    """The loss of every scored position of a window, float64 (T,), where position t takes its row of `mask_TL`."""
+    """The loss of every scored position of a window, float64 (N,): each takes its row of `mask_NL`, and warm tokens all-big."""
     device = model.unembedding_VD.device
     token_id_1T = torch.from_numpy(window.token_ids.astype(np.int64))[None].to(device)
-    mask_1TL = torch.from_numpy(np.ascontiguousarray(mask_TL, dtype=np.int64))[None].to(device)
-    return plain_losses(model, token_id_1T, mask_1TL, skip)[0].cpu().numpy()
+    mask_1TL = torch.from_numpy(np.ascontiguousarray(window.run_mask(mask_NL), dtype=np.int64))[None].to(device)
+    return plain_losses(model, token_id_1T, mask_1TL, skip)[0, window.n_warm :].cpu().numpy()
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Routes:
-    """A router's choices for every token of one sequence, the last included."""
+    """A router's choices for every token of one sequence: all-big where it is warm, and without the last where some are."""
 
     sequence: Window
     mask_TL: np.ndarray  # uint8
@@ -59,9 +59,10 @@ def check_router(router: Router, model: RoutableModule | OracleModel, skip: Skip
 def route(
     router: Router, module: RoutableModule, sequences: Iterable[Window], skip: SkipReading, fingerprint: str
 ) -> Iterator[np.ndarray]:
-    """mask_TL (uint8) of every sequence in order, a row for each of its tokens: what the router chose.
+    """mask_TL (uint8) of every sequence in order, as in `Routes`: what the router chose.
 
-    `fingerprint` is the model's, as its checkpoint gives it. Raises InputError for a router of another model or skip reading.
+    `fingerprint` is the model's, as its checkpoint gives it. Raises InputError for a router of another model or skip reading, and
+    for one that chooses among all tokens of a sequence where some are warm.
     """
     for routes in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
         yield routes.mask_TL
@@ -74,7 +75,14 @@ def route_with_logits(
     """As `route`, with the sequence and (where `logits`) what the choices were made from."""
     check_router(router, module, skip, fingerprint)
     for batch in batches_of(sequences):
-        token_id_BT = torch.from_numpy(np.stack([sequence.token_ids for sequence in batch]).astype(np.int64))
+        n_warm = batch[0].n_warm
+        if n_warm and not router.causal:
+            raise InputError(
+                f"router {router.spec} chooses among all tokens of a sequence, and its warm ones (`bos`, `stride`) are not routed; "
+                "give `bos='none'` and no `stride`, or take a causal router"
+            )
+        ids = [sequence.token_ids[:-1] if n_warm else sequence.token_ids for sequence in batch]
+        token_id_BT = torch.from_numpy(np.stack(ids).astype(np.int64))
         tokens = TokenBatch(token_id_BT.to(module.unembedding_VD.device), tuple(sequence.index for sequence in batch))
         mask_LBT: list[Tensor] = []
         logits_LBTK: list[Tensor] = []
@@ -84,6 +92,9 @@ def route_with_logits(
             if logits and (logits_BTK := router.logits(tokens, layer, x_BTD)) is not None:  # noqa: B023 - called in this iteration alone
                 logits_LBTK.append(logits_BTK.float().cpu())  # noqa: B023
             branch_BT = choose(layer, x_BTD)  # noqa: B023
+            if n_warm:  # noqa: B023
+                branch_BT = branch_BT.clone()
+                branch_BT[:, :n_warm] = int(Branch.BIG)  # noqa: B023
             mask_LBT.append(branch_BT.to(torch.uint8).cpu())  # noqa: B023
             return branch_BT
 
@@ -95,8 +106,8 @@ def route_with_logits(
 
 
 def batches_of(sequences: Iterable[Window], size: int = BATCH) -> Iterator[list[Window]]:
-    """Neighbouring sequences of equal length, at most `size` together: no row is padded."""
-    for _, equals in groupby(sequences, key=lambda sequence: len(sequence.token_ids)):
+    """Neighbouring sequences of equal length and equally many warm tokens, at most `size` together: no row is padded."""
+    for _, equals in groupby(sequences, key=lambda sequence: (len(sequence.token_ids), sequence.n_warm)):
         while batch := list(islice(equals, size)):
             yield batch
 

@@ -123,7 +123,12 @@ def states_of(one: PatternLabels, module: RoutableModule, task: Task, skip: Skip
 
     def recorded(layer: int, x_BTD: Tensor) -> Tensor:
         x_LTD.append(x_BTD[0])
-        return context_TL[None, :, layer] if choose is None else choose(layer, x_BTD)
+        if choose is None:
+            return context_TL[None, :, layer]
+        branch_BT = choose(layer, x_BTD)
+        return (
+            branch_BT if not one.n_warm else torch.cat([context_TL[None, : one.n_warm, layer], branch_BT[:, one.n_warm :]], dim=1)
+        )
 
     module(token_id_BT, recorded, skip)
     return torch.stack(x_LTD, dim=1)

@@ -1,7 +1,8 @@
 """The exact oracle: for every position of a sequence and every budget, the best pattern of the whole space, proven.
 
 The tree of all patterns is walked in blocks of leaves (`trie.py`, `walk.py`), and each block's best leaf is certified
-(`certify.py`). One method per context. Knows no files, no workers and no strategy.
+(`certify.py`). One method per context. A sequence's first tokens may be warm: they take all-big in every context, and are not
+searched. Knows no files, no workers and no strategy.
 
 Axes: N positions or lanes side by side, T token, S state, P leaves, D hidden, Y labels, Q budgets, R rows (position x budget),
 L layer.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -25,7 +26,7 @@ from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.trie import FullTree, Trie
-from duo_oracle.oracle.engine.walk import Attend, FixedContext, attend_same, descend, start_same
+from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, descend
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
@@ -111,12 +112,14 @@ class ExactOracle:
         self._most_rows = max(1, memory_bytes // (2 * per_leaf))
         self._plans: dict[tuple[tuple[Budget, ...], int], _Plan] = {}
 
-    def in_fixed_context(self, sequence: int, token_id_T: Tensor, routing: RoutingPattern | np.ndarray) -> OraclePaths:
+    def in_fixed_context(
+        self, sequence: int, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, n_warm: int = 0
+    ) -> OraclePaths:
         """The earlier tokens took `routing`: one pattern, or mask_TL with a row per position. One pass for all budgets.
 
-        `token_id_T` is int64, at least two tokens.
+        `token_id_T` is int64, at least two tokens. Positions count from its first; `n_warm` of them are warm and have no rows.
         """
-        context = FixedContext(self._model, token_id_T[:-1], routing, self._skip)
+        context = FixedContext(self._model, token_id_T[:-1], routing, self._skip, n_warm)
         parts = []
         for position_N, leaves in self.walk(context):
             search = self._search(leaves, self._budgets, token_id_T[position_N + 1], [sequence] * len(position_N), position_N)
@@ -124,42 +127,44 @@ class ExactOracle:
         return concatenated(parts)
 
     def walk(self, context: FixedContext) -> Iterator[tuple[Tensor, Leaves]]:
-        """The tree's leaves at every position of a sequence, without their losses: position_N, and h_NPD block by block."""
+        """The tree's leaves at every position of a sequence that is not warm, without their losses: position_N, and h_NPD block by
+        block."""
         plan = self._plan(self._budgets)
-        position_T = torch.arange(len(context.start_TD), device=context.start_TD.device)
+        position_T = torch.arange(context.n_warm, len(context.start_TD), device=context.start_TD.device)
         for wide in chunks(len(position_T), self._side_by_side(plan.top.n_leaves)):
-            top_SND = self._descend_top(plan, context.start_TD[wide], context.attend(position_T[wide]))
+            top_SND = self._descend_top(plan, context.start_TD[context.n_warm :][wide], context.attend(position_T[wide]))
             for rows in chunks(top_SND.shape[1], self._side_by_side(plan.n_leaves_first)):
                 position_N = position_T[wide][rows]
                 yield position_N, self._leaves(plan, top_SND[:, rows], context.attend(position_N))
 
-    def in_same_context(self, sequence: int, token_id_T: Tensor) -> OraclePaths:
+    def in_same_context(self, sequence: int, token_id_T: Tensor, n_warm: int = 0) -> OraclePaths:
         """Every earlier token took the candidate pattern itself. One pass for all budgets."""
-        token_T, target_T = token_id_T[:-1], token_id_T[1:]
-        position_T = torch.arange(len(token_T), device=token_T.device)
+        token_T = token_id_T[:-1]
+        position_N = torch.arange(n_warm, len(token_T), device=token_T.device)
         plan = self._plan(self._budgets, len(token_T))
-        attend = attend_same(self._model)
-        top_STD = self._descend_top(plan, start_same(self._model, token_T), attend)
-        leaves = self._leaves(plan, top_STD, attend)
-        search = self._search(leaves, self._budgets, target_T, [sequence] * len(token_T), position_T)
-        return self._paths(search, position_T, range(len(self._budgets)))
+        context = SameContext(self._model, token_T, n_warm)
+        top_SND = self._descend_top(plan, context.start_ND, context.attend)
+        leaves = self._leaves(plan, top_SND, context.attend)
+        search = self._search(leaves, self._budgets, token_id_T[n_warm + 1 :], [sequence] * len(position_N), position_N)
+        return self._paths(search, position_N, range(len(self._budgets)))
 
-    def in_committed_context(self, sequences: Sequence[int], token_ids: Sequence[Tensor]) -> list[OraclePaths]:
+    def in_committed_context(
+        self, sequences: Sequence[int], token_ids: Sequence[Tensor], n_warm: Sequence[int] | None = None
+    ) -> list[OraclePaths]:
         """Each earlier token ran its own chosen pattern. One pass per budget; the sequences are decided side by side.
 
-        Returns one OraclePaths per sequence, in the order given.
+        `n_warm` are how many first tokens of each sequence are warm. Returns one OraclePaths per sequence, in the order given.
         """
         found: list[list[OraclePaths]] = [[] for _ in token_ids]
         for index, budget in enumerate(self._budgets):
             plan = self._plan((budget,))
-            for step in left_to_right(self._model, token_ids, self._skip):
-                attend = partial(step.context.attend, step.position)
-                top_SND = self._descend_top(plan, step.x_ND, attend(slice(0, len(step.lanes))))
+            for step in left_to_right(self._model, token_ids, self._skip, n_warm):
+                top_SND = self._descend_top(plan, step.x_ND, step.attend(slice(0, len(step.lanes))))
                 chosen = []
                 for rows in chunks(len(step.lanes), self._side_by_side(plan.n_leaves_first)):
                     lanes = step.lanes[rows]
                     position_N = torch.full((len(lanes),), step.position)
-                    leaves = self._leaves(plan, top_SND[:, rows], attend(rows))
+                    leaves = self._leaves(plan, top_SND[:, rows], step.attend(rows))
                     names = [sequences[lane] for lane in lanes]
                     search = self._search(leaves, (budget,), step.target_N[rows], names, position_N, index)
                     chosen.append(search.branches_NQL[:, 0])

@@ -1,6 +1,7 @@
 """Scoring any set of patterns at any positions, in a declared context, under any of a position's labels.
 
-The scorer knows model and context, not strategies. It makes the set's tree of prefixes, so that each (place, prefix) is
+The scorer knows model and context, not strategies. A place is scored, never warm: where a sequence has warm tokens, place 0 is the
+first behind them. It makes the set's tree of prefixes, so that each (place, prefix) is
 evaluated once, and returns losses in the order given. A place is a position of one sequence, or, in the committed
 context, one of several sequences decided side by side.
 
@@ -22,7 +23,7 @@ from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import Step
 from duo_oracle.oracle.engine.trie import trie_of
-from duo_oracle.oracle.engine.walk import Attend, FixedContext, attend_forest, attend_same, descend, start_same
+from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, attend_forest, descend
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
@@ -101,7 +102,8 @@ class _PlaceScorer:
 
 
 class FixedScorer(_PlaceScorer):
-    """The positions of one sequence whose earlier tokens took `routing`: one pattern, or mask_TL with a row per position.
+    """The positions of one sequence whose earlier tokens took `routing`: one pattern, or mask_TL with a row per position; the first
+    `n_warm` took all-big, and are no places.
 
     `token_id_T` is int64, at least two tokens.
     """
@@ -114,13 +116,15 @@ class FixedScorer(_PlaceScorer):
         routing: RoutingPattern | np.ndarray,
         skip: SkipReading,
         null: NullLabels | None = None,
+        n_warm: int = 0,
     ) -> None:
-        self._context = FixedContext(model, token_id_T[:-1], routing, skip)
-        names = [(sequence, position) for position in range(len(token_id_T) - 1)]
-        super().__init__(model, self._context.start_TD, token_id_T[1:], skip, null or NullLabels(), names)
+        self._context = FixedContext(model, token_id_T[:-1], routing, skip, n_warm)
+        names = [(sequence, position) for position in range(n_warm, len(token_id_T) - 1)]
+        x_ND, target_N = self._context.start_TD[n_warm:], token_id_T[n_warm + 1 :]
+        super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names)
 
     def _attend(self, place_N: Tensor) -> Attend:
-        return self._context.attend(place_N)
+        return self._context.attend(place_N + self._context.n_warm)
 
 
 class CommittedScorer(_PlaceScorer):
@@ -142,35 +146,43 @@ class CommittedScorer(_PlaceScorer):
         super().__init__(model, step.x_ND, step.target_N, skip, null or NullLabels(), names)
 
     def _attend(self, place_N: Tensor) -> Attend:
-        return self._step.context.attend(self._step.position, place_N)
+        return self._step.attend(place_N)
 
 
 class SameScorer:
-    """The positions of one sequence all of whose tokens take the candidate pattern.
+    """The positions of one sequence all of whose tokens take the candidate pattern, but for the first `n_warm`, which take all-big
+    and are no places.
 
     One walk of the sequence scores a pattern everywhere.
     """
 
     def __init__(
-        self, model: OracleModel, sequence: int, token_id_T: Tensor, skip: SkipReading, null: NullLabels | None = None
+        self,
+        model: OracleModel,
+        sequence: int,
+        token_id_T: Tensor,
+        skip: SkipReading,
+        null: NullLabels | None = None,
+        n_warm: int = 0,
     ) -> None:
         self._model, self._skip = model, skip
         self._head = Head(model)
-        self._x_1TD = start_same(model, token_id_T[:-1])[None]
+        self._context = SameContext(model, token_id_T[:-1], n_warm)
+        self._n_tokens = len(token_id_T) - 1
         null = null or NullLabels()
-        self.n_places, self.n_labels = len(token_id_T) - 1, 1 + null.draws
-        self._label_TY = token_id_T[1:, None]
+        self.n_places, self.n_labels = self._n_tokens - n_warm, 1 + null.draws
+        self._label_TY = token_id_T[n_warm + 1 :, None]
         if null.draws:
             h_big_TD = self._states(np.full((1, model.n_letters), Branch.BIG, dtype=np.uint8))[0][0]
-            names = [(sequence, position) for position in range(self.n_places)]
-            self._label_TY = null.labels(self._head, h_big_TD, token_id_T[1:], names)
+            names = [(sequence, position) for position in range(n_warm, self._n_tokens)]
+            self._label_TY = null.labels(self._head, h_big_TD, token_id_T[n_warm + 1 :], names)
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
         label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R
         distinct_PL, pattern_R = np.unique(branches_RL, axis=0, return_inverse=True)
         pattern_R = pattern_R.ravel()
         loss_R = np.empty(len(place_R))
-        for patterns in chunks(len(distinct_PL), max(1, _MOST_ROWS // self.n_places)):
+        for patterns in chunks(len(distinct_PL), max(1, _MOST_ROWS // self._n_tokens)):
             h_PTD, leaf_P = self._states(distinct_PL[patterns])
             rows = np.flatnonzero((patterns.start <= pattern_R) & (pattern_R < patterns.stop))
             h_MD = h_PTD[leaf_P[torch.from_numpy(pattern_R[rows] - patterns.start)], torch.from_numpy(place_R[rows])]
@@ -181,5 +193,5 @@ class SameScorer:
     def _states(self, branches_PL: np.ndarray) -> tuple[Tensor, Tensor]:
         """h of every distinct pattern over the sequence, and which of them each pattern is."""
         trie, leaf_P = trie_of(branches_PL)
-        x_PTD = descend(self._model, trie.levels, 0, self._x_1TD, attend_same(self._model), self._skip)
+        x_PTD = descend(self._model, trie.levels, 0, self._context.start_ND[None], self._context.attend, self._skip)
         return self._head.states(x_PTD), torch.from_numpy(leaf_P)

@@ -1,8 +1,9 @@
 """Walking states down a tree of prefixes: attention once per state, then each branch once per state that takes it.
 
 Knows how states descend, not what they score. The context comes in as `Attend`, one of three:
-`FixedContext` and `CommittedContext` hold keys and values of the tokens before each position; `same_context` runs every
-prefix over the whole sequence.
+`FixedContext` and `CommittedContext` hold keys and values of the tokens before each position; `SameContext` runs every
+prefix over the whole sequence. A sequence's first tokens may be warm: they take all-big in every context, and no tree is walked
+there.
 
 Where only some layers are routed, the tree's levels are those, and a walk starts from the state before the first of them:
 no pattern changes that state, so it is computed once per token. The layers between two levels and after the last run on
@@ -65,15 +66,31 @@ def _take(x_SND: Tensor, index_S: np.ndarray) -> Tensor:
     return x_SND.index_select(0, torch.from_numpy(index_S).to(x_SND.device))
 
 
-def attend_same(model: OracleModel) -> Attend:
-    """The `same` context: N is the sequence itself, and every prefix attends to its own earlier tokens."""
-    return model.attend_causal
+class SameContext:
+    """The `same` context: N is the sequence behind its warm tokens, and every prefix attends to its own earlier tokens.
 
+    `start_ND` are the N tokens' states before the first routed layer.
+    """
 
-def start_same(model: OracleModel, token_id_T: Tensor) -> Tensor:
-    """The states of a sequence before the first routed layer, x_TD."""
-    x_TD = model.embed(token_id_T, torch.arange(len(token_id_T), device=model.device))
-    return run_big(model, range(model.routed_layers[0]), x_TD[None], model.attend_causal)[0]
+    def __init__(self, model: OracleModel, token_id_T: Tensor, n_warm: int = 0) -> None:
+        self._model = model
+        x_TD = model.embed(token_id_T, torch.arange(len(token_id_T), device=model.device))
+        x_1TD = run_big(model, range(model.routed_layers[0]), x_TD[None], model.attend_causal)
+        self.start_ND = x_1TD[0, n_warm:]
+        self._warm: dict[int, Tensor] = {}  # by layer, the warm tokens' states before it, all-big
+        if n_warm:
+            x_1WD = x_1TD[:, :n_warm]
+            for layer in range(model.routed_layers[0], model.depth):
+                self._warm[layer] = x_1WD
+                x_1WD = run_big(model, range(layer, layer + 1), x_1WD, model.attend_causal)
+
+    def attend(self, layer: int, x_SND: Tensor) -> Tensor:
+        """Attention of every prefix over the whole sequence, whose warm tokens are the same for all."""
+        x_1WD = self._warm.get(layer)
+        if x_1WD is None:
+            return self._model.attend_causal(layer, x_SND)
+        x_STD = torch.cat([x_1WD.expand(len(x_SND), -1, -1), x_SND], dim=1)
+        return self._model.attend_causal(layer, x_STD)[:, x_1WD.shape[1] :]
 
 
 def attend_forest(trie: Trie, attend: Attend, routed_layers: tuple[int, ...]) -> Attend:
@@ -102,13 +119,20 @@ def attend_forest(trie: Trie, attend: Attend, routed_layers: tuple[int, ...]) ->
 
 
 class FixedContext:
-    """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own.
+    """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own; the first `n_warm` all-big.
 
     `start_TD` are its states before the first routed layer.
     """
 
-    def __init__(self, model: OracleModel, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, skip: SkipReading) -> None:
-        self._model = model
+    def __init__(
+        self,
+        model: OracleModel,
+        token_id_T: Tensor,
+        routing: RoutingPattern | np.ndarray,
+        skip: SkipReading,
+        n_warm: int = 0,
+    ) -> None:
+        self._model, self.n_warm = model, n_warm
         position_1T = torch.arange(len(token_id_T), device=model.device)[None]
         x_1TD = model.embed(token_id_T, position_1T[0])[None]
         self.start_TD = x_1TD[0]
@@ -116,6 +140,8 @@ class FixedContext:
         mask_TL = np.broadcast_to(
             routing.branches if isinstance(routing, RoutingPattern) else routing, (len(token_id_T), model.n_letters)
         )
+        if n_warm:
+            mask_TL = np.concatenate([np.full((n_warm, model.n_letters), Branch.BIG), mask_TL[n_warm:]])
         for layer in range(model.depth):
             if layer == model.routed_layers[0]:
                 self.start_TD = x_1TD[0]
@@ -153,6 +179,7 @@ class CommittedContext:
 
     def __init__(self, model: OracleModel, n_lanes: int, n_tokens: int, skip: SkipReading) -> None:
         self._model, self._skip = model, skip
+        self.n_letters = model.n_letters
         shape = (model.depth, n_lanes, model.n_kv_heads, n_tokens, model.n_head_dim)
         self._k_LNKCd = torch.zeros(shape, dtype=model.dtype, device=model.device)
         self._v_LNKCd = torch.zeros_like(self._k_LNKCd)

@@ -15,6 +15,7 @@ from duo_oracle.oracle.base.shown import one_line
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.measures import MEASURES, WITH_SLACK
 from duo_oracle.results.sql import connect
+from duo_oracle.results.store.positions import read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 
@@ -63,9 +64,10 @@ def hardest(
     if not rows.num_rows and run.n_tokens:
         raise InputError(f"{run.path} has no {measure}: it needs {MEASURES[measure].needs}")
     pieces = read_pieces(run, rows["sequence"].to_pylist())
+    first_of = {span.sequence: span.first_position for span in spans_of(read_tokens(run))}
     shown = []
     for row in rows.to_pylist():
-        texts, target = pieces[row["sequence"]], row["position"] + 1
+        texts, target = pieces[row["sequence"]], row["position"] - first_of[row["sequence"]] + 1
         left, right = "".join(texts[max(0, target - before) : target]), "".join(texts[target + 1 : target + 1 + after])
         shown.append(ShownToken(**row, before=one_line(left), target=one_line(texts[target]), after=one_line(right)))
     return shown

@@ -24,6 +24,7 @@ from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.windows import WarmTokens
 
 if TYPE_CHECKING:
     from duo_oracle.oracle.model import OracleModel
@@ -77,16 +78,19 @@ class Verification:
 
 @dataclass(frozen=True)
 class _StoredSequence:
-    """One sequence of a unit: its token ids, and its rows of the paths table (positions, budgets' numbers, losses)."""
+    """One sequence of a unit: its token ids, the warm ones in front with them, and its rows of the paths table (positions among the
+    token ids, budgets' numbers, losses)."""
 
     index: int
     token_id_T: np.ndarray
+    n_warm: int
+    n_front: int
     position_R: np.ndarray
     budget_R: np.ndarray
     branches_RL: np.ndarray
     loss_R3: np.ndarray  # oracle, cheapest pattern, all-big
     picked_R: np.ndarray  # whether the row is in the sample
-    context_TL: np.ndarray | None  # what every scored token took as context of later ones, in a router's context
+    context_NL: np.ndarray | None  # what every scored token took as context of later ones, in a router's context
 
 
 def verify(run: StoredRun, model: OracleModel, sample: int | None = SAMPLE, tolerance: float = 1e-4, seed: int = 0) -> Verification:
@@ -142,15 +146,17 @@ class _Verifier:
         """Row by row the routing mask of the whole sequence: the earlier tokens in the run's context, and the row's own pattern."""
         n_tokens = len(sequence.token_id_T)
         if self._context.kind is ContextKind.SAME:
-            return np.repeat(own_BL[:, None], n_tokens, axis=1)
-        if sequence.context_TL is not None:
-            last_1L = np.full((1, self._model.n_letters), Branch.BIG, np.uint8)
-            mask_BTL = np.tile(np.concatenate([sequence.context_TL, last_1L]), (len(rows), 1, 1))
+            mask_BTL = np.repeat(own_BL[:, None], n_tokens, axis=1)
+        elif sequence.context_NL is not None:
+            mask_TL = np.full((n_tokens, self._model.n_letters), Branch.BIG, np.uint8)
+            mask_TL[sequence.n_warm : -1] = sequence.context_NL
+            mask_BTL = np.tile(mask_TL, (len(rows), 1, 1))
         elif self._context.pattern is not None:
             mask_BTL = np.tile(np.array(self._context.pattern.branches, np.uint8), (len(rows), n_tokens, 1))
         else:
             mask_BTL = np.stack([self._chosen(sequence, int(budget)) for budget in sequence.budget_R[rows]])
         mask_BTL[np.arange(len(rows)), sequence.position_R[rows]] = own_BL
+        mask_BTL[:, : sequence.n_warm] = Branch.BIG
         return mask_BTL
 
     def _chosen(self, sequence: _StoredSequence, budget: int) -> np.ndarray:
@@ -183,7 +189,7 @@ class _Verifier:
         return loss_B
 
     def _places(self, sequence: _StoredSequence, rows: np.ndarray) -> list[str]:
-        pairs = zip(sequence.position_R[rows].tolist(), sequence.budget_R[rows].tolist(), strict=True)
+        pairs = zip((sequence.position_R[rows] - sequence.n_front).tolist(), sequence.budget_R[rows].tolist(), strict=True)
         return [f"sequence {sequence.index} position {position} budget {self._budgets[budget]}" for position, budget in pairs]
 
 
@@ -197,7 +203,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     budgets = [parse_budgets(text, run.n_letters)[0] for text in run.budgets]
     number = {str(budget): index for index, budget in enumerate(budgets)}
     routed = run.parsed_context.kind is ContextKind.ROUTER
-    start = 0
+    start, warm_tokens = 0, WarmTokens(run)
     for record in records:
         tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
         paths = _read(run, "paths", record.unit, record.parts["paths"])
@@ -212,14 +218,17 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             mine, rows = of_token == index, of_path == index
             order = np.argsort(tokens["position"].to_numpy()[mine])
             ids, targets = tokens["token_id"].to_numpy()[mine][order], tokens["target_id"].to_numpy()[mine][order]
-            position_R = paths["position"].to_numpy()[rows]
-            token_id_T = np.append(ids, targets[-1])
-            context_TL = None
+            first = int(tokens["position"].to_numpy()[mine][order[0]])
+            document = tokens["document"][int(np.flatnonzero(mine)[0])].as_py()
+            warm = warm_tokens.before(index, document, first, ids)
+            position_R = paths["position"].to_numpy()[rows] + warm_tokens.n_front
+            token_id_T = np.concatenate([warm, ids, targets[-1:]])
+            context_NL = None
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
-                context_TL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
-            found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_TL)
-            yield _StoredSequence(index, token_id_T, *found)
+                context_NL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
+            found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_NL)
+            yield _StoredSequence(index, token_id_T, len(warm), warm_tokens.n_front, *found)
 
 
 def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:

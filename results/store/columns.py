@@ -26,7 +26,7 @@ _INT16, _INT32, _FLOAT, _TEXT = pa.int16(), pa.int32(), pa.float32(), pa.string(
 _CODES = pa.dictionary(pa.int32(), pa.string())
 
 _SEQUENCE = Column("sequence", _INT32, "", "number of the window, from 0 over all documents")
-_POSITION = Column("position", _INT32, "tokens", "place of the token in its window, from 0")
+_POSITION = Column("position", _INT32, "tokens", "place of the token in its window's text, from 0 (a BOS in front not counted)")
 _PASS = Column("budget", _TEXT, "", "budget of the pass in a committed context; null where one pass serves all budgets")
 _COUNTS = (
     Column("n_big", _INT16, "letters", "how many of the pattern's letters are B"),
@@ -45,7 +45,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("target_id", _INT32, "", "vocabulary id of the next token, whose loss is counted"),
         Column("target", _TEXT, "", "how the next token reads; null where the model came without a tokenizer"),
         Column("context_pattern", _TEXT, "", "what the token took as context of later ones, in a router's context; else null"),
-        Column("context_tokens", _INT32, "tokens", "how many tokens stood before it in its window"),
+        Column(
+            "context_tokens",
+            _INT32,
+            "tokens",
+            "how many tokens of the text stood before it in its window, a BOS in front not counted",
+        ),
     ),
     "paths": (
         _SEQUENCE,

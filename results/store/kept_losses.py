@@ -104,7 +104,9 @@ class KeptLosses:
         place_of_code = np.zeros(len(codes.dictionary), dtype=np.int64)
         place_of_code[used] = place_P
         loss_NP = np.full((self._span_of[sequence].n_positions, len(branches_PL)), np.nan, dtype=np.float32)
-        loss_NP[rows["position"].to_numpy(), place_of_code[code_R]] = rows["loss"].to_numpy()
+        loss_NP[rows["position"].to_numpy() - self._span_of[sequence].first_position, place_of_code[code_R]] = rows[
+            "loss"
+        ].to_numpy()
         return LossTable(branches_PL, loss_NP)
 
     def read_whole(self, sequence: int, budget: Budget | None = None, most_big: int | None = None) -> LossTable:

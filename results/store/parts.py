@@ -68,13 +68,19 @@ class UnitWriter:
         self._record = UnitRecord(self._unit, self._n_sequences, self._n_tokens, parts)
 
     def add_sequence(
-        self, sequence: int, document: str, token_ids: np.ndarray, paths: OraclePaths, mask_TL: np.ndarray | None = None
+        self,
+        sequence: int,
+        document: str,
+        token_ids: np.ndarray,
+        paths: OraclePaths,
+        mask_TL: np.ndarray | None = None,
+        first_position: int = 0,
     ) -> None:
-        """One sequence's tokens (its T token ids, the last only a target) and the paths of its T-1 positions.
+        """One sequence's tokens (T ids from its `first_position` on, the last only a target) and the paths of the T-1 positions.
 
         `mask_TL`, in a router's context, is what the router chose for each position.
         """
-        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL)
+        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, first_position)
         self._files["tokens"].add(tokens)
         self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
         self._n_sequences += 1

@@ -27,11 +27,12 @@ _ORDER = [(name, "ascending") for name in _KEY]
 
 @dataclass(frozen=True)
 class Span:
-    """One sequence of a run: its document, and its rows among the run's positions."""
+    """One sequence of a run: its document, its rows among the run's positions, and the position of the first."""
 
     sequence: int
     document: str
     rows: slice
+    first_position: int = 0
 
     @property
     def n_positions(self) -> int:
@@ -46,9 +47,11 @@ def read_tokens(run: StoredRun, columns: Sequence[str] = ("document",)) -> pa.Ta
 def spans_of(tokens: pa.Table) -> tuple[Span, ...]:
     """The sequences of `read_tokens`, in order."""
     sequences, starts, lengths = np.unique(tokens["sequence"].to_numpy(), return_index=True, return_counts=True)
-    documents = tokens["document"].take(pa.array(starts)).to_pylist()
-    found = zip(sequences.tolist(), documents, starts.tolist(), lengths.tolist(), strict=True)
-    return tuple(Span(sequence, document, slice(start, start + length)) for sequence, document, start, length in found)
+    documents, firsts = (tokens[name].take(pa.array(starts)).to_pylist() for name in ("document", "position"))
+    found = zip(sequences.tolist(), documents, starts.tolist(), lengths.tolist(), firsts, strict=True)
+    return tuple(
+        Span(sequence, document, slice(start, start + length), first) for sequence, document, start, length, first in found
+    )
 
 
 def read_paths(run: StoredRun, tokens: pa.Table, budgets: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:

@@ -82,10 +82,11 @@ def routes_schema(facts: Mapping[str, str], n_letters: int, n_logits: int | None
 def write_routes(
     file: str | os.PathLike[str],
     facts: Mapping[str, str],
-    parts: Iterable[tuple[int, np.ndarray, np.ndarray | None]],
+    parts: Iterable[tuple[int, int, np.ndarray, np.ndarray | None]],
     n_letters: int,
 ) -> int:
-    """Writes a route file from (sequence, mask_TL, logits_TLK or None), a row for every scored position; returns the rows.
+    """Writes a route file from (sequence, its first scored position, mask_TL, logits_TLK or None), a row for every scored position;
+    returns the rows.
 
     Written aside and renamed: a file that exists is whole.
     """
@@ -93,11 +94,11 @@ def write_routes(
     n_rows = 0
     with written_whole(path) as aside, ExitStack() as opened:
         writer = None
-        for sequence, mask_TL, logits_TLK in parts:
+        for sequence, first_position, mask_TL, logits_TLK in parts:
             schema = routes_schema(facts, n_letters, None if logits_TLK is None else logits_TLK.shape[-1])
             writer = writer or opened.enter_context(pq.ParquetWriter(aside, schema, compression="zstd"))
             n_positions = len(mask_TL)
-            positions = np.arange(n_positions, dtype=np.int32)
+            positions = np.arange(first_position, first_position + n_positions, dtype=np.int32)
             columns = [np.full(n_positions, sequence, np.int32), positions, pa.array(to_strings(mask_TL), pa.string())]
             if logits_TLK is not None:
                 flat = pa.FixedSizeListArray.from_arrays(pa.array(logits_TLK.astype(np.float32).ravel()), logits_TLK.shape[-1])
@@ -203,7 +204,7 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
     for key in ("model", "data"):
         found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
         if found is not None and found != wanted:
-            hint = "; route with the run's `seq_len`, `max_sequences` and `per_document`" if key == "data" else ""
+            hint = "; route with the run's `seq_len`, `stride`, `bos`, `max_sequences` and `per_document`" if key == "data" else ""
             raise InputError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
     layers = facts.get("route_layers")
     if layers is not None and layers != run.route_layers:

@@ -40,25 +40,28 @@ def tokens_table(
     token_ids: np.ndarray,
     texts: Sequence[str] | None = None,
     mask_TL: np.ndarray | None = None,
+    first_position: int = 0,
 ) -> pa.Table:
-    """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target.
+    """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target. The first stands
+    at `first_position` of its window.
 
     `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null. `mask_TL` holds a
     row per scored position, what a router chose there; without it, context_pattern is null.
     """
     ids = np.asarray(token_ids, dtype=np.int32)
     n_scored = len(ids) - 1
+    position_N = np.arange(first_position, first_position + n_scored, dtype=np.int32)
     strings = [texts[i] if texts is not None and i < len(texts) else None for i in ids.tolist()]
     columns = [
         np.full(n_scored, sequence, np.int32),
         pa.array([document] * n_scored, pa.string()),
-        np.arange(n_scored, dtype=np.int32),
+        position_N,
         ids[:-1],
         pa.array(strings[:-1], pa.string()),
         ids[1:],
         pa.array(strings[1:], pa.string()),
         pa.array([None] * n_scored if mask_TL is None else to_strings(mask_TL), pa.string()),
-        np.arange(n_scored, dtype=np.int32),
+        position_N,
     ]
     return _table("tokens", run_id, columns)
 

@@ -32,7 +32,10 @@ class RouteConfig:
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
-        seq_len: tokens per sequence, with none (such as a BOS) in front; default 256, or the model's positions where they are fewer
+        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
+        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
+        bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
+            text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document; default all
         split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
@@ -48,6 +51,8 @@ class RouteConfig:
     skip: SkipReading = SkipReading.FFN
     route_layers: str | None = None
     seq_len: int | None = None
+    stride: int | None = None
+    bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
     split: str | None = None
@@ -93,6 +98,7 @@ def write_choices(config: RouteConfig) -> str:
     from duo_oracle.models.checkpoint import read_checkpoint
     from duo_oracle.models.family import load_module
     from duo_oracle.models.router import read_router
+    from duo_oracle.models.text.front import front_tokens
     from duo_oracle.models.text.tokenizer import load_tokenizer
     from duo_oracle.models.text.windows import read_sequences
     from duo_oracle.search.job.routed import write_route_file
@@ -100,10 +106,12 @@ def write_choices(config: RouteConfig) -> str:
 
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)
     module = load_module(checkpoint, config.route_layers)
+    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
+    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, module.n_vocabulary)
     sequences = list(
         read_sequences(
             config.data,
-            None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens),
+            tokenizer,
             module.n_vocabulary,
             module.n_positions,
             config.seq_len,
@@ -111,6 +119,8 @@ def write_choices(config: RouteConfig) -> str:
             config.per_document,
             config.split,
             lambda line: print(f"duo-oracle: {line}", file=sys.stderr),
+            front,
+            config.stride,
         )
     )
     with prepared(config.threads):

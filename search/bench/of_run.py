@@ -49,15 +49,16 @@ def measure_speed(opened: OpenedRun) -> Speed:
     try:
         model, problem, sequence = opened.model, opened.problem, opened.sequences[0]
         token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
-        n = min(POSITIONS, len(token_id_T) - 1)
+        n_warm, n = sequence.n_warm, min(POSITIONS, sequence.n_positions)
+        token_id_M = token_id_T[: n_warm + n + 1]
         draws = int(opened.run.identity.get("null_draws") or 0)
         oracle = ExactOracle(model, problem.branches, problem.budgets, problem.skip, NullLabels(draws, problem.seed))
         started = time.perf_counter()
         if problem.context.kind is ContextKind.COMMITTED:
-            oracle.in_committed_context([0], [token_id_T[: n + 1]])
+            oracle.in_committed_context([0], [token_id_M], [n_warm])
         else:
             assert problem.context.pattern is not None
-            oracle.in_fixed_context(0, token_id_T[: n + 1], problem.context.pattern)
+            oracle.in_fixed_context(0, token_id_M, problem.context.pattern, n_warm)
         ours = (time.perf_counter() - started) / n
         naive = _naive_step(model, token_id_T, problem.branches, problem.skip)
     finally:

@@ -39,11 +39,12 @@ def fitted_temperatures(model: OracleModel, sequences: Iterable[Window]) -> dict
 @torch.no_grad()
 def _of_sequence(model: OracleModel, sequence: Window) -> FullTokens:
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
-    mask_1TL = torch.full((1, sequence.n_positions, model.n_letters), int(Branch.BIG), dtype=torch.uint8, device=model.device)
-    logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0]
+    shape = (1, len(token_id_T) - 1, model.n_letters)
+    mask_1TL = torch.full(shape, int(Branch.BIG), dtype=torch.uint8, device=model.device)
+    logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0, sequence.n_warm :]
     parts = []
     for rows in chunks(len(logits_TV), _ROWS):
-        z_TV, target_T = logits_TV[rows].double(), token_id_T[1:][rows]
+        z_TV, target_T = logits_TV[rows].double(), token_id_T[sequence.n_warm + 1 :][rows]
         log_p_TV = torch.log_softmax(z_TV, dim=1)
         p_TV = log_p_TV.exp()
         confidence_T, likeliest_T = p_TV.max(dim=1)

@@ -72,7 +72,10 @@ class SearchConfig:
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
             else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
-        seq_len: tokens per sequence, with none (such as a BOS) in front; default 256, or the model's positions where they are fewer
+        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
+        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
+        bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
+            text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
         per_document: take only the first so many sequences of each document, and so more documents; default all
         split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
@@ -103,6 +106,8 @@ class SearchConfig:
     null_draws: int | None = None
     null_temperature: str = "1"
     seq_len: int | None = None
+    stride: int | None = None
+    bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
     split: str | None = None
@@ -130,7 +135,9 @@ class SearchConfig:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
-        at_least(self, max_sequences=1, per_document=1, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, seq_len=2)
+        at_least(
+            self, max_sequences=1, per_document=1, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, seq_len=2, stride=1
+        )
         within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))
         if self.local and self.address is not None:
             raise InputError("`local=True` works in this process and `address` on a Ray cluster; give one of them")

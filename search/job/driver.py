@@ -24,9 +24,10 @@ from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
+from duo_oracle.models.text.front import front_tokens
 from duo_oracle.models.text.options import shown
 from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len
+from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len, resolve_stride
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import progress
@@ -73,7 +74,11 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     checks: list[str] = []
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
     asked_units = config.unit_sequences
-    config = config.resolved(model.n_letters, resolve_seq_len(config.seq_len, model.n_positions))
+    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
+    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, model.n_vocabulary)
+    seq_len = resolve_seq_len(config.seq_len, model.n_positions, len(front))
+    stride = resolve_stride(config.stride, seq_len)
+    config = config.resolved(model.n_letters, seq_len)
     problem = config.problem(model.n_letters, cheapest_branch(model))
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
@@ -81,13 +86,15 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     read = partial(
         read_sequences,
         config.data,
-        None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens),
+        tokenizer,
         model.n_vocabulary,
         model.n_positions,
         config.seq_len,
         config.max_sequences,
         config.per_document,
         config.split,
+        front=front,
+        stride=stride,
     )
     sequences: Callable[[], Iterable[Window]] = read
     context = None
@@ -105,6 +112,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         routed_layers=model.routed_layers if model.n_letters < model.depth else None,
         cheapest=cheapest_branch(model),
         context=context,
+        front=front,
         fingerprints={"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint},
         null_temperatures=problem.null_temperatures,
     )

@@ -20,7 +20,7 @@ _NAMES = ("model", "data", "split", "special_tokens", "out")
 # How the work is spread, bounded, shown and begun: no loss and no path depends on it.
 _WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "overwrite")
 # Said below in words that have one spelling for one meaning.
-_SAID = ("budget", "route_layers", "null_temperature", "context", "keep", "device")
+_SAID = ("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride")
 
 
 def identity_of(
@@ -30,14 +30,16 @@ def identity_of(
     routed_layers: Sequence[int] | None = None,
     cheapest: Branch = Branch.SMALL,
     context: str | None = None,
+    front: Sequence[int] = (),
     fingerprints: Mapping[str, str] | None = None,
     null_temperatures: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The identity of a resolved config's run, as JSON values.
 
     `routed_layers` are the model's layers that are routed, where they are not all; `cheapest` the branch of its cheapest pattern;
-    `context` a router's context by the router's weights; `null_temperatures` those fitted by document. What stands at the value
-    that it always had before it became an option is left out, so that older runs are resumed too.
+    `context` a router's context by the router's weights; `front` the tokens in front of every window; `null_temperatures` those
+    fitted by document. What stands at the value that it always had before it became an option is left out, so that older runs are
+    resumed too.
     """
     values = {name: value for name, value in asdict(config).items() if name not in (*_NAMES, *_WORK, *_SAID)}
     problem = config.problem(n_letters)
@@ -53,6 +55,10 @@ def identity_of(
     values["n_letters"] = n_letters
     if routed_layers is not None:
         values["route_layers"] = list(routed_layers)
+    if front:
+        values["bos"] = list(front)
+    if config.stride not in (None, config.seq_len):
+        values["stride"] = config.stride
     if cheapest is not Branch.SMALL:
         values["cheapest"] = cheapest.letter
     values |= fingerprints or {}

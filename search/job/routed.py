@@ -9,7 +9,7 @@ Axes: T token, L layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -28,7 +28,12 @@ from duo_oracle.results.store.route_files import write_routes
 class RoutedSequence(Window):
     """A window, and the branches that each of its scored tokens takes in the context of a later one."""
 
-    mask_TL: np.ndarray  # uint8, a row for every token but the last, which no other sees
+    mask_NL: np.ndarray = field(kw_only=True)  # uint8, a row for every scored position
+
+    @classmethod
+    def of(cls, window: Window, mask_NL: np.ndarray) -> RoutedSequence:
+        """The window with these choices."""
+        return cls(window.index, window.document, window.token_ids, n_warm=window.n_warm, n_front=window.n_front, mask_NL=mask_NL)
 
 
 def routed(
@@ -36,8 +41,7 @@ def routed(
 ) -> Iterator[RoutedSequence]:
     """The sequences with the router's choices, a few at a time. `fingerprint` is the model's."""
     for found in route_with_logits(router, module, sequences, skip, fingerprint, logits=False):
-        sequence = found.sequence
-        yield RoutedSequence(sequence.index, sequence.document, sequence.token_ids, found.mask_TL[: sequence.n_positions])
+        yield RoutedSequence.of(found.sequence, found.mask_TL[found.sequence.scored])
 
 
 def context_name(router: str) -> str:
@@ -56,14 +60,15 @@ def write_route_file(
     facts = route_facts(router, fingerprint, data_fingerprint(sequences), skip, layers)
     n_big = 0
 
-    def parts() -> Iterator[tuple[int, np.ndarray, np.ndarray | None]]:
+    def parts() -> Iterator[tuple[int, int, np.ndarray, np.ndarray | None]]:
         nonlocal n_big
         for found in route_with_logits(router, module, sequences, skip, fingerprint, logits):
             if logits and found.logits_TLK is None:
                 raise InputError(f"router {router.spec} computes no logits; leave out `logits`")
-            scored = slice(0, found.sequence.n_positions)
+            sequence, scored = found.sequence, found.sequence.scored
             n_big += int((found.mask_TL[scored] == Branch.BIG).sum())
-            yield found.sequence.index, found.mask_TL[scored], None if found.logits_TLK is None else found.logits_TLK[scored]
+            logits_NLK = None if found.logits_TLK is None else found.logits_TLK[scored]
+            yield sequence.index, sequence.first_position, found.mask_TL[scored], logits_NLK
 
     n_rows = write_routes(file, facts, parts(), module.n_letters)
     return f"{n_rows:,} positions of {len(sequences)} sequences, {n_big / n_rows:.3f} big layers per token: {file}"

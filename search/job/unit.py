@@ -9,6 +9,7 @@ Axes: T token, N places or tokens of a strategy, Y labels, R rows, L layer.
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
@@ -63,7 +64,7 @@ def null_labels(problem: Problem, sequences: list[Window]) -> NullLabels:
 
 
 class Sink(Protocol):
-    """Takes what is found, sequence by sequence or interleaved."""
+    """Takes what is found, sequence by sequence or interleaved. Positions are those of the text, whatever stands in front of it."""
 
     def paths(self, sequence: Window, paths: OraclePaths) -> None: ...
 
@@ -80,13 +81,14 @@ def solve_sequences(model: OracleModel, sequences: list[Window], problem: Proble
     tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
     asks = not load_strategy(problem.strategy).covers_space or problem.keep is Keep.TRIALS
     found = _by_asking(model, sequences, tokens, problem, sink) if asks else _exactly(model, sequences, tokens, problem, sink)
-    for sequence, paths in zip(sequences, found, strict=True):
+    for sequence, in_window in zip(sequences, found, strict=True):
+        paths = replace(in_window, position_R=in_window.position_R - sequence.n_front) if sequence.n_front else in_window
         _check_finite(sequence, paths)
         sink.paths(sequence, paths)
 
 
 def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, sink: Sink) -> list[OraclePaths]:
-    by_index = {sequence.index: sequence for sequence in sequences}
+    by_index, kept = {sequence.index: sequence for sequence in sequences}, problem.keep is Keep.LOSSES
     oracle = ExactOracle(
         model,
         problem.branches,
@@ -94,14 +96,14 @@ def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], 
         problem.skip,
         null_labels(problem, sequences),
         problem.memory_bytes,
-        (lambda index, block: sink.losses(by_index[index], block)) if problem.keep is Keep.LOSSES else None,
+        (lambda index, block: sink.losses(by_index[index], _in_text(by_index[index], block))) if kept else None,
     )
-    indices = [sequence.index for sequence in sequences]
     if problem.context.kind is ContextKind.COMMITTED:
-        return oracle.in_committed_context(indices, tokens)
+        return oracle.in_committed_context([s.index for s in sequences], tokens, [s.n_warm for s in sequences])
+    pairs = list(zip(sequences, tokens, strict=True))
     if problem.context.kind is ContextKind.SAME:
-        return [oracle.in_same_context(index, token_id_T) for index, token_id_T in zip(indices, tokens, strict=True)]
-    return [oracle.in_fixed_context(s.index, t, _routing(s, problem)) for s, t in zip(sequences, tokens, strict=True)]
+        return [oracle.in_same_context(s.index, token_id_T, s.n_warm) for s, token_id_T in pairs]
+    return [oracle.in_fixed_context(s.index, token_id_T, _routing(s, problem), s.n_warm) for s, token_id_T in pairs]
 
 
 def _by_asking(
@@ -117,7 +119,7 @@ def _by_asking(
         groups = [(scorer, [sequence]) for scorer, sequence in zip(scorers, sequences, strict=True)]
     found = []
     for scorer, members in groups:
-        position_N = np.concatenate([np.arange(sequence.n_positions) for sequence in members])
+        position_N = np.concatenate([np.arange(s.n_warm, s.n_warm + s.n_positions) for s in members])
         sequence_N = [sequence for sequence in members for _ in range(sequence.n_positions)]
         parts = [_ask(scorer, problem, budget, position_N, sequence_N, sink, cheapest) for budget in range(len(problem.budgets))]
         of_sequence_N = np.repeat(np.arange(len(members)), [sequence.n_positions for sequence in members])
@@ -130,8 +132,8 @@ def _by_asking(
 def scorer_of(model: OracleModel, sequence: Window, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
     """The scorer of a sequence in a context whose positions are independent."""
     if problem.context.kind is ContextKind.SAME:
-        return SameScorer(model, sequence.index, token_id_T, problem.skip, null)
-    return FixedScorer(model, sequence.index, token_id_T, _routing(sequence, problem), problem.skip, null)
+        return SameScorer(model, sequence.index, token_id_T, problem.skip, null, sequence.n_warm)
+    return FixedScorer(model, sequence.index, token_id_T, _routing(sequence, problem), problem.skip, null, sequence.n_warm)
 
 
 def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
@@ -139,7 +141,11 @@ def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
     if problem.context.pattern is not None:
         return problem.context.pattern
     assert isinstance(sequence, RoutedSequence)
-    return sequence.mask_TL
+    return sequence.run_mask(sequence.mask_NL)
+
+
+def _in_text(sequence: Window, block: PatternLosses) -> PatternLosses:
+    return replace(block, position_N=block.position_N - sequence.n_front) if sequence.n_front else block
 
 
 def _by_asking_committed(
@@ -148,7 +154,7 @@ def _by_asking_committed(
     found: list[list[OraclePaths]] = [[] for _ in tokens]
     cheapest = cheapest_branch(model)
     for budget in range(len(problem.budgets)):
-        for step in left_to_right(model, tokens, problem.skip):
+        for step in left_to_right(model, tokens, problem.skip, [s.n_warm for s in sequences]):
             members = [sequences[lane] for lane in step.lanes]
             scorer = CommittedScorer(model, step, [sequence.index for sequence in members], problem.skip, null)
             paths = _ask(scorer, problem, budget, np.full(len(members), step.position), members, sink, cheapest)
@@ -180,7 +186,8 @@ def _ask(
         for sequence in dict.fromkeys(map(id, sequence_N)):
             mine_N = np.array([id(other) == sequence for other in sequence_N])
             rows = np.flatnonzero((label_R == 0) & mine_N[place_R])
-            sink.trials(sequence_N[int(np.flatnonzero(mine_N)[0])], _stored(trials, rows, position_N[place_R[rows]], budget))
+            window = sequence_N[int(np.flatnonzero(mine_N)[0])]
+            sink.trials(window, _stored(trials, rows, position_N[place_R[rows]] - window.n_front, budget))
 
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
     loss_NY = best.loss_N.reshape(n_places, n_labels)

@@ -49,8 +49,9 @@ class UnitSink:
 
     def paths(self, sequence: Window, paths: OraclePaths) -> None:
         """The oracle paths of one whole sequence."""
-        mask_TL = sequence.mask_TL if isinstance(sequence, RoutedSequence) else None
-        self._writer.add_sequence(sequence.index, sequence.document, sequence.token_ids, paths, mask_TL)
+        mask_NL = sequence.mask_NL if isinstance(sequence, RoutedSequence) else None
+        token_ids, first = sequence.token_ids[sequence.n_warm :], sequence.first_position
+        self._writer.add_sequence(sequence.index, sequence.document, token_ids, paths, mask_NL, first)
 
     def losses(self, sequence: Window, block: PatternLosses) -> None:
         """A block of every-pattern losses of one sequence."""

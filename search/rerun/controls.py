@@ -44,10 +44,10 @@ def log_z_of_run(opened: OpenedRun, n_positions: int, seed: int = 0) -> Section:
             chosen = [group.chosen[text].at(rows) for text in run.budgets]
             found = []
             for number, space in enumerate(spaces):
-                mask_TL = sequence.mask_TL if isinstance(sequence, RoutedSequence) else None
+                mask_NL = sequence.mask_NL if isinstance(sequence, RoutedSequence) else None
                 if committed:
-                    mask_TL = chosen[number].branches_NL
-                found.append(log_z(opened.model, space, sequence, routing_of(problem.context, mask_TL), position_N))
+                    mask_NL = chosen[number].branches_NL
+                found.append(log_z(opened.model, space, sequence, routing_of(problem.context, mask_NL), position_N))
             log_z_NQ.append(np.concatenate(found, axis=1))
             oracle_NQ.append(np.stack([one.loss_N[position_N] for one in chosen], axis=1))
             full_NQ.append(np.stack([one.loss_full_N[position_N] for one in chosen], axis=1))
@@ -56,7 +56,7 @@ def log_z_of_run(opened: OpenedRun, n_positions: int, seed: int = 0) -> Section:
 
 
 def _picked(groups: list[Group], n_positions: int, seed: int) -> dict[int, np.ndarray]:
-    """Positions drawn without replacement over all sequences, by sequence, in order."""
+    """Scored positions drawn without replacement over all sequences, by sequence, in order, each counted from its first."""
     names = np.array([(s.index, position) for group in groups for s in group.sequences for position in range(s.n_positions)])
     drawn = np.random.default_rng(seed).choice(len(names), size=min(n_positions, len(names)), replace=False)
     chosen = names[np.sort(drawn)]

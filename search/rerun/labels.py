@@ -16,7 +16,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.results import load
 from duo_oracle.results.store.kept_losses import KeptLosses
-from duo_oracle.results.store.positions import numbers
+from duo_oracle.results.store.positions import numbers, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
 from duo_oracle.search.job.routed import RoutedSequence
@@ -24,7 +24,7 @@ from duo_oracle.search.rerun.opened import check_model
 from duo_oracle.search.rerun.replay import read_groups
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""position_R, branches_RL and loss_R of one sequence."""
+"""Of one sequence: the places of scored positions, counted from its first, branches_RL and loss_R."""
 
 
 def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
@@ -51,12 +51,15 @@ def _of_run(run: StoredRun) -> Iterator[PatternLabels]:
     of_sequence = _kept(run) if "losses" in run.tables else _tried(run)
     for group in read_groups(run, (text,)):
         for sequence, rows in group.rows():
-            chosen_TL = group.chosen[text].branches_NL[rows]
+            chosen_NL = group.chosen[text].branches_NL[rows]
             if isinstance(sequence, RoutedSequence):
-                chosen_TL = sequence.mask_TL
+                chosen_NL = sequence.mask_NL
             elif context.pattern is not None:
-                chosen_TL = np.tile(np.array(context.pattern.branches, dtype=np.uint8), (sequence.n_positions, 1))
-            yield PatternLabels(sequence.token_ids, chosen_TL, *of_sequence(sequence.index))
+                chosen_NL = np.tile(np.array(context.pattern.branches, dtype=np.uint8), (sequence.n_positions, 1))
+            place_R, branches_RL, loss_R = of_sequence(sequence.index)
+            in_window_R = place_R + sequence.n_warm
+            labels = (sequence.run_mask(chosen_NL), in_window_R, branches_RL, loss_R, sequence.n_warm)
+            yield PatternLabels(sequence.token_ids, *labels)
 
 
 def _kept(run: StoredRun) -> Callable[[int], Rows]:
@@ -73,11 +76,13 @@ def _kept(run: StoredRun) -> Callable[[int], Rows]:
 
 def _tried(run: StoredRun) -> Callable[[int], Rows]:
     trials = run.dataset("trials")
+    first_of = {span.sequence: span.first_position for span in spans_of(read_tokens(run))}
 
     def of_sequence(sequence: int) -> Rows:
         # A failed trial has no loss.
         mine = (pc.field("sequence") == sequence) & pc.field("loss").is_valid()
         rows = trials.to_table(columns=["position", "pattern", "loss"], filter=mine)
-        return rows["position"].to_numpy().astype(np.int64), branches_of(rows["pattern"]), numbers(rows["loss"])
+        place_R = rows["position"].to_numpy().astype(np.int64) - first_of[sequence]
+        return place_R, branches_of(rows["pattern"]), numbers(rows["loss"])
 
     return of_sequence

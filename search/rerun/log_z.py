@@ -42,14 +42,15 @@ class Space:
 def log_z(
     model: OracleModel, space: Space, sequence: Window, routing: RoutingPattern | np.ndarray, position_N: np.ndarray
 ) -> np.ndarray:
-    """log Z under every budget at some positions of a sequence, in nats: float64 (N, Q).
+    """log Z under every budget at some scored positions of a sequence, counted from its first, in nats: float64 (N, Q).
 
-    The earlier tokens took `routing`: one pattern, or mask_TL with a row per position.
+    The earlier tokens took `routing`: one pattern, or mask_NL with a row per scored position.
     """
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
-    context = FixedContext(model, token_id_T[:-1], routing, space.skip)
+    mask_TL = sequence.run_mask(routing) if isinstance(routing, np.ndarray) else routing
+    context = FixedContext(model, token_id_T[:-1], mask_TL, space.skip, sequence.n_warm)
     head = Head(model)
-    row_of = {int(position): row for row, position in enumerate(position_N)}
+    row_of = {sequence.n_warm + int(position): row for row, position in enumerate(position_N)}
     found_NQ = np.full((len(position_N), len(space.budgets)), np.nan)
     for position_M, leaves in ExactOracle(model, space.branches, space.budgets, space.skip).walk(context):
         wanted = [(place, row_of[position]) for place, position in enumerate(position_M.tolist()) if position in row_of]
@@ -64,14 +65,14 @@ def log_z(
     return found_NQ
 
 
-def routing_of(context: Context, mask_TL: np.ndarray | None) -> RoutingPattern | np.ndarray:
-    """What the earlier tokens took: the context's pattern, or `mask_TL`. Raises InputError for the context same."""
+def routing_of(context: Context, mask_NL: np.ndarray | None) -> RoutingPattern | np.ndarray:
+    """What the earlier tokens took: the context's pattern, or `mask_NL`. Raises InputError for the context same."""
     if context.kind is ContextKind.SAME:
         raise InputError("log Z is of one context's distributions; in the context same every pattern has a context of its own")
     if context.pattern is not None:
         return context.pattern
-    assert mask_TL is not None
-    return mask_TL
+    assert mask_NL is not None
+    return mask_NL
 
 
 def _greatest(head: Head, h_PD: Tensor, groups: Groups) -> Tensor:

@@ -95,7 +95,7 @@ def scored_tables(
 
     def score(number: int) -> np.ndarray:
         sequence, token_id_T = sequences[number], tokens[number]
-        scorer: Scorer = SameScorer(model, sequence.index, token_id_T, problem.skip)
+        scorer: Scorer = SameScorer(model, sequence.index, token_id_T, problem.skip, n_warm=sequence.n_warm)
         if not committed:
             scorer = scorer_of(model, sequence, token_id_T, problem, NullLabels())
         place_R, pattern_R = (axis.ravel() for axis in np.mgrid[: sequence.n_positions, : len(branches_PL)])

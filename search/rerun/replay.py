@@ -15,6 +15,7 @@ from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.results.store.positions import Span, numbers, read_paths, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
+from duo_oracle.results.store.windows import WarmTokens
 from duo_oracle.search.job.routed import RoutedSequence
 
 
@@ -65,11 +66,14 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...] = (), max_sequences: in
     token_id_N, target_id_N = tokens["token_id"].to_numpy(), tokens["target_id"].to_numpy()
     context_NL = branches_of(tokens["context_pattern"]) if run.parsed_context.kind is ContextKind.ROUTER else None
 
+    warm_tokens = WarmTokens(run)
+
     def sequence_of(span: Span) -> Window:
-        token_ids = np.append(token_id_N[span.rows], target_id_N[span.rows.stop - 1]).astype(np.int32)
-        if context_NL is None:
-            return Window(span.sequence, span.document, token_ids)
-        return RoutedSequence(span.sequence, span.document, token_ids, context_NL[span.rows])
+        scored = token_id_N[span.rows]
+        warm = warm_tokens.before(span.sequence, span.document, span.first_position, scored)
+        token_ids = np.concatenate([warm, scored, target_id_N[span.rows.stop - 1 : span.rows.stop]]).astype(np.int32)
+        window = Window(span.sequence, span.document, token_ids, len(warm), warm_tokens.n_front)
+        return window if context_NL is None else RoutedSequence.of(window, context_NL[span.rows])
 
     spans, size = spans_of(tokens)[:max_sequences], run.manifest.unit_sequences
     for first in range(0, len(spans), size):

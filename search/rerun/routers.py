@@ -31,6 +31,7 @@ from duo_oracle.results.store.positions import numbers, read_paths, read_tokens,
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.route_files import Routes, read_routes
 from duo_oracle.results.store.schemas import branches_of
+from duo_oracle.results.store.windows import front_of
 from duo_oracle.search.job.routed import route_facts
 from duo_oracle.search.job.unit import scorer_of
 from duo_oracle.search.rerun.opened import OpenedRun
@@ -77,7 +78,7 @@ def compare_routers(
 def _routes_of(text: str, opened: OpenedRun) -> Routes:
     router, run, fingerprint = read_router(text), opened.run, opened.checkpoint.fingerprint
     masks = route(router, opened.module, opened.sequences, opened.problem.skip, fingerprint)
-    branches_NL = np.concatenate([mask_TL[: s.n_positions] for mask_TL, s in zip(masks, opened.sequences, strict=True)])
+    branches_NL = np.concatenate([mask_TL[s.scored] for mask_TL, s in zip(masks, opened.sequences, strict=True)])
     allowed = run.identity["branches"]
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
     if outside:
@@ -111,7 +112,7 @@ class _Work:
         fixed_KN, chosen, in_sample = self._fixed()
         random_KN, rank_KN = self._random()
         positions = self._positions
-        mean_context = float(np.mean(positions["position"].to_numpy() + 1))
+        mean_context = float(np.mean(positions["position"].to_numpy() + 1 + len(front_of(self._run))))
         flops = flops_of(self._checkpoint.config, mean_context, self._problem.skip, self._n_letters)
         return Plane(
             sequence_N=positions["sequence"].to_numpy(),

@@ -208,9 +208,9 @@ def _scorers(model: OracleModel, problem: Problem, group: Group, branches_NL: np
         ]
         yield PooledScorer(scorers), np.arange(len(branches_NL))
         return
-    n_positions = np.array([sequence.n_positions for sequence in group.sequences])
-    first = np.cumsum(n_positions) - n_positions
-    for step in left_to_right(model, tokens, problem.skip):
+    n_positions, n_warm = np.array([(sequence.n_positions, sequence.n_warm) for sequence in group.sequences]).T
+    first = np.cumsum(n_positions) - n_positions - n_warm
+    for step in left_to_right(model, tokens, problem.skip, n_warm.tolist()):
         token_S = first[list(step.lanes)] + step.position
         yield CommittedScorer(model, step, [group.sequences[lane].index for lane in step.lanes], problem.skip, null), token_S
         step.commit(branches_NL[token_S])

@@ -132,6 +132,7 @@ class Reproduction:
                 out=str(self._out / "runs" / name),
                 context="big",
                 seq_len=self._seq_len,
+                bos="none",  # as the windows that routers are run on
                 per_document=1,
                 max_sequences=self._most,
                 seed=self._config.seed,

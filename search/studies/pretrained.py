@@ -92,7 +92,13 @@ class _Plan:
         )
 
     def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
-        shared = {"per_document": 1, "seed": self._config.seed, "workers": self._config.workers, "local": self._config.local}
+        shared = {
+            "bos": "none",
+            "per_document": 1,
+            "seed": self._config.seed,
+            "workers": self._config.workers,
+            "local": self._config.local,
+        }
         config = SearchConfig(model=model, data=(source,), out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
         outcome = run_search(config)
         if outcome.failures:

@@ -60,9 +60,10 @@ def _routed(router: Router, module: RoutableModule, sequences: Sequence[Window],
     skip = router.skip or SkipReading.FFN
     columns = []
     for sequence, mask_TL in zip(sequences, route(router, module, sequences, skip, fingerprint), strict=True):
-        n = sequence.n_positions
-        mask_NL = mask_TL[:n]
+        n, first = sequence.n_positions, sequence.first_position
+        mask_NL = mask_TL[sequence.scored]
         loss_N = window_losses(module, sequence, mask_NL, skip)
-        columns.append((np.full(n, sequence.index), [sequence.document] * n, np.arange(n), to_strings(mask_NL), loss_N))
+        position_N = np.arange(first, first + n)
+        columns.append((np.full(n, sequence.index), [sequence.document] * n, position_N, to_strings(mask_NL), loss_N))
     names = ("sequence", "document", "position", "pattern", "loss")
     return pa.table({name: np.concatenate(list(parts)) for name, parts in zip(names, zip(*columns, strict=True), strict=True)})

@@ -38,7 +38,7 @@ def sample_like(model: OracleModel, sequences: Sequence[Window], seed: int) -> l
     head, labels = Head(model), NullLabels(draws=1, seed=seed)
     for step in left_to_right(model, tokens, SkipReading.FFN):
         n = len(step.lanes)
-        attend = step.context.attend(step.position, slice(0, n))
+        attend = step.attend(slice(0, n))
         h_1ND = run_big(model, range(model.routed_layers[0], model.depth), step.x_ND[None], attend)
         names = [(sequences[lane].index, step.position) for lane in step.lanes]
         drawn_N2 = labels.labels(head, head.states(h_1ND[0]), torch.zeros(n, dtype=torch.int64, device=model.device), names)

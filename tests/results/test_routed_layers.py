@@ -125,7 +125,7 @@ def test_questions_number_layers_as_the_model_does(some: Run, every: Run, questi
 
 def test_questions_of_routers_number_layers_as_the_model_does(some: Run, tmp_path: Path) -> None:
     file = tmp_path / "routes.parquet"
-    parts = [(sequence, np.tile(np.array([2, 0, 0, 2], np.uint8), (6, 1)), None) for sequence in range(12)]
+    parts = [(sequence, 0, np.tile(np.array([2, 0, 0, 2], np.uint8), (6, 1)), None) for sequence in range(12)]
     write_routes(file, {"router": "ends", "budget": "2", "route_layers": "3,8-10"}, parts, 4)
     rows = query([some], "router_layer_use", [str(file)]).to_pylist()
     assert [(row["layer"], row["big"], row["even"]) for row in rows] == [(3, 1, 0.5), (8, 0, 0.5), (9, 0, 0.5), (10, 1, 0.5)]

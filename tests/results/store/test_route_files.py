@@ -55,7 +55,7 @@ def test_what_is_written_is_read_back(run: Run, tmp_path: Path) -> None:
     facts = {"model_fingerprint": "m0", "data_fingerprint": WORK.identity["data_fingerprint"], "router": "mine", "causal": "true"}
     facts |= {"branches": "sB", "skip": "ffn", "budget": "2.5"}
     file = tmp_path / "routes.parquet"
-    parts = [(number, mask_TL, logits_TLK) for number, (mask_TL, logits_TLK) in enumerate(zip(masks, logits, strict=True))]
+    parts = [(number, 0, mask_TL, logits_TLK) for number, (mask_TL, logits_TLK) in enumerate(zip(masks, logits, strict=True))]
     assert write_routes(file, facts, parts, N_LAYERS) == N_ROWS
     routes = read_routes(file, run)
     assert np.array_equal(routes.branches_NL, np.concatenate(masks))
@@ -68,7 +68,7 @@ def test_what_is_written_is_read_back(run: Run, tmp_path: Path) -> None:
 
 def test_an_interrupted_file_leaves_nothing(tmp_path: Path) -> None:
     def parts():  # type: ignore[no-untyped-def]
-        yield 0, np.ones((3, N_LAYERS), np.uint8), None
+        yield 0, 0, np.ones((3, N_LAYERS), np.uint8), None
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

@@ -46,11 +46,11 @@ def test_the_best_is_that_of_brute_force(asks_duo: Asks, duo: Path, branches: st
         ids = torch.tensor([*rows["token_id"], rows["target_id"].iloc[-1]])
         sequence = Window(int(index), "", ids.numpy().astype(np.int32))
         chosen = next(routed(read_router(router), load_module(checkpoint), [sequence], SkipReading(skip), checkpoint.fingerprint))
-        assert rows["context_pattern"].tolist() == to_strings(chosen.mask_TL)
+        assert rows["context_pattern"].tolist() == to_strings(chosen.mask_NL)
         assert len(set(rows["context_pattern"])) > 1
         stored = paths[paths["sequence"] == index].sort_values("position")
         for position in range(len(rows)):
-            mask_PTL = np.repeat(chosen.mask_TL[None], len(patterns_PL), axis=0)
+            mask_PTL = np.repeat(chosen.mask_NL[None], len(patterns_PL), axis=0)
             mask_PTL[:, position] = patterns_PL
             loss_P = plain_losses(model, ids, mask_PTL, SkipReading(skip))[:, position]
             assert stored["loss"].iloc[position] == pytest.approx(loss_P.min(), abs=1e-4)

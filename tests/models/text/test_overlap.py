@@ -1,0 +1,93 @@
+"""Windows with a token in front and windows that overlap: every position is scored once, with the context that is promised."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_stride
+
+
+def windows(tmp_path: Path, documents: list[list[int]], seq_len: int, **options: object) -> list[Window]:
+    file = tmp_path / "d.jsonl"
+    file.write_text("".join(json.dumps({"document": f"d{n}", "tokens": ids}) + "\n" for n, ids in enumerate(documents)))
+    return list(read_sequences(str(file), None, 1000, 64, seq_len, **options))  # type: ignore[arg-type]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@given(
+    lengths=st.lists(st.integers(2, 40), min_size=1, max_size=3),
+    seq_len=st.integers(2, 12),
+    stride=st.integers(1, 12),
+    front=st.sampled_from([(), (999,), (998, 999)]),
+)
+def test_every_position_is_scored_once(
+    tmp_path: Path, lengths: list[int], seq_len: int, stride: int, front: tuple[int, ...]
+) -> None:
+    stride = min(stride, seq_len)
+    documents = [list(range(100 * n, 100 * n + length)) for n, length in enumerate(lengths)]
+    found = windows(tmp_path, documents, seq_len, front=front, stride=stride)
+    scored: dict[str, list[int]] = {}
+    for window in found:
+        ids = window.token_ids.tolist()
+        assert ids[: window.n_front] == list(front)
+        text = ids[window.n_front :]
+        assert len(text) <= seq_len
+        assert text == list(range(text[0], text[0] + len(text)))
+        assert window.n_positions == len(ids[window.scored]) >= 1
+        assert ids[window.scored] == text[window.first_position : -1]
+        first_of_document = text[0] % 100 == 0
+        if not first_of_document and stride < seq_len:
+            assert window.first_position == max(0, seq_len - 1 - stride)  # its target has seq_len - stride tokens before it
+        scored.setdefault(window.document, []).extend(ids[window.scored])
+    for n, ids in enumerate(documents):
+        every = ids[:-1]
+        if stride == seq_len:  # no overlap: a window's first token is nobody's target, as ever
+            every = [token for place, token in enumerate(every) if place % seq_len != seq_len - 1]
+        assert scored[f"d{n}"] == every
+
+
+def test_a_document_that_begins_with_the_token_is_not_given_it_twice(tmp_path: Path) -> None:
+    with_it, without = windows(tmp_path, [[9, 1, 2, 3]], 8, front=(9,)), windows(tmp_path, [[1, 2, 3]], 8, front=(9,))
+    assert with_it[0].token_ids.tolist() == without[0].token_ids.tolist() == [9, 1, 2, 3]
+    assert with_it[0].n_warm == 1
+    assert windows(tmp_path, [[9, 1, 2, 3]], 8)[0].n_warm == 0
+
+
+def test_the_fingerprint_knows_what_is_warm(tmp_path: Path) -> None:
+    documents = [list(range(10))]
+    prints = {
+        data_fingerprint(windows(tmp_path, documents, 4, **options))
+        for options in ({}, {"front": (7,)}, {"stride": 3}, {"stride": 2}, {"front": (7,), "stride": 2}, {"front": (8,)})
+    }
+    assert len(prints) == 6
+    one = np.array([7, 1, 2, 3], dtype=np.int32)
+    assert data_fingerprint([Window(0, "d", one)]) != data_fingerprint([Window(0, "d", one, 1, 1)])
+    assert data_fingerprint([Window(0, "d", one, 1, 0)]) != data_fingerprint([Window(0, "d", one, 1, 1)])
+
+
+def test_the_windows_without_either_are_those_of_before(tmp_path: Path) -> None:
+    """The fingerprint of a run that was made before there was a choice."""
+    plain = windows(tmp_path, [[1, 2, 3, 4, 5], [6, 7]], 3)
+    assert [window.token_ids.tolist() for window in plain] == [[1, 2, 3], [4, 5], [6, 7]]
+    assert data_fingerprint(plain) == data_fingerprint(windows(tmp_path, [[1, 2, 3, 4, 5], [6, 7]], 3, stride=3, front=()))
+    assert data_fingerprint(plain) == "42d922b543411832e4de27dd43ef6cba2dbbb2b61abf8907b51c5d4b651e48ee"
+
+
+def test_a_stride_leaves_no_token_out() -> None:
+    with pytest.raises(ValueError, match=r"`stride` must be 1 to `seq_len=8`.*; got 9"):
+        resolve_stride(9, 8)
+    with pytest.raises(ValueError, match="got 0"):
+        resolve_stride(0, 8)
+
+
+def test_one_token_in_front_takes_no_position_away(tmp_path: Path) -> None:
+    ids = [list(range(200))]
+    assert len(windows(tmp_path, ids, 64, front=(999,))[0].token_ids) == 65  # the last is only a target
+    with pytest.raises(ValueError, match="63 positions; got 64"):
+        windows(tmp_path, ids, 64, front=(998, 999))
