@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_module
+from duo_oracle.models.generating import written
 from duo_oracle.models.router import Router, TokenBatch, read_router
 from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.options import SpecialTokens
@@ -161,19 +162,17 @@ class RoutedLM(TemplateLM):
         return texts
 
     def _generated(self, context: list[int], number: int, n_most: int, stops: list[str]) -> list[int]:
-        if n_most >= self.max_length:
-            raise InputError(f"a text of {n_most} tokens does not fit the model's {self.max_length} positions beside its context")
-        token_ids = (context or [self.prefix_token_id])[-(self.max_length - n_most) :]
-        n_context = len(token_ids)
-        while len(token_ids) - n_context < n_most:
-            following = int(self._logits([token_ids], [number], [1])[0, -1].argmax())
-            if following == self._end:
+        token_ids: list[int] = []
+        prompt = context or [self.prefix_token_id]
+        for step in written(self.module, self.router, self.skip, prompt, n_most, window=number):
+            if step.token_id == self._end:
                 break
-            token_ids.append(following)
-            text = self.tokens.decode(token_ids[n_context:])
+            token_ids.append(step.token_id)
+            self.used.update(step.pattern)
+            text = self.tokens.decode(token_ids)
             if any(stop and stop in text for stop in stops):
                 break
-        return token_ids[n_context:]
+        return token_ids
 
     @torch.no_grad()
     def _logits(self, windows: list[list[int]], rows: Sequence[int], n_asked: list[int]) -> Tensor:
