@@ -1,4 +1,4 @@
-"""A query's answer as text or bytes: an aligned table for people, csv and json for programs, parquet for more queries.
+"""An answer as text or bytes: an aligned table for people, Markdown, csv and json for programs, parquet for more queries.
 
 Written as it comes, a batch of rows at a time. What is meant for people's eyes has no character that steers a terminal;
 files of csv and parquet hold the data as they are.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, BinaryIO, TypeAlias
 
@@ -18,10 +19,11 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.shown import json_text, one_line
+from duo_oracle.oracle.base.terminal import fitted_columns, terminal_width
 
 Rows: TypeAlias = pa.Table | pa.RecordBatchReader
 
-FORMATS = ("table", "csv", "json", "parquet")
+FORMATS = ("table", "markdown", "csv", "json", "parquet")
 TABLE_ROWS = 200
 _PIECE_ROWS = 4096  # turned into text at a time
 
@@ -38,7 +40,8 @@ def write(rows: Rows, form: str, stream: BinaryIO) -> None:
                 writer.write_batch(batch)
         return
     pieces: dict[str, Callable[[], Iterator[str]]] = {
-        "table": lambda: _table_pieces(rows),
+        "table": lambda: _table_pieces(rows, terminal_width(stream)),
+        "markdown": lambda: _markdown_pieces(rows),
         "csv": lambda: _csv_pieces(rows, one_line if stream.isatty() else str),
         "json": lambda: _json_pieces(rows),
     }
@@ -46,31 +49,65 @@ def write(rows: Rows, form: str, stream: BinaryIO) -> None:
         stream.write(piece.encode("utf-8"))
 
 
-def as_text(rows: Rows) -> str:
-    """An aligned table of at most TABLE_ROWS rows; numbers to the right, nulls as `-`, control characters escaped."""
-    return "".join(_table_pieces(rows))
+def as_text(rows: Rows, width: int | None = None) -> str:
+    """An aligned table of at most TABLE_ROWS rows; numbers to the right, nulls as `-`, control characters escaped.
+
+    Where it is wider than `width`, long texts are cut, then columns left out; a last line says so.
+    """
+    return "".join(_table_pieces(rows, width))
+
+
+def of_rows(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows as a table with a column for every name in any of them; null where a row lacks it, text where their types differ."""
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            columns[name] = pa.array(values)
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            columns[name] = pa.array([None if value is None else str(value) for value in values])
+    return pa.table(columns)
 
 
 def _batches(rows: Rows) -> Iterator[pa.RecordBatch]:
     return iter(rows.to_batches() if isinstance(rows, pa.Table) else rows)
 
 
-def _table_pieces(rows: Rows) -> Iterator[str]:
-    batches = _batches(rows)
-    numeric = [
-        pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
-        for field in rows.schema
+def _numeric(schema: pa.Schema) -> list[bool]:
+    return [
+        pa.types.is_integer(field.type) or pa.types.is_floating(field.type) or pa.types.is_decimal(field.type) for field in schema
     ]
+
+
+def _table_pieces(rows: Rows, width: int | None) -> Iterator[str]:
+    batches = _batches(rows)
+    numeric = _numeric(rows.schema)
     shown: list[list[str]] = []
     n_more = 0
     for batch in batches:
         taken = batch.slice(0, TABLE_ROWS - len(shown))
         shown += [[_cell(value) for value in row] for row in _tuples(taken)]
         n_more += batch.num_rows - taken.num_rows
-    lines = aligned([rows.schema.names, *shown], numeric)
+    cells, note = [rows.schema.names, *shown], ""
+    if width is not None:
+        cells, note = fitted_columns([[one_line(cell) for cell in row] for row in cells], numeric, width)
+    lines = aligned(cells, numeric[: len(cells[0])])
     if n_more:
         lines.append(f"... {n_more} more rows; csv, json and parquet hold all")
-    yield "\n".join(lines) + "\n"
+    yield "\n".join([*lines, *(textwrap.wrap(note, width or 0) if note else [])]) + "\n"
+
+
+def _markdown_pieces(rows: Rows) -> Iterator[str]:
+    """All rows; numbers to the right, nulls as `-`."""
+
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(one_line(cell).replace('|', chr(92) + '|') for cell in cells)} |\n"
+
+    yield line(rows.schema.names)
+    yield "|" + "".join("---:|" if right else "---|" for right in _numeric(rows.schema)) + "\n"
+    for batch in _batches(rows):
+        for row in _tuples(batch):
+            yield line([_cell(value) for value in row])
 
 
 def _csv_pieces(rows: Rows, text: Callable[[str], str]) -> Iterator[str]:

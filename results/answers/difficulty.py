@@ -19,6 +19,8 @@ from duo_oracle.results.store.positions import read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 
+_LEAST_AFTER = 8  # characters that are kept room for behind the target
+
 
 @dataclass(frozen=True)
 class ShownToken:
@@ -84,16 +86,34 @@ def source_of(run: StoredRun, measures: Sequence[str]) -> str:
 
 
 def table(
-    run: StoredRun, top: int = 20, measure: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6
+    run: StoredRun,
+    top: int = 20,
+    measure: str = "difficulty",
+    budget: str | None = None,
+    before: int = 12,
+    after: int = 6,
+    width: int | None = None,
 ) -> str:
-    """The positions of `hardest` as an aligned table with a heading, one line each, the target in brackets."""
+    """The positions of `hardest` as an aligned table with a heading, one line each, the target in brackets.
+
+    Lines longer than `width` lose text of the sentence, before the target first.
+    """
     shown = hardest(run, top, measure, budget, before, after)
     lines = [[measure, run.cheapest_name, "oracle", "all-big", "pattern", "document", "at", "sentence"]]
     indent = max((len(token.before) for token in shown), default=0)  # the brackets stand under each other
+    cells = []
     for token in shown:
         numbers = (token.value, token.loss_cheapest, token.loss, token.loss_full)
         place = (token.pattern, one_line(token.document), f"{token.sequence}:{token.position}")
-        lines.append([*(f"{number:.3f}" for number in numbers), *place, f"{token.before:>{indent}}[{token.target}]{token.after}"])
+        cells.append([*(f"{number:.3f}" for number in numbers), *place])
+    if width is not None and cells:
+        wide = len(max(aligned([lines[0][:-1], *cells], [True] * 4 + [False] * 3), key=len)) + 2
+        targets = max(len(token.target) for token in shown) + 2
+        indent = max(0, min(indent, width - wide - targets - _LEAST_AFTER))
+    for known, token in zip(cells, shown, strict=True):
+        sentence = f"{token.before[-indent:] if indent else '':>{indent}}[{token.target}]"
+        sentence += token.after if width is None else token.after[: max(0, width - wide - len(sentence))]
+        lines.append([*known, sentence])
     about = MEASURES[measure]
     ran = "the pattern ran at the one before it"
     if run.route_layers is not None:

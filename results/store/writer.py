@@ -99,10 +99,15 @@ class RunWriter:
         """Records that a unit failed by its own fault; continuing the run tries it again."""
         self._append(UnitFault(unit, message))
 
-    def finish(self, timings: Mapping[str, Any] | None = None) -> None:
-        """Every unit was tried: the run is complete where none failed. `timings` go to this session's entry in run.json."""
+    def finish(self, timings: Mapping[str, Any] | None = None, means: Mapping[str, Any] | None = None) -> None:
+        """Every unit was tried: the run is complete where none failed.
+
+        `timings` go to this session's entry in run.json, `means` to its facts.
+        """
         if self.manifest.state == "running":
             self.manifest.state = "running" if self.manifest.failed else "complete"
+            if means is not None:
+                self.manifest.facts["means"] = dict(means)
             self._end_session(timings or {})
 
     def _append(self, entry: UnitRecord | UnitFault) -> None:

@@ -14,7 +14,8 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from duo_oracle.oracle.base.choices import check_choice
-from duo_oracle.search.cli.options import argument_docs, convert
+from duo_oracle.search.cli.options import argument_docs, names_of_fields
+from duo_oracle.search.cli.values import convert
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,8 +27,7 @@ def options_of(kind: type[T], given: Mapping[str, Any]) -> T:
     A number, a path, or several values where a text is meant are written as the command line has them: 4, ("any", 4), range(13).
     Raises InputError for a name that is no option, with the nearest one, and for a value that does not fit.
     """
-    declared = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
-    names = {name: name for name in declared} | {field.metadata.get("flag", name): name for name, field in declared.items()}
+    names = names_of_fields(kind)
     hints = typing.get_type_hints(kind)
     values = {}
     for name, value in given.items():

@@ -1,13 +1,14 @@
 """The command `duo-oracle`: finds the command's file, reads its options, and turns what goes wrong into an exit status.
 
-0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run with failed units. 130: Ctrl-C;
-143: SIGTERM; 129: SIGHUP, all three with a line that says how to go on.
+Without a command it shows them all. 0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run
+with failed units. 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP, all three with a line that says how to go on.
 Knows no command by name: each is a file in `search/cli/commands/`.
 """
 
 from __future__ import annotations
 
 import sys
+import textwrap
 import traceback
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -18,7 +19,8 @@ from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import TerminalText
-from duo_oracle.search.cli.command import Command
+from duo_oracle.oracle.base.terminal import help_width
+from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.cli.stopping import exit_status, stopped_by_signals
 
 COMMANDS = "duo_oracle.search.cli.commands"
@@ -34,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     command: Command | None = None
     try:
-        if not arguments:
-            raise InputError(f"a command is required; available: {', '.join(command_names())}; see duo-oracle --help")
-        if arguments[0] in ("-h", "--help", "help"):
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
             print(_overview())
             return 0
         if arguments[0] == "--version":
@@ -97,14 +97,21 @@ def summary_of(module: ModuleType) -> str:
 
 
 def _overview() -> str:
-    lines = [f"  {name:<14}{summary_of(command_module(name))}" for name in command_names()]
+    modules = {name: command_module(name) for name in command_names()}
+    width = max(map(len, modules)) + 2
+    groups = {work: [name for name, module in modules.items() if module.COMMAND.work is work] for work in Work}
+    lines = []
+    for work, names in groups.items():
+        lines += ["", f"{work}:"]
+        for name in names:
+            said = f"  {name:<{width}}{summary_of(modules[name])}"
+            lines += textwrap.wrap(said, help_width(), subsequent_indent=" " * (width + 2), drop_whitespace=True)
     return "\n".join(
         [
             "usage: duo-oracle COMMAND ...",
             "",
             "The oracle of token-adaptive compute: which branch each token should take at each layer of a Duo-LLM.",
-            "",
-            "commands (duo-oracle COMMAND --help):",
+            "duo-oracle COMMAND --help shows a command's options and examples.",
             *lines,
             "",
             "to start:",

@@ -9,16 +9,30 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.settings import listed_settings
+from duo_oracle.oracle.base.terminal import help_width
+
+
+class Work(StrEnum):
+    """What a command is for: the groups of `duo-oracle --help`, in their order."""
+
+    SEARCH = "search"
+    READ = "read runs"
+    COMPARE = "compare"
+    MODELS = "models and routers"
+    REPRODUCE = "reproduce and measure"
+    SHELL = "the shell"
 
 
 @dataclass(frozen=True)
 class Command:
     """A frozen dataclass of options, what to do with it (returns the exit status), and examples for the help."""
 
+    work: Work
     options: type
     run: Callable[[Any], int]
     examples: tuple[str, ...]
@@ -35,7 +49,9 @@ def settings_notes(choices: Choices) -> Callable[[], str]:
         for name in choices.names():
             head, source = name, choices.source(name)
             for given, text in (listed_settings(source) if source else {}).items():
-                lines += textwrap.wrap(text, 118, initial_indent=f"  {head:<18}{given:<20} ", subsequent_indent=" " * 41)
+                lines += textwrap.wrap(
+                    text, help_width() - 2, initial_indent=f"  {head:<18}{given:<20} ", subsequent_indent=" " * 41
+                )
                 head = ""
             if head:
                 lines.append(f"  {head:<18}(no settings)")

@@ -1,7 +1,8 @@
 """From a frozen dataclass to a command line: each field is an option, declared once, beside the code that it configures.
 
 default < `--config FILE.yaml` < command line. Knows no particular command. A field's line of help is its entry in the
-docstring's `Args:`; its choices are those of its StrEnum; `metadata={"flag": ...}` gives another name on the command line.
+docstring's `Args:`, under the heading `# such as this` that groups it there; its choices are those of its StrEnum. Of its metadata
+`flag` is another name on the command line, and `aliases` names that it had before: taken everywhere, shown nowhere.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import argparse
 import inspect
 import re
-import types
 import typing
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
@@ -20,10 +20,10 @@ from typing import Any, NoReturn
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.settings import read_pairs
+from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.values import convert, kind_of
 
-_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")  # as library code names one in an error: `name` or `name=value`
 _METAVARS: dict[type, str] = {int: "N", float: "X", dict: "KEY=VALUE"}
 
@@ -49,7 +49,7 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
     values = vars(given)
     by_name = {field.name: field for field in fields(command.options)}
     config = values.pop("config", None)
-    merged = (_read_yaml(config, by_name) if config is not None else {}) | values
+    merged = (_read_yaml(config, command.options) if config is not None else {}) | values
     spelling = _spelling(command)
     for field in by_name.values():
         if _is_required(field) and merged.get(field.name) in (None, []):
@@ -83,33 +83,47 @@ def _spelling(command: Command) -> dict[str, str]:
 
 def build_parser(name: str, command: Command, summary: str) -> Parser:
     """The command's options as argparse has them, for its help and for the page of the command line."""
-    parser = Parser(
-        prog=f"duo-oracle {name}",
-        usage=_usage(name, command),
-        description=summary,
-        epilog="examples:\n" + "\n".join(f"  {line}" for line in command.examples),
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=120),
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-    )
+    return fill_parser(Parser(**parser_settings(name, command, summary)), command)
+
+
+def parser_settings(name: str, command: Command, summary: str) -> dict[str, Any]:
+    """What argparse is told of a command before its options."""
+    return {
+        "prog": f"duo-oracle {name}",
+        "usage": _usage(name, command),
+        "description": summary,
+        "epilog": "examples:\n" + "\n".join(f"  {line}" for line in command.examples),
+        "formatter_class": lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=30, width=help_width()),
+        "argument_default": argparse.SUPPRESS,
+        "allow_abbrev": False,
+    }
+
+
+def fill_parser(parser: Parser, command: Command) -> Parser:
+    """Adds the command's options, each in its group, and returns the parser."""
     hints, help_of = typing.get_type_hints(command.options), argument_docs(command.options)
+    group_of = _option_groups(command.options)
+    groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(group_of.values())}
     for field in fields(command.options):
-        kind, many = _kind(hints[field.name])
+        kind, many = kind_of(hints[field.name])
         text = help_of.get(field.name, "").replace("%", "%%")
+        place = groups.get(group_of.get(field.name, ""), parser)
         if field.name in command.positional:
             parser.add_argument(field.name, nargs="*" if many else "?", metavar=field.name.upper(), help=text)
         elif kind is bool:
             action = argparse.BooleanOptionalAction if field.default is True else "store_true"
-            parser.add_argument(_flag(field), dest=field.name, action=action, help=text)
+            for flag, said in _spellings(field, text):
+                place.add_argument(flag, dest=field.name, action=action, help=said)
         else:
             choices = "|".join(kind) if issubclass(kind, StrEnum) else None
-            parser.add_argument(
-                _flag(field),
-                dest=field.name,
-                action="append" if many else "store",
-                metavar=choices or _METAVARS.get(kind, field.name.split("_")[-1].upper()),
-                help=text + _default(field),
-            )
+            for flag, said in _spellings(field, text + _default(field)):
+                place.add_argument(
+                    flag,
+                    dest=field.name,
+                    action="append" if many else "store",
+                    metavar=choices or _METAVARS.get(kind, field.name.split("_")[-1].upper()),
+                    help=said,
+                )
     parser.notes = command.notes
     parser.add_argument("--config", metavar="FILE.yaml", help="options from a file; the command line goes first")
     return parser
@@ -120,15 +134,47 @@ def _usage(name: str, command: Command) -> str:
     words = ["duo-oracle", name]
     for field in fields(command.options):
         if field.name in command.positional:
-            words.append(field.name.upper() + ("..." if _kind(hints[field.name])[1] else ""))
+            words.append(field.name.upper() + ("..." if kind_of(hints[field.name])[1] else ""))
         elif _is_required(field):
             words.append(f"{_flag(field)} {field.name.upper()}")
     return " ".join([*words, "[options]"])
 
 
+def names_of_fields(options: type) -> dict[str, str]:
+    """The field that each name means, in a file or in Python: its own, its flag's, and those that it had before."""
+    declared = {field.name: field for field in fields(options)}
+    spelled = {other: name for name, field in declared.items() for other in (field.metadata.get("flag", name), *_aliases(field))}
+    return {name: name for name in declared} | {other.replace("-", "_"): name for other, name in spelled.items()}
+
+
+def _args_of(options: type) -> list[str]:
+    return inspect.cleandoc(options.__doc__ or "").partition("\nArgs:\n")[2].splitlines()
+
+
+def _option_groups(options: type) -> dict[str, str]:
+    """The heading that each entry of the docstring's `Args:` stands under; those before the first have none."""
+    found, heading = {}, ""
+    for line in _args_of(options):
+        if line.startswith("    # "):
+            heading = line.removeprefix("    # ").strip()
+        elif heading and (entry := re.match(r"    (\w+): ", line)):
+            found[entry[1]] = heading
+    return found
+
+
+def _aliases(field: Field[Any]) -> tuple[str, ...]:
+    return tuple(field.metadata.get("aliases", ()))
+
+
+def _spellings(field: Field[Any], text: str) -> list[tuple[str, str]]:
+    """Every flag of a field and its line of help: old spellings have none."""
+    old = ["--" + alias.replace("_", "-") for alias in _aliases(field)]
+    return [(_flag(field), text), *((flag, argparse.SUPPRESS) for flag in old)]
+
+
 def argument_docs(options: type) -> dict[str, str]:
     """The entries of the docstring's `Args:`, each on one line."""
-    lines = inspect.cleandoc(options.__doc__ or "").partition("\nArgs:\n")[2].splitlines()
+    lines = _args_of(options)
     found: dict[str, str] = {}
     name = ""
     for line in lines:
@@ -139,17 +185,6 @@ def argument_docs(options: type) -> dict[str, str]:
         elif line.startswith("     ") and name:
             found[name] += " " + line.strip()
     return found
-
-
-def _kind(hint: Any) -> tuple[type, bool]:
-    """The type of one value of an annotation, and whether there may be several: `tuple[str, ...]` is (str, True)."""
-    if typing.get_origin(hint) in (types.UnionType, typing.Union):
-        hint = next(choice for choice in typing.get_args(hint) if choice is not types.NoneType)
-    if typing.get_origin(hint) is tuple:
-        return typing.get_args(hint)[0], True
-    if typing.get_origin(hint) is dict:
-        return dict, True
-    return hint, False
 
 
 def _flag(field: Field[Any]) -> str:
@@ -172,11 +207,12 @@ def _refuse(parser: Parser, argument: str) -> NoReturn:
         raise InputError(f"unexpected argument {argument!r}; see {parser.prog} --help")
     argument = argument.split("=")[0]
     known = [spelling for action in parser._actions for spelling in action.option_strings]
-    near = get_close_matches(argument, known, n=1)
+    shown = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
+    near = get_close_matches(argument, shown, n=1) or get_close_matches(argument, known, n=1)
     raise InputError(f"unknown option {argument}; " + (f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"))
 
 
-def _read_yaml(path: str, by_name: dict[str, Field[Any]]) -> dict[str, Any]:
+def _read_yaml(path: str, options: type) -> dict[str, Any]:
     import yaml
 
     try:
@@ -187,48 +223,10 @@ def _read_yaml(path: str, by_name: dict[str, Field[Any]]) -> dict[str, Any]:
         return {}
     if not isinstance(loaded, dict):
         raise InputError(f"--config {path} holds a mapping of options to values; got a {type(loaded).__name__}")
-    names = {name: name for name in by_name} | {field.metadata.get("flag", name): name for name, field in by_name.items()}
+    names = names_of_fields(options)
     found = {}
     for key, value in loaded.items():
         spelling = str(key).replace("-", "_")
         check_choice(f"option in {path}", spelling, names)
         found[names[spelling]] = value
     return {name: value for name, value in found.items() if value is not None}
-
-
-def convert(spelling: str, hint: Any, value: Any) -> Any:
-    """`value`, a string of the command line or a value of YAML, as the field's type."""
-    kind, many = _kind(hint)
-    if kind is dict:
-        return _mapping(spelling, value)
-    if many:
-        return tuple(_scalar(spelling, kind, item) for item in (value if isinstance(value, list) else [value]))
-    return _scalar(spelling, kind, value)
-
-
-def _mapping(spelling: str, value: Any) -> dict[str, str]:
-    if isinstance(value, dict):
-        return {str(key): str(item) for key, item in value.items()}
-    return read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
-
-
-def _scalar(spelling: str, kind: type, value: Any) -> Any:
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise InputError(f"{spelling} is true or false; got {value!r}")
-        return value
-    if isinstance(value, bool | list | dict):
-        raise InputError(f"{spelling} takes one value; got {value!r}")
-    if kind is int:
-        form = re.fullmatch(r"([+-]?\d[\d_]*)([kMG]?)", str(value))
-        if form is None:
-            raise InputError(f"{spelling} is a whole number such as 3, 10_000 or 10M; got {value!r}")
-        return int(form[1]) * _MULTIPLES[form[2]]
-    if kind is float:
-        try:
-            return float(value)
-        except ValueError:
-            raise InputError(f"{spelling} is a number; got {value!r}") from None
-    if issubclass(kind, StrEnum):
-        return kind(check_choice(spelling, str(value), kind))
-    return str(value)

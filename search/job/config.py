@@ -61,17 +61,21 @@ class SearchConfig:
         model: model directory, or the name of a shipped model (duo-tiny)
         data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
             holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
-        out: run directory to make, or to resume
+        # what is searched
         strategy: who proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
+        seed: seed of everything random
+        # context and budget
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
+        # selection bias
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
             else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
+        # data
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
         bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
@@ -80,16 +84,18 @@ class SearchConfig:
         per_document: take only the first so many sequences of each document, and so more documents; default all
         split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
         special_tokens: how a special token written in a text is read, as the characters that it is or as one token
+        # machine
         dtype: floating-point type of the model
         device: cpu, cuda, or cuda:N
-        seed: seed of everything random
-        keep: what to store besides the oracle paths
         memory: bound on one worker's working memory
         unit_sequences: sequences per unit of work; default by the size of the search
         workers: worker processes; default one per core, or per GPU with --device cuda
         threads: threads of one worker
         address: of the Ray cluster to use; its nodes share the run directory
         local: work in this process, without Ray
+        # output
+        out: run directory to make, or to resume
+        keep: what to store besides the oracle paths
         overwrite: replace what the run directory holds, where that is a run of another configuration
     """
 

@@ -33,7 +33,9 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
+from duo_oracle.results.statistics.means import run_means
 from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.texts import vocabulary_texts
 from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.all_full import fitted_temperatures
@@ -155,7 +157,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
                             solved += 1
                             run.add_unit(outcome)
                             progress.add(outcome)
-            run.finish({"local": config.local, "tokens_per_second": progress.rate})
+            means = None if failures else run_means(StoredRun(run.directory, run.manifest))
+            run.finish({"local": config.local, "tokens_per_second": progress.rate}, means)
         return Outcome(run.directory, solved, tuple(failures))
 
 

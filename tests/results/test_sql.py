@@ -269,7 +269,7 @@ def test_the_text_table_is_aligned_escaped_and_says_what_it_leaves_out() -> None
 
 
 def test_an_unknown_format_is_refused() -> None:
-    with pytest.raises(ValueError, match="available: table, csv, json, parquet"):
+    with pytest.raises(ValueError, match="available: table, markdown, csv, json, parquet"):
         write(pa.table({"n": [1]}), "xml", io.BytesIO())
 
 

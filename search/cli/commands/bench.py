@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from duo_oracle.search.bench.config import BenchConfig, BenchFormat
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 def _run(config: BenchConfig) -> int:
@@ -15,6 +15,7 @@ def _run(config: BenchConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.REPRODUCE,
     options=BenchConfig,
     run=_run,
     examples=(

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.command import Command
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -28,7 +20,7 @@ class CompareConfig:
         routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
         out: also write every figure, every token's loss and the pictures of how the routers route into this directory
-        format: of the answer on stdout; csv, json and parquet hold all budgets and all columns
+        format: of the answer on stdout; all but table hold all budgets and all columns
         model: the model's directory, where it has moved since; default the one that the run names
         sample: patterns per budget that stand for all, where the run kept no losses
         seed: seed of everything random
@@ -53,7 +45,6 @@ class CompareConfig:
 
 
 def _run(config: CompareConfig) -> int:
-    from duo_oracle.results.formats import write
     from duo_oracle.search.api.comparing import compare
     from duo_oracle.search.cli.options import spell_parameters
 
@@ -70,15 +61,12 @@ def _run(config: CompareConfig) -> int:
         found.plot().save(config.plot)
     if config.out is not None:
         found.save(config.out)
-    if config.format is not Format.TABLE:
-        write(found.arrow, config.format, sys.stdout.buffer)
-        sys.stdout.flush()
-        return 0
-    print(spell_parameters(str(found), COMMAND), end="")
+    write_answer(config.format, lambda: found.arrow, lambda: spell_parameters(str(found), COMMAND))
     return 0
 
 
 COMMAND = Command(
+    work=Work.COMPARE,
     options=CompareConfig,
     run=_run,
     positional=("run",),

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.command import Command
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,7 @@ def _run(config: ControlsConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.controls import as_json, sections_of_run
     from duo_oracle.results.answers.replicas import replication
+    from duo_oracle.results.answers.rows import section_rows
     from duo_oracle.search.cli.options import spell_parameters
 
     run = load(config.run)
@@ -61,12 +57,15 @@ def _run(config: ControlsConfig) -> int:
             sections.append(calibration_of_run(opened))
         if config.log_z:
             sections.append(log_z_of_run(opened, config.log_z, config.seed))
-    shown = "\n\n".join(map(str, sections)) + "\n"
-    print(as_json(sections) if config.format is Format.JSON else spell_parameters(shown, COMMAND), end="")
+    if config.format is Format.JSON:
+        print(as_json(sections), end="")
+        return 0
+    write_answer(config.format, lambda: section_rows(sections), lambda: spell_parameters("\n\n".join(map(str, sections)), COMMAND))
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=ControlsConfig,
     run=_run,
     positional=("run",),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -14,24 +15,29 @@ class CurveConfig:
     Args:
         runs: run directories of one model, data and space; a table for each context among them
         plot: draw the curves into this file (.svg, .png or .pdf) as well
+        format: of the answer on stdout; csv, json and parquet hold all columns
     """
 
     runs: tuple[str, ...]
     plot: str | None = None
+    format: Format = Format.TABLE
 
 
 def _run(config: CurveConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.curve import draw_curve, markdown
+    from duo_oracle.results.answers.rows import curve_rows
 
     runs = [load(path) for path in config.runs]
-    print(markdown(runs), end="")
+    shown = Format.TABLE if config.format is Format.MARKDOWN else config.format  # the table is Markdown
+    write_answer(shown, lambda: curve_rows(runs), lambda: markdown(runs))
     if config.plot is not None:
         draw_curve(runs).save(config.plot)
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=CurveConfig,
     run=_run,
     positional=("runs",),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.oracle.base.terminal import terminal_width
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 class Group(StrEnum):
@@ -32,6 +34,7 @@ class DifficultyConfig:
             surprise by itself
         picture: draw a sequence into this file instead (.svg, .png, .pdf), its tokens coloured by the measure
         sequence: the sequence to draw
+        format: of the answer on stdout
     """
 
     run: str
@@ -44,29 +47,34 @@ class DifficultyConfig:
     within_surprise: bool = False
     picture: str | None = None
     sequence: int = 0
+    format: Format = Format.TABLE
 
 
 def _run(config: DifficultyConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.difficulty import table
+    from duo_oracle.results.answers.rows import hardest_rows, section_rows
 
     run = load(config.run)
     if config.group is not None or config.within_surprise:
         from duo_oracle.results.answers.difficulty_groups import groups_table
 
         named = (["surprise"] if config.within_surprise else []) + ([config.group.value] if config.group is not None else [])
-        print(*(groups_table(run, name, config.by, config.budget) for name in named), sep="\n\n")
+        found = [groups_table(run, name, config.by, config.budget) for name in named]
+        write_answer(config.format, lambda: section_rows(found), lambda: "\n\n".join(map(str, found)))
         return 0
     if config.picture is not None:
         from duo_oracle.results.answers.picture import draw_text
 
         draw_text(run, config.sequence, config.budget, config.by).save(config.picture)
         return 0
-    print(table(run, config.top, config.by, config.budget, config.before, config.after).rstrip())
+    asked = (run, config.top, config.by, config.budget, config.before, config.after)
+    write_answer(config.format, lambda: hardest_rows(*asked), lambda: table(*asked, terminal_width()))
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=DifficultyConfig,
     run=_run,
     positional=("run",),

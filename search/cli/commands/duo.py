@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from duo_oracle.models.small_ffns.config import DuoConfig
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 if TYPE_CHECKING:
     from duo_oracle.models.small_ffns.making import SmallMade
@@ -48,6 +48,7 @@ def _table(made: SmallMade) -> list[str]:
 
 
 COMMAND = Command(
+    work=Work.MODELS,
     options=DuoConfig,
     run=_run,
     positional=("model", "text"),

@@ -8,12 +8,13 @@ from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 class Form(StrEnum):
     TEXT = "text"
     TABLE = "table"
+    MARKDOWN = "markdown"
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
@@ -103,6 +104,7 @@ def _run(config: GenerateConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.MODELS,
     options=GenerateConfig,
     run=_run,
     positional=("model", "prompt"),

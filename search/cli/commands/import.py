@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 class StoredDtype(StrEnum):
@@ -45,6 +45,7 @@ def _run(config: ImportConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.MODELS,
     options=ImportConfig,
     run=_run,
     positional=("file",),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -14,21 +15,26 @@ class LandscapeConfig:
     Args:
         run: run directory, searched with --keep losses over all patterns of s and B (. and B in a model without small FFNs)
         budget: pass of a committed run: any, or an atmost that admits all
+        format: of the answer on stdout
     """
 
     run: str
     budget: str | None = None
+    format: Format = Format.TABLE
 
 
 def _run(config: LandscapeConfig) -> int:
     from duo_oracle.results import load
+    from duo_oracle.results.answers.rows import landscape_rows
     from duo_oracle.results.statistics.landscape import landscape
 
-    print(landscape(load(config.run), config.budget))
+    found = landscape(load(config.run), config.budget)
+    write_answer(config.format, lambda: landscape_rows(found), lambda: str(found))
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=LandscapeConfig,
     run=_run,
     positional=("run",),

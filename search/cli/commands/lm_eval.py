@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.search.cli.command import Command
-from duo_oracle.search.cli.commands.usage import Format
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 FULL = "full"
 
@@ -58,10 +57,8 @@ class LmEvalConfig:
 @extras_named("duo-oracle lm-eval")
 def _run(config: LmEvalConfig) -> int:
     import lm_eval
-    import pyarrow as pa
 
     from duo_oracle.models.harness.lm_eval import RoutedLM
-    from duo_oracle.results.formats import write
 
     manager = _manager(config)
     reports: dict[str, Any] = {}
@@ -79,8 +76,7 @@ def _run(config: LmEvalConfig) -> int:
         reports[router or FULL] = {"used": dict(model.used), "n_letters": model.module.n_letters, **report}
     if config.out is not None:
         write_text_whole(Path(config.out), json.dumps(reports, indent=2, default=str) + "\n")
-    write(pa.Table.from_pylist(_rows(reports)), config.format, sys.stdout.buffer)
-    sys.stdout.flush()
+    write_answer(config.format, lambda: _rows(reports))
     return 0
 
 
@@ -126,6 +122,7 @@ def _rows(reports: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 COMMAND = Command(
+    work=Work.COMPARE,
     options=LmEvalConfig,
     run=_run,
     positional=("model", "tasks"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -14,26 +15,30 @@ class ParetoConfig:
     Args:
         run: run directory that kept trials of patterns for all tokens, or losses
         plot: draw the front into this file (.svg, .png or .pdf)
+        format: of the answer on stdout; all but table hold every evaluated pattern
     """
 
     run: str
     plot: str | None = None
+    format: Format = Format.TABLE
 
 
 def _run(config: ParetoConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.pareto import as_text, draw_front, fixed_patterns
+    from duo_oracle.results.answers.rows import pattern_rows
 
     run = load(config.run)
     patterns = fixed_patterns(run)
     if config.plot is not None:
         title = f"{len(patterns):,} fixed patterns, {run.n_tokens:,} tokens, context {run.context}"
         draw_front(patterns, title).save(config.plot)
-    print(as_text(patterns).rstrip())
+    write_answer(config.format, lambda: pattern_rows(patterns), lambda: as_text(patterns))
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=ParetoConfig,
     run=_run,
     positional=("run",),

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.search.cli.command import Command
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -42,30 +34,37 @@ class QueryConfig:
 
 
 def _run(config: QueryConfig) -> int:
-    from duo_oracle.results.formats import write
     from duo_oracle.results.sql import answering, questions
     from duo_oracle.results.views import VIEWS, schema_table
 
     if config.list:
         named = questions()
         width = max(map(len, named))
-        print("named questions:", *(f"  {name:<{width}}  {answer}" for name, answer in named.items()), sep="\n")
-        print("\nviews:", *(f"  {name:<{width}}  {about}" for name, about in VIEWS.items()), sep="\n")
+        questions_said = [f"  {name:<{width}}  {answer}" for name, answer in named.items()]
+        views_said = [f"  {name:<{width}}  {about}" for name, about in VIEWS.items()]
+        write_answer(
+            config.format,
+            lambda: [
+                {"kind": kind, "name": name, "what": what}
+                for kind, about in (("question", named), ("view", VIEWS))
+                for name, what in about.items()
+            ],
+            lambda: "\n".join(["named questions:", *questions_said, "", "views:", *views_said]),
+        )
         return 0
     if config.schema:
-        write(schema_table(), config.format, sys.stdout.buffer)
-        sys.stdout.flush()
+        write_answer(config.format, schema_table)
         return 0
     if len(config.run_sql) < 2:
         raise InputError(f"a query is RUN... and one SELECT or the name of a question (--list); got {list(config.run_sql)}")
     *runs, sql = config.run_sql
     with answering(runs, sql, config.routes, config.memory, config.time_limit) as rows:
-        write(rows, config.format, sys.stdout.buffer)
-    sys.stdout.flush()
+        write_answer(config.format, lambda: rows)
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=QueryConfig,
     run=_run,
     positional=("run_sql",),

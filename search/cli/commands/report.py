@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,7 @@ def _run(config: ReportConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=ReportConfig,
     run=_run,
     positional=("runs",),

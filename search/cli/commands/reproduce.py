@@ -5,7 +5,7 @@ Killed or interrupted, the same command resumes from there.
 
 from __future__ import annotations
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.studies.paper_config import ReproduceConfig
 
 
@@ -19,6 +19,7 @@ def _run(config: ReproduceConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.REPRODUCE,
     options=ReproduceConfig,
     run=_run,
     examples=(

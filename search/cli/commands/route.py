@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from duo_oracle.search.api.routing import RouteConfig, write_choices
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 def _run(config: RouteConfig) -> int:
@@ -12,6 +12,7 @@ def _run(config: RouteConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.COMPARE,
     options=RouteConfig,
     run=_run,
     positional=("model", "router", "data"),

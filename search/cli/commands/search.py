@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from duo_oracle.oracle.base.choices import Choices
-from duo_oracle.search.cli.command import Command, settings_notes
+from duo_oracle.search.cli.command import Command, Work, settings_notes
 from duo_oracle.search.job.config import SearchConfig
 
 
@@ -33,6 +33,7 @@ def _run(config: SearchConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.SEARCH,
     options=SearchConfig,
     run=_run,
     examples=(

@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from enum import StrEnum
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.command import Command, settings_notes
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work, settings_notes
 
 
 @dataclass(frozen=True)
@@ -52,7 +45,6 @@ class StrategiesConfig:
 
 def _run(config: StrategiesConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.formats import write
     from duo_oracle.results.statistics.regret import as_table, as_text, regret_line
     from duo_oracle.search.job.worker import prepare_worker
     from duo_oracle.search.rerun.opened import open_run
@@ -68,15 +60,16 @@ def _run(config: StrategiesConfig) -> int:
 
         title = f"{found.n_tokens:,} tokens of {found.n_documents} documents, context {run.context}"
         plot_regret(found.outcomes, config.plot, title, found.exact_tokens_per_second)
-    if config.format is not Format.TABLE:
-        write(as_table(lines), config.format, sys.stdout.buffer)
-        sys.stdout.flush()
-        return 0
-    print(found.heading(run.context), as_text(lines).rstrip(), found.notes(run), sep="\n\n")
+    write_answer(
+        config.format,
+        lambda: as_table(lines),
+        lambda: "\n\n".join([found.heading(run.context), as_text(lines).rstrip(), found.notes(run)]),
+    )
     return 0
 
 
 COMMAND = Command(
+    work=Work.COMPARE,
     options=StrategiesConfig,
     run=_run,
     positional=("run",),

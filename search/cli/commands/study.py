@@ -5,7 +5,7 @@ Killed or interrupted, the same command resumes from there.
 
 from __future__ import annotations
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.studies.pretrained_config import StudyConfig
 
 
@@ -19,6 +19,7 @@ def _run(config: StudyConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.REPRODUCE,
     options=StudyConfig,
     run=_run,
     examples=(

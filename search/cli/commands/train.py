@@ -6,7 +6,7 @@ Killed or interrupted, the same command resumes from its last checkpoint.
 from __future__ import annotations
 
 from duo_oracle.models.training.config import TrainConfig
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 
 
 def _run(config: TrainConfig) -> int:
@@ -17,6 +17,7 @@ def _run(config: TrainConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.MODELS,
     options=TrainConfig,
     run=_run,
     positional=("text",),

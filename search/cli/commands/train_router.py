@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.oracle.base.choices import Choices
-from duo_oracle.search.cli.command import Command, settings_notes
+from duo_oracle.search.cli.command import Command, Work, settings_notes
 
 
 def _run(config: RouterConfig) -> int:
@@ -23,6 +23,7 @@ def _run(config: RouterConfig) -> int:
 
 
 COMMAND = Command(
+    work=Work.MODELS,
     options=RouterConfig,
     run=_run,
     positional=("model", "text"),

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from enum import StrEnum
 
-from duo_oracle.search.cli.command import Command
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    PARQUET = "parquet"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -34,17 +26,16 @@ class UsageConfig:
 def _run(config: UsageConfig) -> int:
     from duo_oracle.models.router_training.record import read_record
     from duo_oracle.results.compare.training import plot_training_usage, usage_table
-    from duo_oracle.results.formats import write
 
     records = [read_record(router) for router in config.routers]
     if config.plot is not None:
         plot_training_usage(records, config.plot)
-    write(usage_table(records), config.format, sys.stdout.buffer)
-    sys.stdout.flush()
+    write_answer(config.format, lambda: usage_table(records))
     return 0
 
 
 COMMAND = Command(
+    work=Work.COMPARE,
     options=UsageConfig,
     run=_run,
     positional=("routers",),

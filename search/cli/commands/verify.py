@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class VerifyConfig:
         tolerance: greatest difference that passes, in nats; default 1e-4, for a bfloat16 run 0.1
         seed: of the sample
         device: cpu, cuda, or cuda:N
+        format: of the answer on stdout
     """
 
     run: str
@@ -28,10 +30,12 @@ class VerifyConfig:
     tolerance: float | None = None
     seed: int = 0
     device: str = "cpu"
+    format: Format = Format.TABLE
 
 
 def _run(config: VerifyConfig) -> int:
     from duo_oracle.results import load
+    from duo_oracle.results.answers.rows import verification_rows
     from duo_oracle.results.answers.verify import verify
     from duo_oracle.search.rerun.opened import open_run
 
@@ -39,11 +43,12 @@ def _run(config: VerifyConfig) -> int:
     tolerance = config.tolerance if config.tolerance is not None else (0.1 if run.identity["dtype"] == "bfloat16" else 1e-4)
     opened = open_run(run, config.model, config.device)
     found = verify(run, opened.model, None if config.all else config.sample, tolerance, config.seed)
-    print(found)
+    write_answer(config.format, lambda: verification_rows(found), lambda: str(found))
     return 0 if found.passed else 1
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=VerifyConfig,
     run=_run,
     positional=("run",),

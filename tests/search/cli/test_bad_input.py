@@ -269,7 +269,6 @@ def unchanged(place: Place) -> None:
 
 
 COMMANDS = {
-    "": (unchanged, "a command is required"),
     "serch MODEL DATA": (unchanged, "did you mean 'search'"),
     "search": (unchanged, "MODEL is required"),
     "search MODEL": (unchanged, "DATA is required"),
@@ -291,7 +290,7 @@ COMMANDS = {
     "query RUN SELECT+1;SELECT+2": (unchanged, "one SELECT"),
     "query RUN SELECT+*+FROM+losses": (unchanged, "--keep losses"),
     "query RUN SELECT+*+FROM+read_text('/etc/hostname')": (unchanged, "disabled"),
-    "query RUN SELECT+1 --format xml": (unchanged, "available: table, csv, json, parquet"),
+    "query RUN SELECT+1 --format xml": (unchanged, "available: table, markdown, csv, json, parquet"),
     "query RUN luck": (spoiled_manifest, "run.json"),
     "difficulty RUN --top 0": (unchanged, "--top must be at least 1"),
     "difficulty RUN --by beauty": (unchanged, "available: difficulty"),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.cli.options import read_options, spell_parameters
 
 
@@ -45,7 +45,9 @@ class Options:
     names: tuple[str, ...] = ()
 
 
-COMMAND = Command(options=Options, run=lambda options: 0, examples=("duo-oracle try x --out y",), positional=("source",))
+COMMAND = Command(
+    work=Work.READ, options=Options, run=lambda options: 0, examples=("duo-oracle try x --out y",), positional=("source",)
+)
 
 
 def read(*argv: str) -> Options:

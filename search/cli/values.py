@@ -1,0 +1,67 @@
+"""A string of the command line, or a value of YAML or of Python, as the type that an option's field declares.
+
+Knows types, and no option.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import typing
+from enum import StrEnum
+from typing import Any
+
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.settings import read_pairs
+
+_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+
+
+def kind_of(hint: Any) -> tuple[type, bool]:
+    """The type of one value of an annotation, and whether there may be several: `tuple[str, ...]` is (str, True)."""
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(choice for choice in typing.get_args(hint) if choice is not types.NoneType)
+    if typing.get_origin(hint) is tuple:
+        return typing.get_args(hint)[0], True
+    if typing.get_origin(hint) is dict:
+        return dict, True
+    return hint, False
+
+
+def convert(spelling: str, hint: Any, value: Any) -> Any:
+    """`value`, a string of the command line or a value of YAML, as the field's type."""
+    kind, many = kind_of(hint)
+    if kind is dict:
+        return _mapping(spelling, value)
+    if many:
+        return tuple(_scalar(spelling, kind, item) for item in (value if isinstance(value, list) else [value]))
+    return _scalar(spelling, kind, value)
+
+
+def _mapping(spelling: str, value: Any) -> dict[str, str]:
+    if isinstance(value, dict):
+        return {str(key): str(item) for key, item in value.items()}
+    return read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
+
+
+def _scalar(spelling: str, kind: type, value: Any) -> Any:
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise InputError(f"{spelling} is true or false; got {value!r}")
+        return value
+    if isinstance(value, bool | list | dict):
+        raise InputError(f"{spelling} takes one value; got {value!r}")
+    if kind is int:
+        form = re.fullmatch(r"([+-]?\d[\d_]*)([kMG]?)", str(value))
+        if form is None:
+            raise InputError(f"{spelling} is a whole number such as 3, 10_000 or 10M; got {value!r}")
+        return int(form[1]) * _MULTIPLES[form[2]]
+    if kind is float:
+        try:
+            return float(value)
+        except ValueError:
+            raise InputError(f"{spelling} is a number; got {value!r}") from None
+    if issubclass(kind, StrEnum):
+        return kind(check_choice(spelling, str(value), kind))
+    return str(value)
