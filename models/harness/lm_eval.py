@@ -45,7 +45,7 @@ Asked = tuple[Any, list[int], list[int]]
 class RoutedLM(TemplateLM):
     """A causal model whose every token is routed by `router`; without one every token runs the full model.
 
-    >>> model = RoutedLM("duo-tiny", router="fixed:BBBBBBBBBBBB", batch_size=8)  # doctest: +SKIP
+    >>> model = RoutedLM("duo-tiny", router="fixed:BBBBBBBBBBBB", batch_size=8)
     >>> lm_eval.simple_evaluate(model=model, tasks=["arc_easy"], limit=100)["results"]  # doctest: +SKIP
 
     `used` counts the branches that were taken at scored and generated tokens, over all routed layers, by their letters.
