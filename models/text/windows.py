@@ -2,8 +2,9 @@
 
 A window is `seq_len` consecutive tokens of one document, and never crosses documents; a last window with nothing to score is
 dropped. Windows follow one another without overlap, or begin `stride` tokens apart: then each scores only what no earlier one did,
-and its tokens before that are warm, context alone. A token may be put in front of every window, such as a BOS, and is warm too. A
-document is read in pieces, no further than its windows are asked for.
+and its tokens before that are warm, context alone. So are those that have too few tokens before them, where a least number is asked
+for, and a token that is put in front of every window, such as a BOS. A document is read in pieces, no further than its windows are
+asked for.
 """
 
 from __future__ import annotations
@@ -91,19 +92,23 @@ def read_sequences(
     notify: Callable[[str], None] | None = None,
     front: Sequence[int] = (),
     stride: int | None = None,
+    min_context: int = 0,
 ) -> Iterator[Window]:
     """The windows of one or several sources in order, at most `max_sequences`, with a piece of one document in memory at a time.
 
     With `per_document`, no more than the first so many windows of each document: many documents in few sequences. `split` makes
     documents of a document's parts (`parse_split`), `NAME#0`, `NAME#1`, ... . `notify` is told once, in the end, of special tokens
     that the texts hold and that were read as plain characters. `front` are the tokens in front of every window: a document that
-    begins with them itself is not given them twice. With `stride`, windows begin so many tokens apart (default: `seq_len`).
+    begins with them itself is not given them twice. With `stride`, windows begin so many tokens apart (default: `seq_len`); with
+    `min_context`, only tokens that have at least so many of the window's text before them are scored.
 
-    Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len` or `stride`, and a source without
-    any position to score.
+    Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, `stride` or `min_context`, and a
+    source without any position to score.
     """
     length = resolve_seq_len(seq_len, n_positions, len(front))
     stride = resolve_stride(stride, length)
+    if not 0 <= min_context < length:
+        raise InputError(f"`min_context` must be 0 to {length - 1}, less than `seq_len={length}`; got {min_context}")
     in_front = np.array(front, dtype=np.int32)
     for name, value in (("max-sequences", max_sequences), ("per-document", per_document)):
         if value is not None and value < 1:
@@ -118,7 +123,7 @@ def read_sequences(
         for pieces in token_ids_of(document, tokenizer, n_vocabulary, parts, count):
             name = document.name if parts is None else f"{document.name}#{n_parts[document.name]}"
             n_parts[document.name] += 1
-            windows = _cut(_without(pieces, in_front), length, stride)
+            windows = _cut(_without(pieces, in_front), length, stride, max(0, min_context - 1))
             for token_ids, n_warm in islice(windows, None if per_document is None else per_document - n_of[name]):
                 whole = np.concatenate([in_front, token_ids]) if len(front) else token_ids
                 yield Window(index, name, whole, n_warm + len(front), len(front))
@@ -128,9 +133,8 @@ def read_sequences(
                     _tell(count, notify)
                     return
     if index == 0:
-        raise InputError(
-            f"{shown(sources)}: data must have a position to score, a token and its target; every document is one token long"
-        )
+        wanting = f"has {min_context} tokens or fewer, `min_context`" if min_context > 1 else "is one token long"
+        raise InputError(f"{shown(sources)}: data must have a position to score, a token and its target; every document {wanting}")
     _tell(count, notify)
 
 
@@ -149,11 +153,11 @@ def resolve_stride(stride: int | None, seq_len: int) -> int:
     return stride
 
 
-def _cut(pieces: Iterator[np.ndarray], length: int, stride: int) -> Iterator[tuple[np.ndarray, int]]:
-    """Windows of the tokens that the pieces hold together, int32, each an array of its own; and how many of its first tokens were
-    scored by an earlier window."""
+def _cut(pieces: Iterator[np.ndarray], length: int, stride: int, n_least: int) -> Iterator[tuple[np.ndarray, int]]:
+    """Windows of the tokens that the pieces hold together, int32, each an array of its own; and how many of its first tokens are
+    warm: scored by an earlier window, or among the first `n_least`."""
     held = np.empty(0, dtype=np.int32)
-    n_warm, overlap = 0, max(0, length - 1 - stride)
+    n_warm, overlap = n_least, max(n_least, length - 1 - stride)
     for piece in pieces:
         held = np.concatenate([held, piece])
         start = 0

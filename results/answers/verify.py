@@ -24,7 +24,7 @@ from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.results.store.windows import WarmTokens
+from duo_oracle.results.store.windows import front_of, warm_tokens
 
 if TYPE_CHECKING:
     from duo_oracle.oracle.model import OracleModel
@@ -203,7 +203,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     budgets = [parse_budgets(text, run.n_letters)[0] for text in run.budgets]
     number = {str(budget): index for index, budget in enumerate(budgets)}
     routed = run.parsed_context.kind is ContextKind.ROUTER
-    start, warm_tokens = 0, WarmTokens(run)
+    start, n_front = 0, len(front_of(run))
     for record in records:
         tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
         paths = _read(run, "paths", record.unit, record.parts["paths"])
@@ -219,16 +219,16 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             order = np.argsort(tokens["position"].to_numpy()[mine])
             ids, targets = tokens["token_id"].to_numpy()[mine][order], tokens["target_id"].to_numpy()[mine][order]
             first = int(tokens["position"].to_numpy()[mine][order[0]])
-            document = tokens["document"][int(np.flatnonzero(mine)[0])].as_py()
-            warm = warm_tokens.before(index, document, first, ids)
-            position_R = paths["position"].to_numpy()[rows] + warm_tokens.n_front
+            warm_ids = tokens["warm_ids"].filter(pa.array(mine))[int(order[0])].as_py()
+            warm = warm_tokens(run, int(index), first, warm_ids)
+            position_R = paths["position"].to_numpy()[rows] + n_front
             token_id_T = np.concatenate([warm, ids, targets[-1:]])
             context_NL = None
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
                 context_NL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
             found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_NL)
-            yield _StoredSequence(index, token_id_T, len(warm), warm_tokens.n_front, *found)
+            yield _StoredSequence(index, token_id_T, len(warm), n_front, *found)
 
 
 def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:

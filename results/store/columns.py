@@ -51,6 +51,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "tokens",
             "how many tokens of the text stood before it in its window, a BOS in front not counted",
         ),
+        Column(
+            "warm_ids",
+            pa.list_(_INT32),
+            "",
+            "in the row of a window's first scored token: the tokens of its text before it, which are run and not scored; "
+            "null where there are none",
+        ),
     ),
     "paths": (
         _SEQUENCE,

@@ -74,13 +74,14 @@ class UnitWriter:
         token_ids: np.ndarray,
         paths: OraclePaths,
         mask_TL: np.ndarray | None = None,
-        first_position: int = 0,
+        warm_ids: Sequence[int] | np.ndarray = (),
     ) -> None:
-        """One sequence's tokens (T ids from its `first_position` on, the last only a target) and the paths of the T-1 positions.
+        """One sequence's tokens (T ids, the last only a target), those of its text before them that are run and not scored, and the
+        paths of the T-1 positions.
 
         `mask_TL`, in a router's context, is what the router chose for each position.
         """
-        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, first_position)
+        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, warm_ids)
         self._files["tokens"].add(tokens)
         self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
         self._n_sequences += 1

@@ -204,7 +204,11 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
     for key in ("model", "data"):
         found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
         if found is not None and found != wanted:
-            hint = "; route with the run's `seq_len`, `stride`, `bos`, `max_sequences` and `per_document`" if key == "data" else ""
+            hint = (
+                "; route with the run's `seq_len`, `stride`, `min_context`, `bos`, `max_sequences` and `per_document`"
+                if key == "data"
+                else ""
+            )
             raise InputError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
     layers = facts.get("route_layers")
     if layers is not None and layers != run.route_layers:

@@ -40,17 +40,19 @@ def tokens_table(
     token_ids: np.ndarray,
     texts: Sequence[str] | None = None,
     mask_TL: np.ndarray | None = None,
-    first_position: int = 0,
+    warm_ids: Sequence[int] | np.ndarray = (),
 ) -> pa.Table:
     """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target. The first stands
-    at `first_position` of its window.
+    behind `warm_ids`, the tokens of its window's text that are run and not scored.
 
     `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null. `mask_TL` holds a
     row per scored position, what a router chose there; without it, context_pattern is null.
     """
     ids = np.asarray(token_ids, dtype=np.int32)
     n_scored = len(ids) - 1
-    position_N = np.arange(first_position, first_position + n_scored, dtype=np.int32)
+    n_warm = len(warm_ids)
+    position_N = np.arange(n_warm, n_warm + n_scored, dtype=np.int32)
+    warm = [np.asarray(warm_ids, dtype=np.int32)] if n_warm else [None]
     strings = [texts[i] if texts is not None and i < len(texts) else None for i in ids.tolist()]
     columns = [
         np.full(n_scored, sequence, np.int32),
@@ -62,6 +64,7 @@ def tokens_table(
         pa.array(strings[1:], pa.string()),
         pa.array([None] * n_scored if mask_TL is None else to_strings(mask_TL), pa.string()),
         position_N,
+        pa.array([*warm, *[None] * (n_scored - 1)], pa.list_(pa.int32())),
     ]
     return _table("tokens", run_id, columns)
 

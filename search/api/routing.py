@@ -34,6 +34,7 @@ class RouteConfig:
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
+        min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
         bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
             text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
@@ -52,6 +53,7 @@ class RouteConfig:
     route_layers: str | None = None
     seq_len: int | None = None
     stride: int | None = None
+    min_context: int = 0
     bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
@@ -121,6 +123,7 @@ def write_choices(config: RouteConfig) -> str:
             lambda line: print(f"duo-oracle: {line}", file=sys.stderr),
             front,
             config.stride,
+            config.min_context,
         )
     )
     with prepared(config.threads):

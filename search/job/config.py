@@ -78,6 +78,7 @@ class SearchConfig:
         # data
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
+        min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
         bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
             text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
@@ -113,6 +114,7 @@ class SearchConfig:
     null_temperature: str = "1"
     seq_len: int | None = None
     stride: int | None = None
+    min_context: int = 0
     bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
@@ -142,7 +144,17 @@ class SearchConfig:
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
         at_least(
-            self, max_sequences=1, per_document=1, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, seq_len=2, stride=1
+            self,
+            max_sequences=1,
+            per_document=1,
+            unit_sequences=1,
+            workers=1,
+            threads=1,
+            null_draws=0,
+            seed=0,
+            seq_len=2,
+            stride=1,
+            min_context=0,
         )
         within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))
         if self.local and self.address is not None:

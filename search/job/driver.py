@@ -97,6 +97,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         config.split,
         front=front,
         stride=stride,
+        min_context=config.min_context,
     )
     sequences: Callable[[], Iterable[Window]] = read
     context = None

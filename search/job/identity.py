@@ -20,7 +20,7 @@ _NAMES = ("model", "data", "split", "special_tokens", "out")
 # How the work is spread, bounded, shown and begun: no loss and no path depends on it.
 _WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "overwrite")
 # Said below in words that have one spelling for one meaning.
-_SAID = ("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride")
+_SAID = ("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context")
 
 
 def identity_of(
@@ -59,6 +59,8 @@ def identity_of(
         values["bos"] = list(front)
     if config.stride not in (None, config.seq_len):
         values["stride"] = config.stride
+    if config.min_context > 1:
+        values["min_context"] = config.min_context
     if cheapest is not Branch.SMALL:
         values["cheapest"] = cheapest.letter
     values |= fingerprints or {}

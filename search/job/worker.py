@@ -50,8 +50,8 @@ class UnitSink:
     def paths(self, sequence: Window, paths: OraclePaths) -> None:
         """The oracle paths of one whole sequence."""
         mask_NL = sequence.mask_NL if isinstance(sequence, RoutedSequence) else None
-        token_ids, first = sequence.token_ids[sequence.n_warm :], sequence.first_position
-        self._writer.add_sequence(sequence.index, sequence.document, token_ids, paths, mask_NL, first)
+        token_ids, warm_ids = sequence.token_ids[sequence.n_warm :], sequence.token_ids[sequence.n_front : sequence.n_warm]
+        self._writer.add_sequence(sequence.index, sequence.document, token_ids, paths, mask_NL, warm_ids)
 
     def losses(self, sequence: Window, block: PatternLosses) -> None:
         """A block of every-pattern losses of one sequence."""

@@ -15,7 +15,7 @@ from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.results.store.positions import Span, numbers, read_paths, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
-from duo_oracle.results.store.windows import WarmTokens
+from duo_oracle.results.store.windows import front_of, warm_tokens
 from duo_oracle.search.job.routed import RoutedSequence
 
 
@@ -53,7 +53,7 @@ class Group:
 
 def read_groups(run: StoredRun, budgets: tuple[str, ...] = (), max_sequences: int | None = None) -> Iterator[Group]:
     """The run's sequences, as many together as one unit of its search held, with the paths of `budgets`."""
-    tokens = read_tokens(run, ("document", "token_id", "target_id", "context_pattern"))
+    tokens = read_tokens(run, ("document", "token_id", "target_id", "context_pattern", "warm_ids"))
     chosen = {
         text: Chosen(
             numbers(rows["loss"]),
@@ -66,13 +66,13 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...] = (), max_sequences: in
     token_id_N, target_id_N = tokens["token_id"].to_numpy(), tokens["target_id"].to_numpy()
     context_NL = branches_of(tokens["context_pattern"]) if run.parsed_context.kind is ContextKind.ROUTER else None
 
-    warm_tokens = WarmTokens(run)
+    n_front = len(front_of(run))
 
     def sequence_of(span: Span) -> Window:
         scored = token_id_N[span.rows]
-        warm = warm_tokens.before(span.sequence, span.document, span.first_position, scored)
+        warm = warm_tokens(run, span.sequence, span.first_position, tokens["warm_ids"][span.rows.start].as_py())
         token_ids = np.concatenate([warm, scored, target_id_N[span.rows.stop - 1 : span.rows.stop]]).astype(np.int32)
-        window = Window(span.sequence, span.document, token_ids, len(warm), warm_tokens.n_front)
+        window = Window(span.sequence, span.document, token_ids, len(warm), n_front)
         return window if context_NL is None else RoutedSequence.of(window, context_NL[span.rows])
 
     spans, size = spans_of(tokens)[:max_sequences], run.manifest.unit_sequences

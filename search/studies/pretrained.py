@@ -93,7 +93,8 @@ class _Plan:
 
     def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
         shared = {
-            "bos": "none",
+            "bos": self._config.bos,
+            "min_context": self._config.min_context,
             "per_document": 1,
             "seed": self._config.seed,
             "workers": self._config.workers,
@@ -116,7 +117,7 @@ class _Plan:
             route_layers=self.layers,
             context=setting.context,
             budget="any" if committed else f"any,0-{self.n_letters}",
-            seq_len=self._config.seq_len,
+            seq_len=self._config.min_context + self._config.seq_len,
             max_sequences=self._config.max_documents,
             null_draws=self._config.null_draws,
             unit_sequences=6 if committed else 1,
@@ -135,7 +136,7 @@ class _Plan:
             context="big",
             budget=str(self.beam_big),
             null_draws=1,
-            seq_len=self._config.beam_tokens,
+            seq_len=self._config.min_context + self._config.beam_tokens,
             max_sequences=self._config.beam_documents,
             unit_sequences=1,
         )
@@ -214,8 +215,8 @@ def _page(config: StudyConfig, plan: _Plan) -> Page:
         small = f"each has a small FFN too{how}"
     about = (
         f"Model `{config.model}` of {plan.depth} layers; layers {plan.layers} are routed, the others always big; {small}. "
-        f"Text {data}, {config.seq_len} tokens of each of at most {config.max_documents} documents; seed {config.seed}; made "
-        "by `duo-oracle study`.",
+        f"Text {data}, {config.seq_len} tokens of each of at most {config.max_documents} documents, with {config.min_context} or "
+        f"more tokens before each; token in front: {config.bos}; seed {config.seed}; made by `duo-oracle study`.",
         "Every token's best pattern is exact and proven where it says so. The gain of an oracle is counted from all-big; the null "
         "gain is what the same search gains on labels drawn from all-big itself; the excess is their difference.",
     )

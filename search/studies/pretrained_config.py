@@ -18,7 +18,9 @@ class StudyConfig:
         route_layers: a dozen layers that are searched exactly, such as 18-29; default the last twelve
         data: holdouts or files to search, newer than the model; repeatable
         text: documents to train routers on; repeatable
-        seq_len: tokens of each document that are searched
+        seq_len: tokens of each document that are searched, behind `min_context` others
+        min_context: tokens of a document that stand before the first that is searched, run by the full model
+        bos: token in front of every document: auto (what the tokenizer puts in front of a text, else its EOS), none, or a token
         max_documents: the most documents of each file that are searched
         null_draws: labels drawn per position from all-big to measure selection bias in the exact searches; beam search takes one
         beam_tokens: tokens of each document that beam search over all layers takes
@@ -38,6 +40,8 @@ class StudyConfig:
     data: tuple[str, ...] = ("holdout:recent-prose", "holdout:recent-code")
     text: tuple[str, ...] = ("holdout:prose", "holdout:code")
     seq_len: int = 35
+    min_context: int = 128
+    bos: str = "auto"
     max_documents: int = 12
     null_draws: int = 2
     beam_tokens: int = 14
@@ -51,7 +55,7 @@ class StudyConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, seq_len=2, max_documents=2, beam_tokens=2, beam_documents=2, beam_big=1)
+        at_least(self, seq_len=2, min_context=0, max_documents=2, beam_tokens=2, beam_documents=2, beam_big=1)
         at_least(self, null_draws=1, router_tokens=1, seed=0, workers=1)
         if self.local and self.workers not in (None, 1):
             raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")

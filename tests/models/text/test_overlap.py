@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_stride
+from duo_oracle.oracle.base.errors import InputError
 
 
 def windows(tmp_path: Path, documents: list[list[int]], seq_len: int, **options: object) -> list[Window]:
@@ -91,3 +92,22 @@ def test_one_token_in_front_takes_no_position_away(tmp_path: Path) -> None:
     assert len(windows(tmp_path, ids, 64, front=(999,))[0].token_ids) == 65  # the last is only a target
     with pytest.raises(ValueError, match="63 positions; got 64"):
         windows(tmp_path, ids, 64, front=(998, 999))
+
+
+@pytest.mark.parametrize(("seq_len", "stride", "least"), [(8, 8, 5), (8, 2, 5), (8, 2, 3), (8, 6, 4), (8, 8, 1), (8, 8, 0)])
+def test_only_tokens_with_so_much_context_are_scored(tmp_path: Path, seq_len: int, stride: int, least: int) -> None:
+    found = windows(tmp_path, [list(range(40)), list(range(100, 104))], seq_len, stride=stride, min_context=least, front=(999,))
+    scored = [token for window in found for token in window.token_ids[window.scored].tolist()]
+    assert len(set(scored)) == len(scored)
+    for window in found:
+        assert window.first_position + 1 >= least
+        assert window.n_positions >= 1
+    if stride == 2:  # enough overlap: every target with so much before it, once
+        assert [token for token in scored if token < 100] == list(range(max(0, least - 1), 39))
+
+
+def test_too_much_context_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="`min_context` must be 0 to 7"):
+        windows(tmp_path, [list(range(40))], 8, min_context=8)
+    with pytest.raises(InputError, match="has 6 tokens or fewer"):
+        windows(tmp_path, [list(range(6)), list(range(3))], 8, min_context=6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from duo_oracle import results
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_model
+from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.spaces import parse_branches
@@ -150,7 +152,7 @@ def test_routes_are_of_the_same_windows(asks_duo: Asks, duo: Path, duo_tokens: P
     chosen = [RoutingPattern.parse(text).branches for text in stored["context_pattern"].to_pylist()]
     assert np.array_equal(routes.branches_NL, np.array(chosen))
     write_choices(RouteConfig(str(duo), "random:1.5", (str(duo_tokens),), file, **{**WARM, "bos": "none"}))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"its data fingerprint .* `stride`, `bos`"):
+    with pytest.raises(ValueError, match=r"its data fingerprint .* `stride`, `min_context`, `bos`"):
         read_routes(file, run)
 
 
@@ -162,12 +164,31 @@ def test_routers_are_compared_at_the_scored_positions(asks_duo: Asks, capsys: py
         assert "random:1.5" in capsys.readouterr().out
 
 
-def test_a_run_that_lacks_a_window_says_so(asks_duo: Asks) -> None:
+def test_a_run_that_lacks_a_window_has_the_others_whole(asks_duo: Asks) -> None:
     config = asks_duo(unit_sequences=1, **WARM)
     run_search(config)
+    whole = {window.index: window.token_ids.tolist() for window in open_run(results.load(config.out)).sequences}
     file = Path(config.out, "run.json")
     manifest = json.loads(file.read_text())
     manifest["units"] = [unit for unit in manifest["units"] if unit["unit"] != 3]
     file.write_text(json.dumps({**manifest, "state": "running"}))
-    with pytest.raises(ValueError, match="sequence 4 begins at position 2, and the tokens before it are those of sequence 3"):
-        assert open_run(results.load(config.out)).sequences
+    left = {window.index: window.token_ids.tolist() for window in open_run(results.load(config.out)).sequences}
+    assert left == {index: token_ids for index, token_ids in whole.items() if index != 3}
+
+
+@pytest.mark.parametrize("context", ["full", "same", "committed"])
+def test_tokens_with_little_context_are_run_and_not_scored(
+    asks_duo: Asks, duo_tokens: Path, context: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = asks_duo(context=context, budget="any,1", seq_len=9, min_context=5, out=asks_duo().out + context)
+    run_search(config)
+    run = results.load(config.out)
+    windows = open_run(run).sequences
+    assert run.tokens()["context_tokens"].min() == 4  # the token with so many before it predicts one with five
+    assert [window.n_warm for window in windows] == [4] * len(windows)
+    read = list(read_sequences(str(duo_tokens), None, 1 << 30, 1 << 30, 9, min_context=5))
+    assert [(w.document, w.token_ids.tolist()) for w in windows] == [(w.document, w.token_ids.tolist()) for w in read]
+    assert main(["verify", config.out, "--all"]) == 0
+    assert "reproduced" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="min_context"):
+        run_search(replace(config, min_context=4))

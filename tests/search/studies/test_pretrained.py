@@ -22,7 +22,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     for name in ("prose", "code"):
         write_text(folder / f"{name}.jsonl", n_documents=4, seed=len(name))
     data = [argument for name in ("prose", "code") for argument in ("--data", str(folder / f"{name}.jsonl"))]
-    sizes = "--seq-len 6 --max-documents 3 --beam-tokens 5 --beam-documents 2 --router-tokens 600 --local".split()
+    sizes = "--seq-len 6 --min-context 4 --max-documents 3 --beam-tokens 5 --beam-documents 2 --router-tokens 600 --local".split()
     arguments = [
         "study",
         str(folder / "model"),
@@ -68,6 +68,7 @@ def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], P
         for text in ("prose", "code"):
             run = results.load(out / "runs" / f"{text}-{kind}")
             assert (run.identity["branches"], run.layers) == (branches, (1, 2, 3))
+            assert sorted(set(run.tokens()["position"])) == [3, 4, 5, 6, 7, 8]  # six of each text, behind four tokens or more
             paths = run.paths()
             mine = paths[paths["budget"] == "any"]
             gain = float((mine["loss_full"] - mine["loss"]).mean())
@@ -106,7 +107,7 @@ def test_a_bare_model_is_studied_by_skips_alone(tmp_path: Path) -> None:
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     write_checkpoint(tmp_path / "bare", config, tensors, None, torch.float32)
     arguments = ["study", str(tmp_path / "bare"), "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "out"), "--local"]
-    assert main([*arguments, "--seq-len", "5", "--beam-tokens", "4"]) == 0
+    assert main([*arguments, "--seq-len", "5", "--min-context", "0", "--beam-tokens", "4"]) == 0
     assert list(json.loads((tmp_path / "out" / "verdicts.json").read_text())) == ["skip-big", "skip-committed", "beam"]
     page = (tmp_path / "out" / "README.md").read_text()
     assert "all-skip" in page
