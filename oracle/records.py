@@ -6,9 +6,15 @@ Axes: R rows (position x budget, or trial), N positions, P patterns, L layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+
+_NOT_GIVEN = np.empty(0)
+
+
+def _not_given() -> np.ndarray:
+    return _NOT_GIVEN
 
 
 @dataclass(frozen=True)
@@ -16,7 +22,7 @@ class OraclePaths:
     """The best pattern of every position under every budget, with what it is compared with. One row per position and budget.
 
     Losses are in nats. `budget_R` indexes the run's budgets. Where no labels were drawn, the null columns are NaN; where the
-    entropy is not known, it is.
+    entropy is not known, it is. Without a reference its patterns have no letters, and its columns are NaN.
     """
 
     position_R: np.ndarray  # int32
@@ -32,6 +38,21 @@ class OraclePaths:
     null_above_R: np.ndarray  # float64: how many drawn labels the oracle gains as much for, on all-small, as for the real one
     entropy_full_R: np.ndarray  # float64: of the distribution that all-big gives at the position
     leaves_R: np.ndarray  # int32: patterns whose loss was computed through the whole vocabulary head
+    ref_branches_RL: np.ndarray = field(default_factory=_not_given)  # uint8: the pattern of least expected loss under the reference
+    ref_expected_gain_R: np.ndarray = field(default_factory=_not_given)  # float64: loss_full - its loss, both expected
+    ref_loss_R: np.ndarray = field(default_factory=_not_given)  # float64: the real label's loss of that pattern
+
+    def __post_init__(self) -> None:
+        if self.ref_branches_RL is _NOT_GIVEN:
+            object.__setattr__(self, "ref_branches_RL", np.zeros((len(self.position_R), 0), dtype=np.uint8))
+        for name in ("ref_expected_gain_R", "ref_loss_R"):
+            if getattr(self, name) is _NOT_GIVEN:
+                object.__setattr__(self, name, np.full(len(self.position_R), np.nan))
+
+    @property
+    def has_reference(self) -> bool:
+        """Whether a reference's patterns were searched for as well."""
+        return self.ref_branches_RL.shape[1] > 0
 
 
 @dataclass(frozen=True)

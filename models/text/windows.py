@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -24,6 +24,7 @@ from duo_oracle.models.text.splits import token_ids_of
 from duo_oracle.models.text.tokenizer import SpecialTokenCount
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.reference import Reference
 
 DEFAULT_SEQ_LEN = 256
 
@@ -42,6 +43,10 @@ class Window:
     """How many of the first tokens are warm: run by the full model in every context, never routed and never scored."""
     n_front: int = 0
     """How many of those are not of the text, but were put in front of it."""
+    start: int = 0
+    """How many tokens of the document stand before the window."""
+    reference: Reference | None = field(default=None, compare=False)
+    """What is known of the next token at each scored position, where that was asked for."""
 
     @property
     def n_positions(self) -> int:
@@ -124,9 +129,11 @@ def read_sequences(
             name = document.name if parts is None else f"{document.name}#{n_parts[document.name]}"
             n_parts[document.name] += 1
             windows = _cut(_without(pieces, in_front), length, stride, max(0, min_context - 1))
-            for token_ids, n_warm in islice(windows, None if per_document is None else per_document - n_of[name]):
+            for number, (token_ids, n_warm) in enumerate(
+                islice(windows, None if per_document is None else per_document - n_of[name])
+            ):
                 whole = np.concatenate([in_front, token_ids]) if len(front) else token_ids
-                yield Window(index, name, whole, n_warm + len(front), len(front))
+                yield Window(index, name, whole, n_warm + len(front), len(front), number * stride)
                 n_of[name] += 1
                 index += 1
                 if index == max_sequences:

@@ -21,7 +21,8 @@ from torch import Tensor
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw, Groups
+from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw
+from duo_oracle.oracle.engine.choice import Groups
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.lanes import left_to_right
@@ -30,6 +31,7 @@ from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, des
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
+from duo_oracle.oracle.reference import Reference
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
 _WIDER_ROUNDS = 2  # so many times as many positions are certified together where the head's weights leave the cache
@@ -88,7 +90,9 @@ class ExactOracle:
     """The exact oracle of one model, for some branches, budgets and reading of skip.
 
     Working memory beyond the weights stays under about `memory_bytes`. With `on_losses`, every pattern's loss is computed
-    and handed over; without, only as many as the proof needs.
+    and handed over; without, only as many as the proof needs. A sequence's `reference` has a row for each of its scored positions,
+    and is searched in the same pass; with `by_reference` a committed context is made of the patterns of least expected loss under
+    it.
     """
 
     def __init__(
@@ -100,20 +104,26 @@ class ExactOracle:
         null: NullLabels | None = None,
         memory_bytes: int = 1 << 30,
         on_losses: OnLosses | None = None,
+        by_reference: bool = False,
     ) -> None:
         check_skip(skip, model)
         self._model, self._budgets, self._skip = model, budgets, skip
         self._null = null or NullLabels()
-        self._on_losses = on_losses
+        self._on_losses, self._by_reference = on_losses, by_reference
         self._head = Head(model)
         self._branches, self._cheapest = branches, cheapest_branch(model)
         # of a leaf: its state at the walk's widest place, four times (before, attended, after, normed), and the search's own
-        per_leaf = 4 * (6 * model.n_hidden + 6 * (1 + self._null.draws) + 96)
+        per_leaf = 4 * (6 * model.n_hidden + 6 * (2 + self._null.draws) + 96)
         self._most_rows = max(1, memory_bytes // (2 * per_leaf))
         self._plans: dict[tuple[tuple[Budget, ...], int], _Plan] = {}
 
     def in_fixed_context(
-        self, sequence: int, token_id_T: Tensor, routing: RoutingPattern | np.ndarray, n_warm: int = 0
+        self,
+        sequence: int,
+        token_id_T: Tensor,
+        routing: RoutingPattern | np.ndarray,
+        n_warm: int = 0,
+        reference: Reference | None = None,
     ) -> OraclePaths:
         """The earlier tokens took `routing`: one pattern, or mask_TL with a row per position. One pass for all budgets.
 
@@ -122,7 +132,9 @@ class ExactOracle:
         context = FixedContext(self._model, token_id_T[:-1], routing, self._skip, n_warm)
         parts = []
         for position_N, leaves in self.walk(context):
-            search = self._search(leaves, self._budgets, token_id_T[position_N + 1], [sequence] * len(position_N), position_N)
+            known = None if reference is None else reference.at((position_N - n_warm).cpu().numpy())
+            target_N, names = token_id_T[position_N + 1], [sequence] * len(position_N)
+            search = self._search(leaves, self._budgets, target_N, names, position_N, known)
             parts.append(self._paths(search, position_N, range(len(self._budgets))))
         return concatenated(parts)
 
@@ -137,7 +149,9 @@ class ExactOracle:
                 position_N = position_T[wide][rows]
                 yield position_N, self._leaves(plan, top_SND[:, rows], context.attend(position_N))
 
-    def in_same_context(self, sequence: int, token_id_T: Tensor, n_warm: int = 0) -> OraclePaths:
+    def in_same_context(
+        self, sequence: int, token_id_T: Tensor, n_warm: int = 0, reference: Reference | None = None
+    ) -> OraclePaths:
         """Every earlier token took the candidate pattern itself. One pass for all budgets."""
         token_T = token_id_T[:-1]
         position_N = torch.arange(n_warm, len(token_T), device=token_T.device)
@@ -145,15 +159,21 @@ class ExactOracle:
         context = SameContext(self._model, token_T, n_warm)
         top_SND = self._descend_top(plan, context.start_ND, context.attend)
         leaves = self._leaves(plan, top_SND, context.attend)
-        search = self._search(leaves, self._budgets, token_id_T[n_warm + 1 :], [sequence] * len(position_N), position_N)
+        target_N, names = token_id_T[n_warm + 1 :], [sequence] * len(position_N)
+        search = self._search(leaves, self._budgets, target_N, names, position_N, reference)
         return self._paths(search, position_N, range(len(self._budgets)))
 
     def in_committed_context(
-        self, sequences: Sequence[int], token_ids: Sequence[Tensor], n_warm: Sequence[int] | None = None
+        self,
+        sequences: Sequence[int],
+        token_ids: Sequence[Tensor],
+        n_warm: Sequence[int] | None = None,
+        references: Sequence[Reference] | None = None,
     ) -> list[OraclePaths]:
         """Each earlier token ran its own chosen pattern. One pass per budget; the sequences are decided side by side.
 
-        `n_warm` are how many first tokens of each sequence are warm. Returns one OraclePaths per sequence, in the order given.
+        `n_warm` are how many first tokens of each sequence are warm, `references` are of each sequence or of none. Returns one
+        OraclePaths per sequence, in the order given.
         """
         found: list[list[OraclePaths]] = [[] for _ in token_ids]
         for index, budget in enumerate(self._budgets):
@@ -166,8 +186,11 @@ class ExactOracle:
                     position_N = torch.full((len(lanes),), step.position)
                     leaves = self._leaves(plan, top_SND[:, rows], step.attend(rows))
                     names = [sequences[lane] for lane in lanes]
-                    search = self._search(leaves, (budget,), step.target_N[rows], names, position_N, index)
-                    chosen.append(search.branches_NQL[:, 0])
+                    known = None if references is None else step.reference(references, n_warm, lanes)
+                    search = self._search(leaves, (budget,), step.target_N[rows], names, position_N, known, index)
+                    choice = search.by_reference if self._by_reference else search.best
+                    assert choice is not None, "a context by the reference has references"
+                    chosen.append(choice.branches_NQL[:, 0])
                     paths = self._paths(search, position_N, [index])
                     for row, lane in enumerate(lanes):
                         found[lane].append(rows_of(paths, np.array([row])))
@@ -208,12 +231,14 @@ class ExactOracle:
         target_N: Tensor,
         sequence_N: Sequence[int],
         position_N: Tensor,
+        reference: Reference | None,
         budget: int | None = None,
     ) -> CertifiedSearch:
-        """Certify the best of the leaves of N positions, block by block."""
+        """Certify the best of the leaves of N positions, block by block; `reference` is of the N positions."""
         names = list(zip(sequence_N, position_N.tolist(), strict=True))
         draw: Draw = lambda h_ND: self._null.labels(self._head, h_ND, target_N, names)  # noqa: E731
-        search = CertifiedSearch(self._head, budgets, draw, self._cheapest)
+        known = None if reference is None else self._head.distributions(reference)
+        search = CertifiedSearch(self._head, budgets, draw, self._cheapest, known)
         for h_NPD, groups in leaves:
             loss_NP = search.search(h_NPD, groups, every=self._on_losses is not None or h_NPD.shape[1] <= _FEW_LEAVES)
             if self._on_losses is not None and loss_NP is not None:
@@ -236,12 +261,21 @@ class ExactOracle:
         n, q = len(position_N), len(budget_Q)
         loss_NYQ = search.loss_NYQ.double().cpu().numpy()
         small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_cheapest_NY, search.loss_full_NY))
-        null = NullGains.of(loss_NYQ, small_NY, big_NY)
+        n_labels = 1 + self._null.draws  # behind them stands the reference
+        null = NullGains.of(loss_NYQ[:, :n_labels], small_NY[:, :n_labels], big_NY[:, :n_labels])
+        of_reference = {}
+        if search.by_reference is not None:
+            expected_NQ, real_NQ = search.by_reference.loss_NQ.double(), search.by_reference.label_loss_NQ.double()
+            of_reference = {
+                "ref_branches_RL": search.by_reference.branches_NQL.reshape(n * q, -1),
+                "ref_expected_gain_R": (big_NY[:, -1:] - expected_NQ.cpu().numpy()).reshape(-1),
+                "ref_loss_R": real_NQ.cpu().numpy().reshape(-1),
+            }
         return OraclePaths(
             position_R=np.repeat(position_N.cpu().numpy().astype(np.int32), q),
             budget_R=np.tile(np.array(budget_Q, dtype=np.int16), n),
-            branches_RL=search.branches_NQL.reshape(n * q, -1),
-            loss_R=search.chosen_NQ.double().cpu().numpy().reshape(-1),
+            branches_RL=search.best.branches_NQL.reshape(n * q, -1),
+            loss_R=search.best.loss_NQ.double().cpu().numpy().reshape(-1),
             loss_cheapest_R=np.repeat(small_NY[:, 0], q),
             loss_full_R=np.repeat(big_NY[:, 0], q),
             evaluations_R=np.tile(search.evaluations_Q, n).astype(np.int32),
@@ -251,4 +285,5 @@ class ExactOracle:
             null_above_R=null.above_NQ.reshape(-1),
             entropy_full_R=np.repeat(search.entropy_full_N.double().cpu().numpy(), q),
             leaves_R=np.repeat(search.leaves_N.cpu().numpy().astype(np.int32), q),
+            **of_reference,
         )

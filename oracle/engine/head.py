@@ -16,9 +16,11 @@ from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.reference import Reference
 
 _BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
 _CACHED_WEIGHTS = 1 << 22  # beyond so many the weights do not, and each block reads them anew: then it has rows to make up for it
+_DIRECTION_ROWS = 1 << 13  # of the weights, held in float64 at once
 _LEAST_ROWS, _LEAST_ROWS_UNCACHED = 16, 128
 
 
@@ -28,6 +30,15 @@ class Tangent:
 
     lse_M: Tensor
     gradient_MD: Tensor
+
+
+@dataclass(frozen=True)
+class Distributions:
+    """Targets of N positions that are distributions q over the vocabulary: a `Reference`, as tensors of a head."""
+
+    direction_ND: Tensor
+    offset_N: Tensor
+    q_NV: Tensor | None
 
 
 class Head:
@@ -75,6 +86,36 @@ class Head:
         """The logits of a position's labels at all its states, shape (N, Y, P)."""
         logit_NYP = self.w_VD[label_NY] @ h_NPD.transpose(1, 2)
         return self._capped(logit_NYP if self.bias_V is None else logit_NYP + self.bias_V[label_NY][:, :, None])
+
+    def expected_logits(self, h_NPD: Tensor, target: Distributions) -> Tensor:
+        """E_q of the logits of all states of a position under its distribution q, shape (N, P)."""
+        if target.q_NV is None:
+            logit_NP = torch.matmul(h_NPD, target.direction_ND[:, :, None])[..., 0]
+            return logit_NP if self.bias_V is None else logit_NP + target.offset_N[:, None]
+        rows = zip(h_NPD, target.q_NV, strict=True)
+        return torch.stack([torch.cat([self.logits(h_PD[part]) @ q_V for part in self._blocks(h_PD)]) for h_PD, q_V in rows])
+
+    def expected_logit(self, h_MD: Tensor, target: Distributions, position_M: Tensor) -> Tensor:
+        """E_q of the logits of every state under the distribution q of its position, shape (M,)."""
+        if target.q_NV is None:
+            logit_M = torch.linalg.vecdot(h_MD, target.direction_ND[position_M])
+            return logit_M if self.bias_V is None else logit_M + target.offset_N[position_M]
+        blocks = self._blocks(h_MD)
+        return torch.cat([torch.linalg.vecdot(self.logits(h_MD[rows]), target.q_NV[position_M[rows]]) for rows in blocks])
+
+    def directions(self, q_NV: Tensor) -> tuple[Tensor, Tensor]:
+        """sum_v q_v w_v (N, D) and sum_v q_v b_v (N,) of N distributions: in the head's dtype, summed in float64."""
+        q_NV = q_NV.double()
+        direction_ND = q_NV.new_zeros((len(q_NV), self.w_VD.shape[1]))
+        for words in chunks(len(self.w_VD), _DIRECTION_ROWS):
+            direction_ND += q_NV[:, words] @ self.w_VD[words].double()
+        offset_N = q_NV.new_zeros(len(q_NV)) if self.bias_V is None else q_NV @ self.bias_V.double()
+        return direction_ND.to(self.dtype), offset_N.to(self.dtype)
+
+    def distributions(self, reference: Reference) -> Distributions:
+        """A reference's positions as targets of this head."""
+        values = (reference.direction_ND, reference.offset_N, reference.q_NV)
+        return Distributions(*(None if v is None else torch.from_numpy(v).to(self.w_VD) for v in values))  # type: ignore[arg-type]
 
     def probabilities(self, h_MD: Tensor, temperature: float | Tensor = 1.0) -> Tensor:
         """softmax(W h / temperature) in float64, shape (M, V): for a few states. A temperature each has shape (M, 1)."""

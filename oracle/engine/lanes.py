@@ -19,6 +19,7 @@ from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.walk import Attend, CommittedContext
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.reference import Reference
 
 
 class Step:
@@ -51,6 +52,11 @@ class Step:
     def target_N(self) -> Tensor:
         """The rows' next tokens."""
         return self._token_N(self.position + 1)
+
+    def reference(self, references: Sequence[Reference], n_warm: Sequence[int] | None, lanes: Sequence[int]) -> Reference:
+        """Of the rows of these lanes, what each sequence's reference says of this position."""
+        rows = [self.position - (n_warm[lane] if n_warm is not None else 0) for lane in lanes]
+        return Reference.joined([references[lane].at(slice(row, row + 1)) for lane, row in zip(lanes, rows, strict=True)])
 
     def commit(self, branches_NL: np.ndarray) -> None:
         """Every row's token took its row of the branches: what later tokens see of it."""

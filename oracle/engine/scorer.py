@@ -1,11 +1,12 @@
-"""Scoring any set of patterns at any positions, in a declared context, under any of a position's labels.
+"""Scoring any set of patterns at any positions, in a declared context, under any of a position's targets: its labels, and last,
+where there is one, its reference's distribution.
 
 The scorer knows model and context, not strategies. A place is scored, never warm: where a sequence has warm tokens, place 0 is the
 first behind them. It makes the set's tree of prefixes, so that each (place, prefix) is
 evaluated once, and returns losses in the order given. A place is a position of one sequence, or, in the committed
 context, one of several sequences decided side by side.
 
-Axes: R rows asked for, N places, T token, S state, P leaves, Y labels, L layer, D hidden.
+Axes: R rows asked for, M rows at once, N places, T token, S state, P leaves, Y labels, L layer, D hidden.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from duo_oracle.oracle.engine.trie import trie_of
 from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, attend_forest, descend
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.oracle.reference import Reference
 
 _MOST_ROWS = 16384  # states scored at once
 
@@ -44,12 +46,34 @@ class Scorer(Protocol):
 
     n_places: int
     n_labels: int
+    n_targets: int
+    """The labels, and one more where the places have a reference."""
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
-        """-ln p(label) in nats, float64 (R,), of every row.
+        """-ln p(label) in nats, float64 (R,), of every row; its expectation for the reference.
 
-        A row is a place, a pattern, and which of the place's labels (0 is the real one, and the default).
+        A row is a place, a pattern, and which of the place's targets (0, the default, is the real label; n_labels the reference).
         """
+
+
+class _Targets:
+    """What losses subtract from the log-sum-exp: the logit of a place's label, or its expectation under the place's reference."""
+
+    def __init__(self, head: Head, label_NY: Tensor, reference: Reference | None) -> None:
+        self._head, self._label_NY = head, label_NY
+        self._reference = None if reference is None else head.distributions(reference)
+
+    def logits(self, h_MD: Tensor, place_M: np.ndarray, target_M: np.ndarray) -> Tensor:
+        """The logit of every row's target, shape (M,)."""
+        n_labels = self._label_NY.shape[1]
+        expected = np.flatnonzero(target_M >= n_labels)
+        label_M = self._label_NY[torch.from_numpy(place_M), torch.from_numpy(np.minimum(target_M, n_labels - 1))]
+        logit_M = self._head.label_logits(h_MD, label_M)
+        if len(expected):
+            assert self._reference is not None
+            rows, place = (torch.from_numpy(index).to(h_MD.device) for index in (expected, place_M[expected]))
+            logit_M[rows] = self._head.expected_logit(h_MD[rows], self._reference, place)
+        return logit_M
 
 
 class _PlaceScorer:
@@ -63,25 +87,27 @@ class _PlaceScorer:
         skip: SkipReading,
         null: NullLabels,
         names: Sequence[tuple[int, int]],
+        reference: Reference | None = None,
     ) -> None:
         self._model, self._skip, self._x_ND = model, skip, x_ND
         self._head = Head(model)
         self.n_places, self.n_labels = len(x_ND), 1 + null.draws
-        self._label_NY = target_N[:, None]
+        self.n_targets = self.n_labels + (reference is not None)
+        label_NY = target_N[:, None]
         if null.draws:
             places = np.arange(self.n_places)
             big_NL = np.full((self.n_places, model.n_letters), Branch.BIG, dtype=np.uint8)
             h_big_ND = torch.cat([self._states(places[rows], big_NL[rows]) for rows in chunks(self.n_places, _MOST_ROWS)])
-            self._label_NY = null.labels(self._head, h_big_ND, target_N, names)
+            label_NY = null.labels(self._head, h_big_ND, target_N, names)
+        self._targets = _Targets(self._head, label_NY, reference)
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
         label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R
         loss_R = np.empty(len(place_R))
         for rows in chunks(len(place_R), _MOST_ROWS):
-            label_M = self._label_NY[torch.from_numpy(place_R[rows]), torch.from_numpy(label_R[rows])]
             h_MD, leaf_R = self._distinct_states(place_R[rows], branches_RL[rows])
             lse_R = self._head.lse(h_MD)[leaf_R]
-            loss_R[rows] = (lse_R - self._head.label_logits(h_MD[leaf_R], label_M)).double().cpu().numpy()
+            loss_R[rows] = (lse_R - self._targets.logits(h_MD[leaf_R], place_R[rows], label_R[rows])).double().cpu().numpy()
         return loss_R
 
     def _states(self, place_R: np.ndarray, branches_RL: np.ndarray) -> Tensor:
@@ -117,11 +143,12 @@ class FixedScorer(_PlaceScorer):
         skip: SkipReading,
         null: NullLabels | None = None,
         n_warm: int = 0,
+        reference: Reference | None = None,
     ) -> None:
         self._context = FixedContext(model, token_id_T[:-1], routing, skip, n_warm)
         names = [(sequence, position) for position in range(n_warm, len(token_id_T) - 1)]
         x_ND, target_N = self._context.start_TD[n_warm:], token_id_T[n_warm + 1 :]
-        super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names)
+        super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names, reference)
 
     def _attend(self, place_N: Tensor) -> Attend:
         return self._context.attend(place_N + self._context.n_warm)
@@ -130,7 +157,7 @@ class FixedScorer(_PlaceScorer):
 class CommittedScorer(_PlaceScorer):
     """One position of several sequences, after the patterns committed for the tokens before it.
 
-    `sequence_N` are the numbers of the step's sequences, by which labels are drawn.
+    `sequence_N` are the numbers of the step's sequences, by which labels are drawn; `reference` is of the step's rows.
     """
 
     def __init__(
@@ -140,10 +167,11 @@ class CommittedScorer(_PlaceScorer):
         sequence_N: Sequence[int],
         skip: SkipReading,
         null: NullLabels | None = None,
+        reference: Reference | None = None,
     ) -> None:
         self._step = step
         names = [(sequence, step.position) for sequence in sequence_N]
-        super().__init__(model, step.x_ND, step.target_N, skip, null or NullLabels(), names)
+        super().__init__(model, step.x_ND, step.target_N, skip, null or NullLabels(), names, reference)
 
     def _attend(self, place_N: Tensor) -> Attend:
         return self._step.attend(place_N)
@@ -164,6 +192,7 @@ class SameScorer:
         skip: SkipReading,
         null: NullLabels | None = None,
         n_warm: int = 0,
+        reference: Reference | None = None,
     ) -> None:
         self._model, self._skip = model, skip
         self._head = Head(model)
@@ -171,11 +200,13 @@ class SameScorer:
         self._n_tokens = len(token_id_T) - 1
         null = null or NullLabels()
         self.n_places, self.n_labels = self._n_tokens - n_warm, 1 + null.draws
-        self._label_TY = token_id_T[n_warm + 1 :, None]
+        self.n_targets = self.n_labels + (reference is not None)
+        label_NY = token_id_T[n_warm + 1 :, None]
         if null.draws:
             h_big_TD = self._states(np.full((1, model.n_letters), Branch.BIG, dtype=np.uint8))[0][0]
             names = [(sequence, position) for position in range(n_warm, self._n_tokens)]
-            self._label_TY = null.labels(self._head, h_big_TD, token_id_T[n_warm + 1 :], names)
+            label_NY = null.labels(self._head, h_big_TD, token_id_T[n_warm + 1 :], names)
+        self._targets = _Targets(self._head, label_NY, reference)
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
         label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R
@@ -186,8 +217,8 @@ class SameScorer:
             h_PTD, leaf_P = self._states(distinct_PL[patterns])
             rows = np.flatnonzero((patterns.start <= pattern_R) & (pattern_R < patterns.stop))
             h_MD = h_PTD[leaf_P[torch.from_numpy(pattern_R[rows] - patterns.start)], torch.from_numpy(place_R[rows])]
-            label_M = self._label_TY[torch.from_numpy(place_R[rows]), torch.from_numpy(label_R[rows])]
-            loss_R[rows] = (self._head.lse(h_MD) - self._head.label_logits(h_MD, label_M)).double().cpu().numpy()
+            logit_M = self._targets.logits(h_MD, place_R[rows], label_R[rows])
+            loss_R[rows] = (self._head.lse(h_MD) - logit_M).double().cpu().numpy()
         return loss_R
 
     def _states(self, branches_PL: np.ndarray) -> tuple[Tensor, Tensor]:

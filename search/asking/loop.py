@@ -1,7 +1,7 @@
 """Ask, score, tell: one strategy over the places of a scorer until it ends, keeping each token's best.
 
-Knows neither files nor workers, and of the model only its scorer. A strategy's token is a place under one of its labels, so
-that the null gain of any strategy is what the same strategy finds for a drawn label.
+Knows neither files nor workers, and of the model only its scorer. A strategy's token is a place under one of its targets, so
+that the null gain of any strategy is what the same strategy finds for a drawn label, and its reference's path likewise.
 
 Axes: R rows (trials), N tokens of the strategy, L layers.
 """
@@ -35,15 +35,15 @@ class Best:
 
 
 def run_strategy(strategy: Strategy, scorer: Scorer, on_trials: OnTrials | None = None) -> Best:
-    """Run the strategy to its end; token n is place n // n_labels with label n % n_labels.
+    """Run the strategy to its end; token n is place n // n_targets with target n % n_targets.
 
     A loss that is not finite is a failed trial. Raises InputError where all trials of a token failed, or none was asked.
     """
     n_each = max(1, _MOST_ROWS // strategy.n_tokens)
     rounds: list[Trials] = []
     while len((proposals := strategy.ask(n_each)).token_R):
-        place_R, label_R = np.divmod(proposals.token_R, scorer.n_labels)
-        loss_R = scorer.score(place_R, proposals.branches_RL, label_R)
+        place_R, target_R = np.divmod(proposals.token_R, scorer.n_targets)
+        loss_R = scorer.score(place_R, proposals.branches_RL, target_R)
         trials = Trials(proposals.token_R, proposals.branches_RL, loss_R, np.isfinite(loss_R))
         strategy.tell(trials)
         rounds.append(trials)

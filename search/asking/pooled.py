@@ -15,12 +15,13 @@ from duo_oracle.oracle.engine.scorer import Scorer
 
 
 class PooledScorer:
-    """A `Scorer`: the places of the first scorer, then those of the second, and so on. All have as many labels."""
+    """A `Scorer`: the places of the first scorer, then those of the second, and so on. All have as many targets."""
 
     def __init__(self, scorers: Sequence[Scorer]) -> None:
         self._scorers = tuple(scorers)
         self._ends = np.cumsum([scorer.n_places for scorer in scorers])
-        self.n_places, self.n_labels = int(self._ends[-1]), scorers[0].n_labels
+        self.n_places = int(self._ends[-1])
+        self.n_labels, self.n_targets = scorers[0].n_labels, scorers[0].n_targets
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:
         label_R = np.zeros(len(place_R), dtype=np.int64) if label_R is None else label_R

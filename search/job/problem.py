@@ -14,6 +14,11 @@ from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 
 
+class Objective(StrEnum):
+    LABEL = "label"  # each earlier token ran the best pattern for its real label
+    REFERENCE = "reference"  # each earlier token ran the pattern of least expected loss under the reference
+
+
 class Keep(StrEnum):
     NONE = "none"  # the oracle paths alone
     LOSSES = "losses"  # and every pattern's loss for every position
@@ -37,6 +42,12 @@ class Problem:
     seed: int = 0
     keep: Keep = Keep.NONE
     memory_bytes: int = 1 << 30  # bound on one worker's working memory
+    objective: Objective = Objective.LABEL  # what commits a pattern, in context committed
+
+    @property
+    def by_reference(self) -> bool:
+        """Whether what is committed is the reference's choice."""
+        return self.objective is Objective.REFERENCE
 
     @property
     def used_branches(self) -> set[Branch]:

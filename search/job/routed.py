@@ -9,7 +9,7 @@ Axes: T token, L layer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class RoutedSequence(Window):
     @classmethod
     def of(cls, window: Window, mask_NL: np.ndarray) -> RoutedSequence:
         """The window with these choices."""
-        return cls(window.index, window.document, window.token_ids, n_warm=window.n_warm, n_front=window.n_front, mask_NL=mask_NL)
+        return cls(**{field.name: getattr(window, field.name) for field in fields(Window)}, mask_NL=mask_NL)
 
 
 def routed(

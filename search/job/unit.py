@@ -3,7 +3,7 @@
 An exhaustive problem goes to the exact oracle; any other strategy is asked, scored and told. Knows no files and no Ray:
 what is found goes to a sink.
 
-Axes: T token, N places or tokens of a strategy, Y labels, R rows, L layer.
+Axes: T token, N places or tokens of a strategy, Y targets (labels, then the reference), R rows, L layer.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameSc
 from duo_oracle.oracle.model import OracleModel, cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
+from duo_oracle.oracle.reference import Reference
 from duo_oracle.search.asking.loop import run_strategy
 from duo_oracle.search.asking.pooled import PooledScorer
 from duo_oracle.search.job.problem import Keep, Problem
@@ -97,13 +98,15 @@ def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], 
         null_labels(problem, sequences),
         problem.memory_bytes,
         (lambda index, block: sink.losses(by_index[index], _in_text(by_index[index], block))) if kept else None,
+        problem.by_reference,
     )
+    references = _references(sequences)
     if problem.context.kind is ContextKind.COMMITTED:
-        return oracle.in_committed_context([s.index for s in sequences], tokens, [s.n_warm for s in sequences])
+        return oracle.in_committed_context([s.index for s in sequences], tokens, [s.n_warm for s in sequences], references)
     pairs = list(zip(sequences, tokens, strict=True))
     if problem.context.kind is ContextKind.SAME:
-        return [oracle.in_same_context(s.index, token_id_T, s.n_warm) for s, token_id_T in pairs]
-    return [oracle.in_fixed_context(s.index, token_id_T, _routing(s, problem), s.n_warm) for s, token_id_T in pairs]
+        return [oracle.in_same_context(s.index, token_id_T, s.n_warm, s.reference) for s, token_id_T in pairs]
+    return [oracle.in_fixed_context(s.index, ids_T, _routing(s, problem), s.n_warm, s.reference) for s, ids_T in pairs]
 
 
 def _by_asking(
@@ -132,8 +135,9 @@ def _by_asking(
 def scorer_of(model: OracleModel, sequence: Window, token_id_T: Tensor, problem: Problem, null: NullLabels) -> Scorer:
     """The scorer of a sequence in a context whose positions are independent."""
     if problem.context.kind is ContextKind.SAME:
-        return SameScorer(model, sequence.index, token_id_T, problem.skip, null, sequence.n_warm)
-    return FixedScorer(model, sequence.index, token_id_T, _routing(sequence, problem), problem.skip, null, sequence.n_warm)
+        return SameScorer(model, sequence.index, token_id_T, problem.skip, null, sequence.n_warm, sequence.reference)
+    routing = _routing(sequence, problem)
+    return FixedScorer(model, sequence.index, token_id_T, routing, problem.skip, null, sequence.n_warm, sequence.reference)
 
 
 def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
@@ -144,6 +148,13 @@ def _routing(sequence: Window, problem: Problem) -> RoutingPattern | np.ndarray:
     return sequence.run_mask(sequence.mask_NL)
 
 
+def _references(sequences: list[Window]) -> list[Reference] | None:
+    """What the reference says of every sequence; None where there is none."""
+    found = [sequence.reference for sequence in sequences if sequence.reference is not None]
+    assert len(found) in (0, len(sequences)), "a run has a reference for all its sequences, or for none"
+    return found or None
+
+
 def _in_text(sequence: Window, block: PatternLosses) -> PatternLosses:
     return replace(block, position_N=block.position_N - sequence.n_front) if sequence.n_front else block
 
@@ -152,15 +163,16 @@ def _by_asking_committed(
     model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
 ) -> list[OraclePaths]:
     found: list[list[OraclePaths]] = [[] for _ in tokens]
-    cheapest = cheapest_branch(model)
+    cheapest, references, n_warm = cheapest_branch(model), _references(sequences), [s.n_warm for s in sequences]
     for budget in range(len(problem.budgets)):
-        for step in left_to_right(model, tokens, problem.skip, [s.n_warm for s in sequences]):
+        for step in left_to_right(model, tokens, problem.skip, n_warm):
             members = [sequences[lane] for lane in step.lanes]
-            scorer = CommittedScorer(model, step, [sequence.index for sequence in members], problem.skip, null)
+            known = None if references is None else step.reference(references, n_warm, step.lanes)
+            scorer = CommittedScorer(model, step, [sequence.index for sequence in members], problem.skip, null, known)
             paths = _ask(scorer, problem, budget, np.full(len(members), step.position), members, sink, cheapest)
             for row, lane in enumerate(step.lanes):
                 found[lane].append(rows_of(paths, np.array([row])))
-            step.commit(paths.branches_RL)
+            step.commit(paths.ref_branches_RL if problem.by_reference else paths.branches_RL)
     return [in_order(concatenated(parts)) for parts in found]
 
 
@@ -174,48 +186,57 @@ def _ask(
     cheapest: Branch,
 ) -> OraclePaths:
     """Run the strategy for one budget over all places of a scorer: one row per place."""
-    n_places, n_labels = scorer.n_places, scorer.n_labels
+    n_places, n_labels, n_targets = scorer.n_places, scorer.n_labels, scorer.n_targets
     space = problem.spaces()[budget]
     generator = np.random.default_rng(
         (problem.seed, zlib.crc32(problem.strategy.encode()), sequence_N[0].index, int(position_N[0]), budget)
     )
-    strategy = build_strategy(problem.strategy, problem.settings, space, n_places * n_labels, generator)
+    strategy = build_strategy(problem.strategy, problem.settings, space, n_places * n_targets, generator)
 
     def keep_trials(trials: Trials) -> None:
-        place_R, label_R = np.divmod(trials.token_R, n_labels)
+        place_R, target_R = np.divmod(trials.token_R, n_targets)
         for sequence in dict.fromkeys(map(id, sequence_N)):
             mine_N = np.array([id(other) == sequence for other in sequence_N])
-            rows = np.flatnonzero((label_R == 0) & mine_N[place_R])
+            rows = np.flatnonzero((target_R == 0) & mine_N[place_R])
             window = sequence_N[int(np.flatnonzero(mine_N)[0])]
             sink.trials(window, _stored(trials, rows, position_N[place_R[rows]] - window.n_front, budget))
 
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
-    loss_NY = best.loss_N.reshape(n_places, n_labels)
+    loss_NY = best.loss_N.reshape(n_places, n_targets)
     small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_letters) for branch in (cheapest, Branch.BIG))
-    null = NullGains.of(loss_NY[:, :, None], small_NY, big_NY)
-    evaluations_N = best.evaluations_N[::n_labels].astype(np.int32)
+    null = NullGains.of(loss_NY[:, :n_labels, None], small_NY[:, :n_labels], big_NY[:, :n_labels])
+    evaluations_N = best.evaluations_N[::n_targets].astype(np.int32)
+    of_reference = {}
+    if n_targets > n_labels:
+        ref_branches_NL = best.branches_NL[n_labels::n_targets]
+        of_reference = {
+            "ref_branches_RL": ref_branches_NL,
+            "ref_expected_gain_R": big_NY[:, -1] - loss_NY[:, -1],
+            "ref_loss_R": scorer.score(np.arange(n_places), ref_branches_NL),
+        }
     return OraclePaths(
         position_R=position_N.astype(np.int32),
         budget_R=np.full(n_places, budget, dtype=np.int16),
-        branches_RL=best.branches_NL[::n_labels],
+        branches_RL=best.branches_NL[::n_targets],
         loss_R=loss_NY[:, 0],
         loss_cheapest_R=small_NY[:, 0],
         loss_full_R=big_NY[:, 0],
         evaluations_R=evaluations_N,
-        certified_R=best.chosen_from_N[::n_labels] == space.size,
+        certified_R=best.chosen_from_N[::n_targets] == space.size,
         null_gain_R=null.gain_NQ[:, 0],
         null_difficulty_R=null.difficulty_NQ[:, 0],
         null_above_R=null.above_NQ[:, 0],
         entropy_full_R=np.full(n_places, np.nan),
         leaves_R=evaluations_N,
+        **of_reference,
     )
 
 
 def _uniform_losses(scorer: Scorer, branch: Branch, n_letters: int) -> np.ndarray:
-    """Losses of the pattern that takes one branch everywhere, at every place under every label: float64 (N, Y)."""
-    place_R, label_R = (axis.ravel() for axis in np.mgrid[: scorer.n_places, : scorer.n_labels])
+    """Losses of the pattern that takes one branch everywhere, at every place under every target: float64 (N, Y)."""
+    place_R, target_R = (axis.ravel() for axis in np.mgrid[: scorer.n_places, : scorer.n_targets])
     branches_RL = np.full((len(place_R), n_letters), branch, dtype=np.uint8)
-    return scorer.score(place_R, branches_RL, label_R).reshape(scorer.n_places, scorer.n_labels)
+    return scorer.score(place_R, branches_RL, target_R).reshape(scorer.n_places, scorer.n_targets)
 
 
 def _stored(trials: Trials, rows: np.ndarray, position_R: np.ndarray, budget: int) -> records.Trials:

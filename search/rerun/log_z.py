@@ -20,7 +20,7 @@ from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import Context, ContextKind, SkipReading
-from duo_oracle.oracle.engine.certify import Groups
+from duo_oracle.oracle.engine.choice import Groups
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.walk import FixedContext

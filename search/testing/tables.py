@@ -11,7 +11,7 @@ class TableScorer:
     `fails` is the share of (place, pattern) whose loss is not a number, always the same ones.
     """
 
-    n_labels = 1
+    n_labels = n_targets = 1
 
     def __init__(self, n_places: int, n_letters: int, interaction: float = 0.0, seed: int = 0, fails: float = 0.0) -> None:
         generator = np.random.default_rng(seed)
