@@ -42,7 +42,7 @@ def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 
 def build(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype, device: torch.device) -> OracleModel:
-    """The frozen model of a checkpoint. Raises InputError for a tensor that is missing, or not of the config's shape."""
+    """The frozen model of a checkpoint. Raises InputError for a tensor that is missing, not of the config's shape, or left over."""
     return PackedDuoLlama(build_module(config, tensors).to(device=device, dtype=dtype))
 
 
@@ -54,8 +54,24 @@ def build_module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Du
             raise InputError(f"the checkpoint has no tensor {name}; {MODEL_TYPE} needs it with shape {list(shape)}")
         if tuple(tensors[name].shape) != shape:
             raise InputError(f"tensor {name} must have shape {list(shape)} by config.json; found {list(tensors[name].shape)}")
+    _refuse_unused(duo_config, tensors)
     with torch.device("meta"):
         module = DuoLlama(duo_config)
     wanted = {name: tensors[name].to(torch.float32) for name in duo_config.tensor_shapes()}
     module.load_state_dict(wanted, assign=True)
     return module.eval().requires_grad_(False)
+
+
+def _refuse_unused(config: DuoLlamaConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raises InputError for a tensor that the model would not use, but a head that is the embedding, and rotary tables."""
+    head, embedding = "lm_head.weight", tensors["model.embed_tokens.weight"]
+    for name in sorted(set(tensors) - set(config.tensor_shapes())):
+        if name == head and torch.equal(tensors[head], embedding):
+            continue
+        if name == head:
+            raise InputError(
+                f"config.json ties the head to the embedding, and {head} of the checkpoint is another than it: "
+                "set tie_word_embeddings to false, or leave it out"
+            )
+        if not name.endswith("rotary_emb.inv_freq"):
+            raise InputError(f"the checkpoint holds tensor {name}, which a {MODEL_TYPE} model of its config.json does not have")

@@ -8,6 +8,7 @@ Knows nothing of weights.
 from __future__ import annotations
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers.processors import TemplateProcessing
 
 from duo_oracle.models.gguf.file import GgufFile
 from duo_oracle.oracle.base.errors import InputError
@@ -49,4 +50,8 @@ def tokenizer_of(file: GgufFile) -> Tokenizer:
             if kind in (CONTROL, USER_DEFINED)
         ]
     )
+    bos = file.get("tokenizer.ggml.bos_token_id")
+    if file.get("tokenizer.ggml.add_bos_token") is True and isinstance(bos, int) and bos < len(tokens):
+        in_front = f"{tokens[bos]}:0"
+        tokenizer.post_processor = TemplateProcessing(single=[in_front, "$A:0"], special_tokens=[(tokens[bos], bos)])
     return tokenizer

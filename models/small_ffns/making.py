@@ -24,6 +24,7 @@ from duo_oracle.models.checkpoint import (
     CONFIG,
     INDEX,
     TOKENIZER,
+    TOKENIZER_SAYS,
     WEIGHTS,
     Checkpoint,
     model_directory,
@@ -168,7 +169,7 @@ def _write(
     """The model directory, each file whole or not at all, the weights last; then what an interrupted run would have needed goes."""
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, INDEX, TOKENIZER):
+    for name in (WEIGHTS, INDEX, TOKENIZER, TOKENIZER_SAYS[-1]):
         (out / name).unlink(missing_ok=True)
     tensors: dict[str, Tensor] = {
         name: tensor.detach().cpu().contiguous() for name, tensor in module.model.state_dict().items() if ".small_mlp." in name
@@ -177,6 +178,8 @@ def _write(
         tensors = {**base.tensors, **tensors}
         if base.tokenizer_json is not None:
             write_text_whole(out / TOKENIZER, base.tokenizer_json)
+        if base.tokenizer_said:
+            write_text_whole(out / TOKENIZER_SAYS[-1], json.dumps(base.tokenizer_said, indent=2) + "\n")
     else:
         own = {**own, BASE: _base_name(config.model, out), BASE_FINGERPRINT: base.fingerprint}
     write_text_whole(out / CONFIG, json.dumps(own, indent=2) + "\n")

@@ -32,7 +32,7 @@ def front_tokens(
         return ()
     if bos == AUTO:
         assert tokenizer is not None
-        found = _own_front(tokenizer, said)
+        found = _own_front(tokenizer)
         end = None if found else _end_of_text(tokenizer, said, config)
         front = found if end is None else (end,)
     elif bos.isdecimal():
@@ -52,18 +52,12 @@ def front_tokens(
     return front
 
 
-def _own_front(tokenizer: Tokenizer, said: Mapping[str, Any]) -> tuple[int, ...]:
-    """What the tokenizer puts before a text, as its template or its flag says."""
+def _own_front(tokenizer: Tokenizer) -> tuple[int, ...]:
+    """What the tokenizer puts before a text, by its template: beside which transformers heeds no `add_bos_token` either."""
     bare = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a", add_special_tokens=True).ids
     places = range(len(whole) - len(bare) + 1)
-    front = next((tuple(whole[:place]) for place in places if whole[place : place + len(bare)] == bare), ())
-    named = _id_of(tokenizer, said.get("bos_token"))
-    if named is None or "add_bos_token" not in said:
-        return front
-    if said["add_bos_token"]:
-        return front or (named,)
-    return () if front == (named,) else front
+    return next((tuple(whole[:place]) for place in places if whole[place : place + len(bare)] == bare), ())
 
 
 def _end_of_text(tokenizer: Tokenizer, said: Mapping[str, Any], config: Mapping[str, Any]) -> int | None:

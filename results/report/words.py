@@ -12,6 +12,7 @@ from duo_oracle.results.answers.curve import BudgetLine
 from duo_oracle.results.answers.summary import FEW_DOCUMENTS
 from duo_oracle.results.report.positions import RunPositions
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.windows import front_of
 
 _BRANCH = {".": "no FFN at all (skip)", "s": "the small FFN", "B": "the big FFN"}
 _EARLIER = {
@@ -39,8 +40,23 @@ def searched(positions: RunPositions) -> str:
         f"({facts.get('data', 'data')}), {_layers_words(run)} may each take {branches}{others_big}: "
         f"{size:,} routing pattern{'s' * (size != 1)}. The search ({identity.get('strategy')}) looked for the pattern under which "
         f"the next token has the least loss, {_budget_words(run)}, in context {run.context}: while one token's patterns were "
-        f"compared, {earlier}.{skip}"
+        f"compared, {earlier}.{skip}{_warm_words(run)}"
     )
+
+
+def _warm_words(run: StoredRun) -> str:
+    """What stood before the scored tokens of a window that was no choice of theirs; nothing where nothing did."""
+    front, stride = front_of(run), run.identity.get("stride")
+    said = ""
+    if front:
+        ids = " and ".join(map(str, front))
+        said += f" Every window has token{'s' * (len(front) > 1)} {ids} in front, which all-big ran."
+    if stride:
+        seq_len = run.identity["seq_len"]
+        said += f" Windows of {seq_len} tokens begin {stride} apart; all-big ran those that an earlier window scored."
+    if least := run.identity.get("min_context"):
+        said += f" Only tokens with {least} or more before them are predicted; all-big ran the others."
+    return said
 
 
 def how_to_read(null_drawn: bool) -> list[str]:

@@ -245,3 +245,16 @@ def test_a_wrong_or_missing_tensor_is_named_with_its_shapes():
     del tensors[name]
     with pytest.raises(ValueError, match=rf"no tensor {name}; duo_llama needs it with shape \[12, 32\]"):
         build_module(module.config.to_dict(), tensors)
+
+
+def test_a_tensor_that_the_model_would_not_use_is_refused():
+    module = random_module(0)
+    config, tensors = {**module.config.to_dict(), "tie_word_embeddings": True}, module.state_dict()
+    tensors.pop("lm_head.weight", None)
+    embedding = tensors["model.embed_tokens.weight"]
+    for harmless in ({"lm_head.weight": embedding.clone()}, {"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}):
+        build_module(config, {**tensors, **harmless})
+    with pytest.raises(ValueError, match=r"ties the head to the embedding, and lm_head\.weight of the checkpoint is another"):
+        build_module(config, {**tensors, "lm_head.weight": embedding + 1})
+    with pytest.raises(ValueError, match=r"holds tensor model\.layers\.9\.mlp\.up_proj\.weight, which a duo_llama model"):
+        build_module(config, {**tensors, "model.layers.9.mlp.up_proj.weight": embedding})

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.gguf import conversion as gguf_import
 from duo_oracle.models.gguf.conversion import import_gguf
+from duo_oracle.models.text.front import front_tokens
 from duo_oracle.models.text.tokenizer import encode, load_tokenizer
 from duo_oracle.search.cli import main
 
@@ -330,3 +331,15 @@ def test_a_weight_that_float16_cannot_hold_is_refused(model: Any, tmp_path: Path
     path = write_gguf(tmp_path / "a.gguf", having(output_norm__weight=ones * 1e6))
     assert "finite numbers in torch.float16" in refusal(capsys, path, "--out", tmp_path / "out", "--dtype", "float16")
     assert main(["import", str(path), "--out", str(tmp_path / "out")]) == 0
+
+
+@pytest.mark.parametrize("adds", [True, False, None])
+def test_the_token_that_a_file_puts_in_front_of_a_text_is_kept(model: Any, tmp_path: Path, adds: bool | None) -> None:
+    more = {} if adds is None else {"add_bos_token": adds}
+    import_gguf(write_gguf(tmp_path / "a.gguf", gguf_tensors(model), **more), tmp_path / "a", torch.float32)
+    checkpoint = read_checkpoint(str(tmp_path / "a"))
+    assert checkpoint.tokenizer_json is not None
+    tokenizer = load_tokenizer(checkpoint.tokenizer_json)
+    front = front_tokens("auto", tokenizer, checkpoint.tokenizer_said, checkpoint.config, len(TOKENS))
+    assert front == ((1,) if adds else (0,))  # its BOS, else its end of text
+    assert encode(tokenizer, "20") == [TOKENS.index("2"), TOKENS.index("0")]

@@ -193,6 +193,7 @@ def test_distil_interrupted_goes_on_to_the_same_tensors(make: Make, tmp_path: Pa
 
 def test_merged_and_referenced_are_one_model(make: Make, tmp_path: Path) -> None:
     make(method="neurons")
+    (tmp_path / "base" / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
     referenced = read_checkpoint(str(tmp_path / "duo"))
     assert json.loads((tmp_path / "duo" / "config.json").read_text())["base_model"] == "../base"
     shutil.rmtree(tmp_path / "duo")
@@ -200,6 +201,7 @@ def test_merged_and_referenced_are_one_model(make: Make, tmp_path: Path) -> None
     merged = read_checkpoint(str(tmp_path / "duo"))
     assert referenced.fingerprint == merged.fingerprint
     assert referenced.tokenizer_json == merged.tokenizer_json
+    assert referenced.tokenizer_said == merged.tokenizer_said == {"eos_token": "<|end|>"}
     token_id_1T = random_tokens(9)[None]
     mask_BTL = torch.randint(0, 3, (1, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     logits = [load_model(one).forward(token_id_1T, mask_BTL, SkipReading.FFN) for one in (referenced, merged)]

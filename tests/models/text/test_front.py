@@ -51,19 +51,16 @@ def test_else_none() -> None:
     assert auto(None, {}, {"eos_token_id": 1}) == ()
 
 
-@pytest.mark.parametrize(("template", "flag"), [(("<s>",), True), ((), True), (("<s>",), False), ((), False)])
-def test_the_flag_of_tokenizer_config_decides_over_the_template(template: tuple[str, ...], flag: bool) -> None:
-    said = {"bos_token": "<s>", "add_bos_token": flag}
-    assert auto(tokenizer(*template), said) == ((0,) if flag else ())
-
-
-def test_transformers_puts_the_same_in_front(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flag", [{}, {"add_bos_token": True}, {"add_bos_token": False}])
+@pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "LlamaTokenizer"])
+def test_transformers_puts_the_same_in_front(tmp_path: Path, kind: str, flag: dict[str, bool]) -> None:
     transformers = pytest.importorskip("transformers")
     for number, made in enumerate([tokenizer("<s>"), tokenizer("<s>", "<sop>"), tokenizer()]):
         folder = tmp_path / str(number)
         folder.mkdir()
         made.save(str(folder / "tokenizer.json"))
-        said = {"tokenizer_class": "PreTrainedTokenizerFast", "bos_token": "<s>"}
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        said = {"tokenizer_class": kind, "bos_token": "<s>", "unk_token": "[UNK]", **flag}
         (folder / "tokenizer_config.json").write_text(json.dumps(said))
         theirs = transformers.AutoTokenizer.from_pretrained(folder)("a b")["input_ids"]
         assert (*auto(made, said), 3, 4) == tuple(theirs)

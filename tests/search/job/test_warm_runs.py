@@ -20,6 +20,7 @@ from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.search.api.routing import RouteConfig, write_choices
 from duo_oracle.search.cli import main
+from duo_oracle.search.job.all_full import full_tokens
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.labels import read_labels
@@ -162,6 +163,26 @@ def test_routers_are_compared_at_the_scored_positions(asks_duo: Asks, capsys: py
         run_search(config)
         assert main(["compare", config.out, "--router", "fixed:sBs", "--router", "random:1.5"]) == 0
         assert "random:1.5" in capsys.readouterr().out
+
+
+def test_the_full_model_is_asked_of_the_scored_positions_alone(asks_duo: Asks) -> None:
+    """Calibration and fitted temperatures: the losses are those of the run in the full context."""
+    config = asks_duo(context="full", null_temperature="fit", **WARM)
+    run_search(config)
+    run = results.load(config.out)
+    opened = open_run(run)
+    found = full_tokens(opened.model, opened.sequences)
+    stored = run.tokens().merge(run.paths(), on=["sequence", "position"]).sort_values(["sequence", "position"])
+    assert found.document_N.tolist() == stored["document"].tolist()
+    assert found.loss_N == pytest.approx(stored["loss_full"].to_numpy(), abs=1e-4)
+
+
+def test_the_report_says_what_stood_in_front(asks_duo: Asks) -> None:
+    config = asks_duo(**WARM)
+    run_search(config)
+    assert main(["report", config.out, "--out", config.out + ".html"]) == 0
+    page = Path(config.out + ".html").read_text()
+    assert "Every window has token 39 in front, which all-big ran. Windows of 5 tokens begin 2 apart" in page
 
 
 def test_a_run_that_lacks_a_window_has_the_others_whole(asks_duo: Asks) -> None:
