@@ -14,6 +14,7 @@ from duo_oracle.results.answers.controls import Section
 from duo_oracle.results.answers.curve import as_record, budget_lines, check_comparable
 from duo_oracle.results.answers.difficulty import hardest
 from duo_oracle.results.answers.pareto import FixedPattern
+from duo_oracle.results.answers.reached import records_of
 from duo_oracle.results.answers.verify import Verification
 from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.statistics.landscape import Landscape
@@ -40,7 +41,13 @@ def flat(values: dict[str, Any]) -> Row:
 def curve_rows(runs: Sequence[StoredRun]) -> list[Row]:
     """A row for each budget of each run. Raises InputError where models, data or spaces differ."""
     check_comparable(runs)
-    rows = [{"run": run.name, "context": run.context, **as_record(line)} for run in runs for line in budget_lines(run)]
+    rows = []
+    for run in runs:
+        reached = records_of(run)
+        rows += [
+            {"run": run.name, "context": run.context, **as_record(line), **reached.get(line.budget, {})}
+            for line in budget_lines(run)
+        ]
     return [{name: _number(value) for name, value in row.items()} for row in rows]
 
 

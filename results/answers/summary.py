@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
+from duo_oracle.results.answers.reached import reached_lines
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.store.reader import StoredRun
@@ -24,6 +25,8 @@ def summarise(run: StoredRun) -> str:
     """
     lines = budget_lines(run)
     body = _one_budget(run, lines[0]) if len(lines) == 1 else aligned(budget_rows(run, lines), _NUMERIC)
+    reached = reached_lines(run)
+    body = [*body, "", *reached] if reached else body
     return "\n".join([*heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
 
 

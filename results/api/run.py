@@ -46,8 +46,10 @@ class Run(reader.StoredRun):
         import pandas as pd
 
         from duo_oracle.results.answers.curve import as_record, budget_lines
+        from duo_oracle.results.answers.reached import records_of
 
-        return pd.DataFrame([as_record(line) for line in budget_lines(self)])
+        reached = records_of(self)
+        return pd.DataFrame([as_record(line) | reached.get(line.budget, {}) for line in budget_lines(self)])
 
     def difficulty(
         self, top: int = 20, by: str = "difficulty", budget: str | None = None, before: int = 12, after: int = 6

@@ -58,6 +58,8 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             "in the row of a window's first scored token: the tokens of its text before it, which are run and not scored; "
             "null where there are none",
         ),
+        Column("reference_loss_target", _FLOAT, "nats", "-ln of the target's probability under the reference; null without one"),
+        Column("reference_entropy", _FLOAT, "nats", "entropy of the reference's distribution of the next token"),
     ),
     "paths": (
         _SEQUENCE,
@@ -80,6 +82,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("null_above", _INT16, "labels", "drawn labels whose difficulty is as great as the real one's; null as null_gain"),
         Column("entropy_full", _FLOAT, "nats", "entropy of all-big's distribution; null where it was not computed"),
         Column("leaves", _INT32, "patterns", "patterns whose loss went through the whole vocabulary head"),
+        Column("ref_pattern", _TEXT, "", "pattern of the lowest loss expected under the reference; null without one"),
+        Column("ref_cost", _INT16, "big layers", "cost of that pattern"),
+        Column("ref_expected_gain", _FLOAT, "nats", "its gain over all-big as the reference expects it"),
+        Column("ref_loss", _FLOAT, "nats", "its loss on the real label, which the choice never saw"),
     ),
     "losses": (
         _SEQUENCE,

@@ -20,6 +20,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import aside_of, settle
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.oracle.reference import Reference
 from duo_oracle.results.store import schemas
 from duo_oracle.results.store.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
 
@@ -75,13 +76,14 @@ class UnitWriter:
         paths: OraclePaths,
         mask_TL: np.ndarray | None = None,
         warm_ids: Sequence[int] | np.ndarray = (),
+        reference: Reference | None = None,
     ) -> None:
         """One sequence's tokens (T ids, the last only a target), those of its text before them that are run and not scored, and the
         paths of the T-1 positions.
 
         `mask_TL`, in a router's context, is what the router chose for each position.
         """
-        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, warm_ids)
+        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, warm_ids, reference)
         self._files["tokens"].add(tokens)
         self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
         self._n_sequences += 1

@@ -17,6 +17,7 @@ import pyarrow as pa
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array, to_strings
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
+from duo_oracle.oracle.reference import Reference
 from duo_oracle.results.store.columns import COLUMNS, SCHEMA_VERSION
 
 
@@ -41,12 +42,14 @@ def tokens_table(
     texts: Sequence[str] | None = None,
     mask_TL: np.ndarray | None = None,
     warm_ids: Sequence[int] | np.ndarray = (),
+    reference: Reference | None = None,
 ) -> pa.Table:
     """The tokens rows of one sequence: a row for every token of `token_ids` but the last, which is only a target. The first stands
     behind `warm_ids`, the tokens of its window's text that are run and not scored.
 
     `texts[i]` is how token i reads; without it, and for ids past its end, the two text columns are null. `mask_TL` holds a
-    row per scored position, what a router chose there; without it, context_pattern is null.
+    row per scored position, what a router chose there; without it, context_pattern is null. Nor has a run without a reference what
+    it says of each position.
     """
     ids = np.asarray(token_ids, dtype=np.int32)
     n_scored = len(ids) - 1
@@ -65,6 +68,7 @@ def tokens_table(
         pa.array([None] * n_scored if mask_TL is None else to_strings(mask_TL), pa.string()),
         position_N,
         pa.array([*warm, *[None] * (n_scored - 1)], pa.list_(pa.int32())),
+        *_of_reference(n_scored, reference),
     ]
     return _table("tokens", run_id, columns)
 
@@ -93,6 +97,7 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
         _null_where_nan(paths.null_above_R[order_R]),
         _null_where_nan(paths.entropy_full_R[order_R]),
         paths.leaves_R[order_R],
+        *_reference_columns(paths, order_R),
     ]
     return _table("paths", run_id, columns)
 
@@ -153,6 +158,22 @@ def _pattern_columns(branches_RL: np.ndarray) -> list:
     """pattern, cost, n_big, n_small and n_skip: a big layer costs 1 and nothing else does."""
     n_big_R, n_small_R, n_skip_R = (branch_counts(branches_RL, branch) for branch in (Branch.BIG, Branch.SMALL, Branch.SKIP))
     return [pa.array(to_strings(branches_RL), pa.string()), n_big_R, n_big_R, n_small_R, n_skip_R]
+
+
+def _of_reference(n_scored: int, reference: Reference | None) -> list:
+    if reference is None:
+        return [pa.nulls(n_scored, pa.float32())] * 2
+    return [reference.loss_target_N, reference.entropy_N]
+
+
+def _reference_columns(paths: OraclePaths, order_R: np.ndarray) -> list:
+    """ref_pattern, ref_cost, ref_expected_gain and ref_loss, null without a reference."""
+    if not paths.has_reference:
+        kinds = (pa.string(), pa.int16(), pa.float32(), pa.float32())
+        return [pa.nulls(len(order_R), kind) for kind in kinds]
+    branches_RL = paths.ref_branches_RL[order_R]
+    pattern_R, cost_R, *_ = _pattern_columns(branches_RL)
+    return [pattern_R, cost_R, paths.ref_expected_gain_R[order_R], paths.ref_loss_R[order_R]]
 
 
 @lru_cache(maxsize=4)

@@ -16,16 +16,19 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least, within
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.budgets import parse_budgets
-from duo_oracle.oracle.contexts import SkipReading, parse_context
+from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import parse_branches
-from duo_oracle.search.job.problem import Keep, Problem
+from duo_oracle.search.job.problem import Keep, Objective, Problem
 from duo_oracle.search.strategy import load_strategy, parse_settings
 
 UNIT_PATTERNS = 1 << 20  # a unit is about this many pattern evaluations: some seconds of work on a small model
 PROPOSED_PATTERNS = 1 << 9  # what a strategy that is not exhaustive is taken to evaluate per position
 MAX_UNIT_SEQUENCES = 64
 ALL_SEQUENCES = 1 << 20  # one unit, where all tokens are searched as one set
+
+SELF = "self"
+"""The reference that is the searched model, with more of the document before each position."""
 
 LEAST_TEMPERATURE = 1e-6
 MOST_NULL_DRAWS = 2**15 - 1  # null_above counts them in 16 bits
@@ -75,6 +78,13 @@ class SearchConfig:
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
             else 0
         null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
+        # reference
+        reference: who knows more of the next token: a model of the same vocabulary, self (the searched model with more context), or
+            a FILE.parquet of log-probabilities; the pattern of least expected loss under it is found as well
+        reference_context: the reference sees up to so many tokens of the document before a position; default what the sequence
+            holds, and for self all that it has positions for, at most 1024
+        objective: whose pattern a token runs as context of later ones, in context committed: the best for its label, or the
+            reference's
         # data
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
@@ -112,6 +122,9 @@ class SearchConfig:
     budget: str = "any"
     null_draws: int | None = None
     null_temperature: str = "1"
+    reference: str | None = None
+    reference_context: int | None = None
+    objective: Objective = Objective.LABEL
     seq_len: int | None = None
     stride: int | None = None
     min_context: int = 0
@@ -136,8 +149,12 @@ class SearchConfig:
         object.__setattr__(self, "data", sources_of(self.data))
         parse_settings(self.strategy, self.settings)
         parse_split(self.split)
-        for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep), ("special_tokens", SpecialTokens)):
+        for name, choices in (
+            *(("skip", SkipReading), ("dtype", Dtype), ("keep", Keep)),
+            *(("special_tokens", SpecialTokens), ("objective", Objective)),
+        ):
             check_choice(name, getattr(self, name), choices)
+        self._check_reference()
         parse_branches(self.branches)
         parse_bytes(self.memory)
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -156,6 +173,7 @@ class SearchConfig:
             stride=1,
             min_context=0,
         )
+        at_least(self, reference_context=1)
         within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))
         if self.local and self.address is not None:
             raise InputError("`local=True` works in this process and `address` on a Ray cluster; give one of them")
@@ -166,6 +184,23 @@ class SearchConfig:
                 "`keep='losses'` stores every pattern of the space, which only an exhaustive search evaluates; "
                 f"with `strategy={self.strategy!r}` use `keep='trials'`"
             )
+
+    def _check_reference(self) -> None:
+        if self.reference is None:
+            if self.reference_context is not None:
+                raise InputError(f"`reference_context={self.reference_context}` is of a reference; give `reference` as well")
+            if self.objective == Objective.REFERENCE:
+                raise InputError("`objective='reference'` commits a reference's choice; give `reference` as well")
+            return
+        if self.reference.endswith(".parquet") and self.reference_context is not None:
+            raise InputError("`reference_context` is of a model; a file of log-probabilities has the context that it was made with")
+        if self.objective == Objective.REFERENCE and self.context != ContextKind.COMMITTED:
+            raise InputError(
+                f"`objective='reference'` says what is committed, in the context committed; got `context={self.context!r}`, in "
+                "which nothing is (the reference's patterns are found in every context)"
+            )
+        if parse_settings(self.strategy, self.settings).pooled:
+            raise InputError("one pattern for all tokens is searched by their real labels alone; got a `reference`")
 
     @property
     def exact(self) -> bool:
@@ -206,4 +241,5 @@ class SearchConfig:
             seed=self.seed,
             keep=Keep(self.keep),
             memory_bytes=parse_bytes(self.memory),
+            objective=Objective(self.objective),
         )

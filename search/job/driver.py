@@ -43,11 +43,12 @@ from duo_oracle.search.job.config import SearchConfig, parse_temperature
 from duo_oracle.search.job.config_file import write_config
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.local_pool import LocalPool
-from duo_oracle.search.job.pool import Notify, Pool, UnitFailure, plan_units
+from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_units
 from duo_oracle.search.job.ray_pool import RayPool, check_address
+from duo_oracle.search.job.reference import open_reference, with_references
 from duo_oracle.search.job.routed import context_name, routed
 from duo_oracle.search.job.unit import check_strategy, solve_sequences
-from duo_oracle.search.job.worker import Job, Solve
+from duo_oracle.search.job.worker import Job, Solve, prepared
 
 VERSIONED = ("torch", "numpy", "ray", "pyarrow", "optuna", "duo-oracle")
 
@@ -106,6 +107,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         check_router(router, model, problem.skip, checkpoint.fingerprint)
         context = context_name(problem.context.router)
         sequences = partial(_routed, router, module, read, problem.skip, checkpoint.fingerprint)
+    references = open_reference(config, checkpoint, model, len(front))
     fingerprint, n_positions = _surveyed(read(notify=notify or _say))
     if parse_temperature(config.null_temperature) is None:
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
@@ -118,6 +120,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         front=front,
         fingerprints={"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint},
         null_temperatures=problem.null_temperatures,
+        reference=None if references is None else references.identity,
     )
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     with RunWriter.open(config.out, identity, _facts(config, model.depth, checks), config.overwrite) as run:
@@ -136,7 +139,10 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
             texts=None if texts is None else tuple(texts),
         )
         finished = run.finished_units
-        units = (unit for unit in plan_units(sequences(), run.manifest.unit_sequences) if unit.index not in finished)
+        planned = plan_units(sequences(), run.manifest.unit_sequences)
+        units: Iterable[Unit] = (unit for unit in planned if unit.index not in finished)
+        if references is not None:
+            units = with_references(planned, finished, references)
         done = sum(record.tokens for record in run.manifest.units.values())
         with _Progress(n_positions, done, notify) as progress:
             if asked_units not in (None, run.manifest.unit_sequences):
@@ -147,7 +153,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
             if done < n_positions:
                 entered = _pool(config, job, checkpoint, model, progress.say)
                 del checkpoint, model  # the pool has what it needs; with Ray the driver then holds no weights
-                with entered as pool:
+                with prepared(config.threads), entered as pool:  # the reference is asked in this process
                     return_freed_memory()
                     for outcome in pool.run(units):
                         if isinstance(outcome, UnitFailure):

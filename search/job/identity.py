@@ -12,7 +12,7 @@ from typing import Any
 from duo_oracle.oracle.contexts import ContextKind, stored_context
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
-from duo_oracle.search.job.problem import Keep
+from duo_oracle.search.job.problem import Keep, Objective
 from duo_oracle.search.strategy import parse_settings
 
 # The model and the data are known by their fingerprints, whatever they were called and however the data was cut into windows.
@@ -20,7 +20,10 @@ _NAMES = ("model", "data", "split", "special_tokens", "out")
 # How the work is spread, bounded, shown and begun: no loss and no path depends on it.
 _WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "overwrite")
 # Said below in words that have one spelling for one meaning.
-_SAID = ("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context")
+_SAID = (
+    *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context"),
+    *("reference", "reference_context", "objective"),
+)
 
 
 def identity_of(
@@ -33,13 +36,14 @@ def identity_of(
     front: Sequence[int] = (),
     fingerprints: Mapping[str, str] | None = None,
     null_temperatures: Mapping[str, float] | None = None,
+    reference: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The identity of a resolved config's run, as JSON values.
 
     `routed_layers` are the model's layers that are routed, where they are not all; `cheapest` the branch of its cheapest pattern;
     `context` a router's context by the router's weights; `front` the tokens in front of every window; `null_temperatures` those
-    fitted by document. What stands at the value that it always had before it became an option is left out, so that older runs are
-    resumed too.
+    fitted by document; `reference` a reference by what it is. What stands at the value that it had before it became an option is
+    left out, so that older runs are resumed too.
     """
     values = {name: value for name, value in asdict(config).items() if name not in (*_NAMES, *_WORK, *_SAID)}
     problem = config.problem(n_letters)
@@ -66,6 +70,10 @@ def identity_of(
     values |= fingerprints or {}
     if null_temperatures:
         values["null_temperatures"] = dict(null_temperatures)
+    if reference is not None:
+        values["reference"] = dict(reference)
+    if config.objective != Objective.LABEL:
+        values["objective"] = str(config.objective)
     return values
 
 

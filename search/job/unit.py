@@ -252,6 +252,14 @@ def _stored(trials: Trials, rows: np.ndarray, position_R: np.ndarray, budget: in
 
 def _check_finite(sequence: Window, paths: OraclePaths) -> None:
     losses = np.column_stack([paths.loss_R, paths.loss_cheapest_R, paths.loss_full_R])
+    if paths.has_reference:
+        of_reference = np.isfinite(np.column_stack([paths.ref_loss_R, paths.ref_expected_gain_R])).all(axis=1)
+        if not of_reference.all():
+            position = paths.position_R[np.flatnonzero(~of_reference)[0]]
+            raise InputError(
+                f"a loss is a finite number; sequence {sequence.index} ({sequence.document}), position {position} has none under "
+                "the reference"
+            )
     wrong = np.flatnonzero(~np.isfinite(losses).all(axis=1))
     if len(wrong):
         raise InputError(

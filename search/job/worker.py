@@ -51,7 +51,7 @@ class UnitSink:
         """The oracle paths of one whole sequence."""
         mask_NL = sequence.mask_NL if isinstance(sequence, RoutedSequence) else None
         token_ids, warm_ids = sequence.token_ids[sequence.n_warm :], sequence.token_ids[sequence.n_front : sequence.n_warm]
-        self._writer.add_sequence(sequence.index, sequence.document, token_ids, paths, mask_NL, warm_ids)
+        self._writer.add_sequence(sequence.index, sequence.document, token_ids, paths, mask_NL, warm_ids, sequence.reference)
 
     def losses(self, sequence: Window, block: PatternLosses) -> None:
         """A block of every-pattern losses of one sequence."""

@@ -57,7 +57,7 @@ def test_oracle_is_paths_with_tokens(kept_losses: Run) -> None:
     joined = kept_losses.paths().merge(kept_losses.tokens(), on=["sequence", "position"])
     joined = joined.sort_values(["sequence", "position", "budget"]).reset_index(drop=True)
     for column in joined.columns:
-        assert rows[column].tolist() == joined[column].tolist()
+        pd.testing.assert_series_equal(rows[column], joined[column], check_dtype=False)
     assert rows["budget"].tolist() == rows["budget_name"].tolist()
     assert rows["budget"].tolist() == [str(k) for k in range(5)] * 72
     assert rows.columns.is_unique

@@ -1,0 +1,131 @@
+"""`export-reference`: a model's likeliest next tokens over data, as a reference file that `search --reference FILE.parquet` reads.
+
+Light to import; the engine is loaded by the call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
+from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.oracle.base.ranges import at_least
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """What `duo-oracle export-reference` is asked.
+
+    Args:
+        model: model directory, or the name of a shipped model, whose distributions are written
+        data: files, folders or globs of text, or a shipped holdout, as `search` takes them
+        # what is written
+        top: how many tokens are listed at each position, the likeliest first
+        context: each position sees up to so many tokens of its document before it; default what its sequence holds
+        # data
+        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
+        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
+        min_context: leave out tokens with fewer than so many tokens of their sequence before them; default 0, none but the first
+        bos: token in front of every sequence: auto (what the tokenizer puts in front of a text, else its EOS where there is one),
+            none, or a token
+        max_sequences: stop after so many sequences; default all
+        per_document: take only the first so many sequences of each document; default all
+        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
+        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
+        # machine
+        device: cpu, cuda, or cuda:N
+        threads: threads to use
+        # output
+        out: Parquet file to write
+    """
+
+    model: str
+    data: tuple[str, ...]
+    out: str
+    top: int = 64
+    context: int | None = None
+    seq_len: int | None = None
+    stride: int | None = None
+    min_context: int = 0
+    bos: str = "auto"
+    max_sequences: int | None = None
+    per_document: int | None = None
+    split: str | None = None
+    special_tokens: SpecialTokens = SpecialTokens.TEXT
+    device: str = "cpu"
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", sources_of(self.data))
+        check_choice("special_tokens", self.special_tokens, SpecialTokens)
+        parse_split(self.split)
+        at_least(self, top=1, context=1, seq_len=2, stride=1, min_context=0, max_sequences=1, per_document=1, threads=1)
+
+
+def export_reference(config: ExportConfig) -> str:
+    """Writes the file; returns a line that says what is in it. Raises InputError for a model or data that does not fit."""
+    import torch
+
+    from duo_oracle.models.checkpoint import read_checkpoint
+    from duo_oracle.models.family import load_model
+    from duo_oracle.models.text.front import front_tokens
+    from duo_oracle.models.text.tokenizer import load_tokenizer
+    from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences
+    from duo_oracle.results.store.reference_files import Rows, write_reference
+    from duo_oracle.search.job.reference import History, Passes, check_context
+    from duo_oracle.search.job.worker import prepared
+
+    checkpoint = read_checkpoint(config.model)
+    model = load_model(checkpoint, "float32", config.device)
+    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
+    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, model.n_vocabulary)
+    if config.context is not None:
+        check_context("context", config.model, model, config.context, len(front))
+    top = min(config.top, model.n_vocabulary)
+    source = Passes(model, config.context, config.model)
+    loss, labels = 0.0, 0
+
+    def windows() -> Iterator[Window]:
+        return read_sequences(
+            config.data,
+            tokenizer,
+            model.n_vocabulary,
+            model.n_positions,
+            config.seq_len,
+            config.max_sequences,
+            config.per_document,
+            config.split,
+            front=front,
+            stride=config.stride,
+            min_context=config.min_context,
+        )
+
+    def parts() -> Iterator[Rows]:
+        nonlocal loss, labels
+        history = History(source.context)
+        for window in windows():
+            token_id_N, target_N = window.token_ids[window.scored], window.token_ids[window.n_warm + 1 :]
+            done = 0
+            for log_q_MV in source.log_q(window, history.before(window)):
+                some = slice(done, done + len(log_q_MV))
+                log_p_MK, token_id_MK = log_q_MV.topk(top, dim=1)
+                target_M = torch.from_numpy(target_N[some].astype("int64")).to(log_q_MV.device)
+                loss -= float(log_q_MV.gather(1, target_M[:, None]).sum())
+                labels += len(log_q_MV)
+                position = window.start + window.first_position + done
+                yield Rows(window.document, position, token_id_N[some], token_id_MK.cpu().numpy(), log_p_MK.cpu().numpy())
+                done += len(log_q_MV)
+
+    facts = {
+        "model": config.model,
+        "model_fingerprint": checkpoint.fingerprint,
+        "data_fingerprint": data_fingerprint(windows()),
+        "n_vocabulary": str(model.n_vocabulary),
+        "top": str(top),
+        "context": "" if config.context is None else str(config.context),
+    }
+    with prepared(config.threads):
+        n_rows = write_reference(config.out, facts, parts())
+    said = f"{n_rows:,} positions, the {top} likeliest tokens each; the model loses {loss / labels:.3f} nats per token"
+    return f"{said}: {config.out}"
