@@ -65,7 +65,7 @@ def test_a_complete_run_is_left_alone(asks: Asks) -> None:
 
 
 def test_a_run_whose_last_unit_was_its_last_breath_becomes_complete(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
-    def killed(self: RunWriter, timings: object = None) -> None:
+    def killed(self: RunWriter, *facts: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
