@@ -25,6 +25,7 @@ from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.labels import read_labels
 from duo_oracle.search.rerun.opened import open_run
+from tests.search.conftest import assert_same_tables, tables_of
 from tests.small_models import all_patterns, plain_losses
 
 Asks = Callable[..., SearchConfig]
@@ -213,3 +214,12 @@ def test_tokens_with_little_context_are_run_and_not_scored(
     assert "reproduced" in capsys.readouterr().out
     with pytest.raises(ValueError, match="min_context"):
         run_search(replace(config, min_context=4))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["committed", "router:random:1.5"])
+def test_workers_write_what_one_process_does(asks_duo: Asks, context: str) -> None:
+    here, there = (asks_duo(context=context, out=asks_duo().out + place, unit_sequences=2, **WARM) for place in ("-here", "-there"))
+    run_search(here)
+    run_search(replace(there, local=False, workers=2))
+    assert_same_tables(tables_of(here.out), tables_of(there.out))
