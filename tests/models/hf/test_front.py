@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 
 from duo_oracle import results
+from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.search.job.config import SearchConfig
@@ -42,8 +44,15 @@ def write_tokenizer(folder: Path, kind: str) -> None:
 def searched(folder: Path, **options: Any) -> results.StoredRun:
     (folder / "text.txt").write_text(TEXT)
     out = str(folder / f"run-{len(list(folder.glob('run-*')))}")
-    base = {"branches": ".B", "local": True, "null_draws": 0, "seq_len": SEQ_LEN, "skip": SkipReading.LAYER}
-    outcome = run_search(SearchConfig(str(folder), (str(folder / "text.txt"),), out, **{**base, **options}))
+    base: dict[str, Any] = {
+        "data": (str(folder / "text.txt"),),
+        "branches": ".B",
+        "local": True,
+        "null_draws": 0,
+        "seq_len": SEQ_LEN,
+        "skip": SkipReading.LAYER,
+    }
+    outcome = run_search(SearchConfig(model=str(folder), out=out, **{**base, **options}))
     assert not outcome.failures
     return results.load(out)
 
@@ -101,3 +110,17 @@ def test_in_every_context_behind_token_and_stride(tmp_path: Path, name: str, con
             mask_TL[n_warm + place] = own_NL[place]
             expected = full_pass_losses(stock, token_id_T, mask_TL[None], SkipReading.LAYER)[0, n_warm + place]
             assert loss == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_rendered_conversation_is_read_as_its_template_means_it(tmp_path: Path) -> None:
+    """The recipe of docs/data.md: the text that a chat template renders, with its tokens parsed, and its BOS not doubled."""
+    save_tiny("Gemma", tmp_path)
+    write_tokenizer(tmp_path, LIKE_GEMMA)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    theirs.chat_template = "<bos>{% for message in messages %} {{ message['content'] }} <eos>{% endfor %}"
+    messages = [{"role": "user", "content": "the cat"}, {"role": "assistant", "content": "sat on the mat"}]
+    (tmp_path / "chat.jsonl").write_text(json.dumps({"text": theirs.apply_chat_template(messages, tokenize=False)}) + "\n")
+    run = searched(tmp_path, context="full", data=(str(tmp_path / "chat.jsonl"),), special_tokens=SpecialTokens.PARSE, seq_len=20)
+    rows = run.tokens().sort_values("position")
+    ids = [0, *rows["token_id"], rows["target_id"].iloc[-1]]
+    assert ids == theirs.apply_chat_template(messages, tokenize=True, return_dict=False)
