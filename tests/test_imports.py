@@ -88,7 +88,7 @@ def test_imports_go_one_way(package: str) -> None:
 def test_nothing_behind_the_door_imports_the_door() -> None:
     """`duo_oracle` itself is for users; only where the installed files stand may be asked of it (Ray's import path)."""
     assert {path.relative_to(ROOT).as_posix() for path in FILES if any(name == DOOR for name, _ in imported(path))} <= {
-        "search/job/ray_pool.py"
+        "search/job/surroundings.py"
     }
 
 

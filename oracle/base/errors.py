@@ -1,4 +1,4 @@
-"""What a user did that cannot be: the one error that the command line turns into a line and exit status 2."""
+"""What goes wrong without a fault of the program: bad input (one line, exit status 2), and what ends around it (one line, 1)."""
 
 from __future__ import annotations
 
@@ -16,3 +16,8 @@ class InputError(ValueError):
         ...
     duo_oracle.oracle.base.errors.InputError: ...
     """
+
+
+class Outage(RuntimeError):
+    """Something that the work needs has ended, such as the cluster that it runs on. Its text is one line that says what is gone,
+    what is kept and how to go on; the command line prints it, with exit status 1."""

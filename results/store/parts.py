@@ -31,7 +31,8 @@ class UnitWriter:
     """Writes one unit's parts; a context manager. After the block `record` says what was written.
 
     `keep` is None, "losses" or "trials": the table kept beside tokens and paths. `texts[i]` is how token i reads, None
-    where the model came without a tokenizer. An exception inside the block leaves no part behind.
+    where the model came without a tokenizer. `elsewhere`: the directory is no run, but where parts wait to be sent to it. An
+    exception inside the block leaves no part behind.
     """
 
     def __init__(
@@ -42,9 +43,10 @@ class UnitWriter:
         budgets: Sequence[Budget],
         keep: str | None = None,
         texts: Sequence[str] | None = None,
+        elsewhere: bool = False,
     ) -> None:
         self._directory, self._run_id, self._unit = Path(directory), run_id, unit
-        self._budgets, self._texts = tuple(budgets), texts
+        self._budgets, self._texts, self._elsewhere = tuple(budgets), texts, elsewhere
         tables = ("tokens", "paths") if keep is None else ("tokens", "paths", keep)
         self._files = {table: _PartFile(part_path(self._directory, table, unit), run_id, table) for table in tables}
         self._n_sequences = self._n_tokens = 0
@@ -64,7 +66,8 @@ class UnitWriter:
             for file in self._files.values():
                 file.discard()
             return
-        self._check_run()
+        if not self._elsewhere:
+            self._check_run()
         parts = {table: file.commit() for table, file in self._files.items()}
         self._record = UnitRecord(self._unit, self._n_sequences, self._n_tokens, parts)
 

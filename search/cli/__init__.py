@@ -1,7 +1,8 @@
 """The command `duo-oracle`: finds the command's file, reads its options, and turns what goes wrong into an exit status.
 
-Without a command it shows them all. 0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; or a run
-with failed units. 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP, all three with a line that says how to go on.
+Without a command it shows them all. 0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; a run
+with failed units; or, in a line, something around us that ended. 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP, all three with a line
+that says how to go on.
 Knows no command by name: each is a file in `search/cli/commands/`.
 """
 
@@ -16,7 +17,7 @@ from importlib import import_module
 from types import ModuleType
 
 from duo_oracle.oracle.base.choices import check_choice, names_in
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import TerminalText
 from duo_oracle.oracle.base.terminal import help_width
@@ -69,6 +70,11 @@ def _main(arguments: list[str]) -> int:
         from duo_oracle.search.cli.options import spell_parameters
 
         return _refuse(spell_parameters(str(error), command))
+    except Outage as error:
+        from duo_oracle.search.cli.options import spell_parameters
+
+        _refuse(spell_parameters(str(error), command))
+        return 1
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
     except Exception:

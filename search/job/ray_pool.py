@@ -10,33 +10,34 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import platform
 import secrets
-import signal
 import socket
 import sys
-import threading
-import warnings
+import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
-import numpy as np
 import torch
 
-import duo_oracle
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_model
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
+from duo_oracle.search.job.surroundings import environment, import_path, kept_signal_handlers
+from duo_oracle.search.job.weights import Weights
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
 _LEAST_STORE_BYTES = 256 << 20
 _CONNECT_SECONDS = 10
+_LOOK_SECONDS = 2.0  # between looks at the cluster
+_GONE_SECONDS = 4.0  # without an answer: the head is gone
 
 # How a Ray of our own is to start: on the loopback alone, with a token that is in no file, and telling nobody. Ray reads
 # the first three once, when it is imported: where a program imported it before us, they are left as they were. None of it is
@@ -50,38 +51,10 @@ _AT_START = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": "0"}
 _imported_with: dict[str, str] = {}
 
 
-@dataclass(frozen=True)
-class _Weights:
-    """A checkpoint as arrays, which the object store shares between processes without a copy."""
-
-    checkpoint: Checkpoint  # without its tensors
-    arrays: dict[str, np.ndarray]
-    dtypes: dict[str, torch.dtype]
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> _Weights:
-        tensors = {name: tensor.contiguous() for name, tensor in checkpoint.tensors.items()}
-        # numpy has no bfloat16: every tensor travels as its bytes
-        arrays = {name: tensor.view(torch.uint8).numpy() if tensor.ndim else tensor.numpy() for name, tensor in tensors.items()}
-        return cls(_replace_tensors(checkpoint, {}), arrays, {name: tensor.dtype for name, tensor in tensors.items()})
-
-    def restore(self) -> Checkpoint:
-        with warnings.catch_warnings():  # the arrays are read-only, and nothing here writes
-            warnings.simplefilter("ignore", UserWarning)
-            tensors = {name: torch.from_numpy(array).view(self.dtypes[name]) for name, array in self.arrays.items()}
-        return _replace_tensors(self.checkpoint, tensors)
-
-
-def _replace_tensors(checkpoint: Checkpoint, tensors: dict[str, torch.Tensor]) -> Checkpoint:
-    from dataclasses import replace
-
-    return replace(checkpoint, tensors=tensors)
-
-
 _built: dict[tuple[str, ...], OracleModel] = {}  # of this worker process: the one model it was last asked for
 
 
-def _model_of(job: Job, weights: _Weights) -> OracleModel:
+def _model_of(job: Job, weights: Weights) -> OracleModel:
     key = (weights.checkpoint.fingerprint, job.dtype, job.device, job.route_layers or "")
     if key not in _built:
         _built.clear()
@@ -90,8 +63,35 @@ def _model_of(job: Job, weights: _Weights) -> OracleModel:
     return _built[key]
 
 
-def _solve(job: Job, weights: _Weights, unit: Unit) -> UnitRecord | UnitFailure:
-    return solve_unit(job, _model_of(job, weights), unit)
+@dataclass(frozen=True)
+class _Unusable:
+    """A node on which no unit can begin, such as one whose device the model does not fit, and why."""
+
+    node: str
+    reason: str
+
+
+def _solve(job: Job, weights: Weights, unit: Unit, travels: bool) -> tuple[str, UnitRecord | UnitFailure | Parcel | _Unusable]:
+    """Of a worker: what became of the unit, and the node's name. `travels`: the node's own disk is not to be written to."""
+    try:
+        model = _model_of(job, weights)
+    except Exception as error:
+        import ray
+
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return platform.node(), _Unusable(ray.get_runtime_context().get_node_id(), reason)
+    if travels or not sees_run(job.directory, job.run_id):
+        return platform.node(), solve_elsewhere(job, model, unit)
+    return platform.node(), solve_unit(job, model, unit)
+
+
+@dataclass(frozen=True)
+class _Try:
+    """A unit in flight: which attempt it is, and whether its rows travel whatever its node sees."""
+
+    unit: Unit
+    number: int = 1
+    travels: bool = False
 
 
 class RayPool:
@@ -102,6 +102,8 @@ class RayPool:
         self._workers = workers
         self._checkpoint: Checkpoint | None = checkpoint  # until it is in the object store, which all processes of a node share
         self._cleanup = contextlib.ExitStack()
+        self._unusable: set[str] = set()  # ids of nodes on which no unit can begin
+        self._apart: set[str] = set()  # names of nodes that do not see the run's directory
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
@@ -111,16 +113,17 @@ class RayPool:
             self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
             folder = stack.enter_context(ray_folder()) if self._address is None else None
             stack.callback(ray.shutdown)
-            with _kept_signal_handlers():
+            with kept_signal_handlers():
                 if folder is not None:
                     self._start(self._checkpoint, folder)
                 else:
                     self._join()
             self._job_ref = ray.put(self._job)
-            self._weights_ref = ray.put(_Weights.of(self._checkpoint))
+            self._weights_ref = ray.put(Weights.of(self._checkpoint))
             self._checkpoint = None
-            gpu = {"num_gpus": 1} if self._job.device.startswith("cuda") else {}
-            self._task = ray.remote(max_retries=0, num_cpus=self._job.threads, **gpu)(_solve)
+            self._task = ray.remote(**task_options(self._job))(_solve)
+            client = self._address is not None and self._address.startswith("ray://")
+            self._head = str(self._address if client else ray.get_runtime_context().gcs_address)
             self._cleanup = stack.pop_all()
         return self
 
@@ -131,7 +134,7 @@ class RayPool:
         workers = self._workers or default_workers(self._job.device, self._job.threads)
         weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
         # Workers inherit the import path, so that they run the driver's files.
-        with _environment({**_imported_with, **_AT_START, "PYTHONPATH": _import_path()}):
+        with environment({**_imported_with, **_AT_START, "PYTHONPATH": import_path()}):
             self._ray.init(
                 address="local",
                 num_cpus=workers * self._job.threads,
@@ -142,49 +145,107 @@ class RayPool:
                 logging_level=logging.ERROR,
                 object_store_memory=max(_LEAST_STORE_BYTES, 2 * weights_bytes),
             )
-        self._window = 2 * workers
 
     def _join(self) -> None:
         try:
             self._ray.init(address=self._address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise InputError(f"no Ray cluster answers at `address={self._address}`: {error}") from None
-        n_cpus = int(self._ray.cluster_resources().get("CPU", 1))
-        # On a cluster that others use too, no more than the workers asked for are in flight.
-        self._window = self._workers or 2 * max(n_cpus // self._job.threads, 1)
+
+    def _window(self) -> int:
+        """How many units may be in flight: a little ahead of the workers that there are now, for nodes come and go.
+
+        On a cluster that others use too, no more than the workers asked for.
+        """
+        if self._address is not None and self._workers:
+            return self._workers
+        kind, share = ("GPU", 1) if self._job.device.startswith("cuda") else ("CPU", self._job.threads)
+        return 2 * max(int(self._ray.cluster_resources().get(kind, 1)) // share, 1)
 
     def run(self, units: Iterable[Unit]) -> Iterator[UnitRecord | UnitFailure]:
         waiting = iter(units)
-        running: dict[Any, tuple[Unit, int]] = {}
+        running: dict[Any, _Try] = {}
+        window, looked, seen = self._window(), time.monotonic(), time.monotonic()
         while True:
-            while len(running) < self._window and (unit := next(waiting, None)) is not None:
-                running[self._submit(unit)] = (unit, 1)
+            while len(running) < window and (unit := next(waiting, None)) is not None:
+                self._submit(running, _Try(unit))
             if not running:
                 return
-            for ref in self._ray.wait(list(running), num_returns=1)[0]:
-                unit, attempt = running.pop(ref)
-                outcome = self._outcome(ref, unit)
-                if isinstance(outcome, UnitFailure | UnitRecord):
-                    yield outcome
-                elif attempt < MAX_ATTEMPTS:
-                    self._notify(f"{unit}: its worker died ({type(outcome).__name__}); the unit is repeated")
-                    running[self._submit(unit)] = (unit, attempt + 1)
+            for ref in self._ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)[0]:
+                settled = self._settled(ref, running.pop(ref))
+                if isinstance(settled, _Try):
+                    self._submit(running, settled)
                 else:
-                    yield UnitFailure(
-                        unit.index, f"{unit}: {MAX_ATTEMPTS} workers died of it ({type(outcome).__name__})", str(outcome)
+                    yield settled
+            now = time.monotonic()
+            if now - looked >= _LOOK_SECONDS:
+                looked = now
+                if _answers(self._head):
+                    seen, window = now, self._window()
+                elif now - seen >= _GONE_SECONDS:
+                    raise Outage(
+                        f"the Ray cluster is gone: its head at {self._head} has not answered for {now - seen:.0f} seconds; all "
+                        f"finished units are kept in {self._job.directory}, and the same command goes on from them, on another "
+                        f"cluster (`address`) or on this machine"
                     )
 
-    def _submit(self, unit: Unit) -> Any:
-        return self._task.remote(self._job_ref, self._weights_ref, unit)
+    def _submit(self, running: dict[Any, _Try], attempt: _Try) -> None:
+        task = self._task
+        if self._unusable:
+            task = task.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._unusable))})"})
+        running[task.remote(self._job_ref, self._weights_ref, attempt.unit, attempt.travels)] = attempt
 
-    def _outcome(self, ref: Any, unit: Unit) -> UnitRecord | UnitFailure | Exception:
-        """What the task returned; a UnitFailure where it could not begin; Ray's exception where its worker died."""
+    def _settled(self, ref: Any, attempt: _Try) -> UnitRecord | UnitFailure | _Try:
+        """What became of the unit, its parts in the run's directory; or how to try it again."""
+        unit = attempt.unit
         try:
-            return self._ray.get(ref)
-        except self._ray.exceptions.RayTaskError as error:  # such as a model that does not fit the worker's device
+            node, outcome = self._ray.get(ref)
+        except self._ray.exceptions.RayTaskError as error:  # such as a node without this package
             return UnitFailure(unit.index, f"{unit}: {str(error).strip().splitlines()[-1]}", str(error))
         except self._ray.exceptions.RayError as error:
-            return error
+            if attempt.number < MAX_ATTEMPTS:
+                self._notify(f"{unit}: its worker died ({type(error).__name__}); the unit is repeated")
+                return replace(attempt, number=attempt.number + 1)
+            return UnitFailure(unit.index, f"{unit}: {MAX_ATTEMPTS} workers died of it ({type(error).__name__})", str(error))
+        if isinstance(outcome, _Unusable):
+            self._leave_out(node, outcome)
+            return attempt
+        if isinstance(outcome, Parcel):
+            self._say_apart(node)
+            return deliver(outcome, self._job.directory)
+        if isinstance(outcome, UnitRecord) and not lies_in(outcome, self._job.directory):
+            self._say_apart(node)
+            return replace(attempt, travels=True)
+        return outcome
+
+    def _say_apart(self, node: str) -> None:
+        if node not in self._apart:
+            self._apart.add(node)
+            self._notify(f"node {node} does not see {self._job.directory}: its rows travel through Ray and are written from here")
+
+    def _leave_out(self, node: str, found: _Unusable) -> None:
+        """Gives no more units to the node. Raises Outage where no other is left."""
+        if found.node not in self._unusable:
+            self._unusable.add(found.node)
+            self._notify(f"node {node} cannot be used, and gets no more units: {found.reason}")
+        if not {node["NodeID"] for node in self._ray.nodes() if node["Alive"]} - self._unusable:
+            raise Outage(f"no node can be used; the last one said: {found.reason}")
+
+
+def task_options(job: Job) -> dict[str, Any]:
+    """How Ray runs a unit. Without max_calls it would start a new process, and load the model again, for each task with a GPU."""
+    gpu = {"num_gpus": 1} if job.device.startswith("cuda") else {}
+    return {"max_retries": 0, "max_calls": 0, "num_cpus": job.threads, **gpu}
+
+
+def _answers(address: str) -> bool:
+    """Whether anybody listens there."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
+    except OSError:
+        return False
+    return True
 
 
 def check_address(address: str) -> None:
@@ -208,44 +269,10 @@ def default_workers(device: str, threads: int) -> int:
     return max(cores // threads, 1)
 
 
-def _import_ray(environment: dict[str, str]) -> Any:
+def _import_ray(values: dict[str, str]) -> Any:
     if "ray" not in sys.modules:
-        _imported_with.update(environment)
-    with _environment(_imported_with):
+        _imported_with.update(values)
+    with environment(_imported_with):
         import ray
         import ray.exceptions
     return ray
-
-
-def _import_path() -> str:
-    root = str(Path(duo_oracle.__file__).resolve().parents[1])
-    return os.pathsep.join(dict.fromkeys([root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]))
-
-
-@contextlib.contextmanager
-def _kept_signal_handlers() -> Iterator[None]:
-    """Ray takes SIGTERM for itself when it starts: a stack trace in C and exit status 15. Whoever had it before has it again."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_DFL if handler is None else handler)
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Sets the variables for what is started inside, and puts the old ones back."""
-    old = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in old.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -30,7 +30,7 @@ Solve = Callable[[OracleModel, list[Window], Problem, "UnitSink"], None]
 class Job:
     """What all units of a run share, besides the model's weights."""
 
-    directory: str  # absolute, and the same place for every worker
+    directory: str  # absolute
     run_id: str
     problem: Problem
     solve: Solve
@@ -39,6 +39,7 @@ class Job:
     route_layers: str | None  # as load_model takes them
     threads: int
     texts: tuple[str, ...] | None  # how each token id reads
+    elsewhere: bool = False  # `directory` is no run, but where parts wait to be sent to it
 
 
 class UnitSink:
@@ -84,7 +85,7 @@ def solve_unit(job: Job, model: OracleModel, unit: Unit) -> UnitRecord | UnitFai
     problem = job.problem
     keep = None if problem.keep is Keep.NONE else str(problem.keep)
     try:
-        with UnitWriter(job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts) as writer:
+        with UnitWriter(job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts, job.elsewhere) as writer:
             job.solve(model, list(unit.sequences), problem, UnitSink(writer))
         return writer.record
     except Exception as error:

@@ -1,0 +1,61 @@
+"""A unit solved where the run's directory cannot be seen: its parts travel as bytes, and the driver writes them.
+
+A worker that sees the run writes there itself. Knows the files of a run, and not how the bytes travel.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from duo_oracle.oracle.base.whole_file import write_bytes_whole
+from duo_oracle.oracle.model import OracleModel
+from duo_oracle.results.store.manifest import MANIFEST, UnitRecord, part_path
+from duo_oracle.search.job.pool import Unit, UnitFailure
+from duo_oracle.search.job.worker import Job, solve_unit
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A solved unit's record, and each table's part as the bytes of its file."""
+
+    record: UnitRecord
+    parts: dict[str, bytes]
+
+
+def sees_run(directory: str, run_id: str) -> bool:
+    """Whether this machine's disk has the run there. Makes nothing."""
+    try:
+        return json.loads(Path(directory, MANIFEST).read_text(encoding="utf-8"))["run_id"] == run_id
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def solve_elsewhere(job: Job, model: OracleModel, unit: Unit) -> Parcel | UnitFailure:
+    """Solves the unit as `solve_unit` does, in a temporary folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="duo-oracle-") as scratch:
+        outcome = solve_unit(replace(job, directory=scratch, elsewhere=True), model, unit)
+        if isinstance(outcome, UnitFailure):
+            return outcome
+        return Parcel(outcome, {table: part_path(Path(scratch), table, unit.index).read_bytes() for table in outcome.parts})
+
+
+def deliver(parcel: Parcel, directory: str) -> UnitRecord:
+    """Writes the parts into the run's directory, each whole or not at all. Raises ValueError for bytes that changed on the way."""
+    for table, content in parcel.parts.items():
+        if hashlib.sha256(content).hexdigest() != parcel.record.parts[table].sha256:
+            raise ValueError(f"unit {parcel.record.unit}: its {table} are not the bytes that its worker wrote")
+    for table, content in parcel.parts.items():
+        path = part_path(Path(directory), table, parcel.record.unit)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes_whole(path, content, durable=True)
+    return parcel.record
+
+
+def lies_in(record: UnitRecord, directory: str) -> bool:
+    """Whether the parts that a worker says it wrote are in the directory here: on its own disk it may have another of that name."""
+    paths = {table: part_path(Path(directory), table, record.unit) for table in record.parts}
+    return all(path.is_file() and path.stat().st_size == record.parts[table].bytes for table, path in paths.items())
