@@ -21,6 +21,7 @@ from duo_oracle.models.hub.model import fetch_model, is_model_name
 from duo_oracle.models.hub.repository import NotThere
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.lfs import refuse_pointer
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
@@ -47,6 +48,7 @@ class Checkpoint:
 def model_directory(model: str) -> Path:
     """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION;
     fetched once, then read from the hub's cache). Raises InputError where there is none."""
+    model = local_path(model)
     path = SHIPPED.get(model, Path(model))
     if path.is_dir():
         return path

@@ -20,6 +20,7 @@ from pathlib import Path
 from duo_oracle.models.hub.dataset import fetch_dataset
 from duo_oracle.models.text.options import sources_of
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 
 HOLDOUT_PREFIX, DATASET_PREFIX = "holdout:", "hf:"
 _HOLDOUTS = Path(__file__).parents[1] / "holdouts"
@@ -95,6 +96,7 @@ def _files_of(word: str) -> list[DataFile]:
         return [_holdout(word)]
     if word.startswith(DATASET_PREFIX):
         return _dataset(word)
+    word = local_path(word)
     path = Path(word)
     if path.is_file():
         return [_file(path, word, _stem(path))]

@@ -19,5 +19,9 @@ class InputError(ValueError):
 
 
 class Outage(RuntimeError):
-    """Something that the work needs has ended, such as the cluster that it runs on. Its text is one line that says what is gone,
-    what is kept and how to go on; the command line prints it, with exit status 1."""
+    """Something that the work needs has ended, such as the cluster that it runs on or the room on its disk. Its text is one line
+    that says what is gone, what is kept and how to go on; the command line prints it, with exit status 1."""
+
+
+class Said(UserWarning):
+    """What a user should know of what was read, and what no answer depends on: a line. The command line writes it to stderr."""

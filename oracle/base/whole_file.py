@@ -5,10 +5,14 @@ The one place that does so; run parts, manifests, models, tables and pages all g
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_ASIDE = re.compile(r"\..+\.tmp(\.\w+)?")
 
 
 def aside_of(path: Path) -> Path:
@@ -17,8 +21,10 @@ def aside_of(path: Path) -> Path:
 
 
 def asides(folder: Path) -> list[Path]:
-    """Files in `folder` that were being written: of this process, of another, or left by a kill."""
-    return sorted(folder.glob(".*.tmp*"))
+    """Files in `folder` that were being written: of this process, of another, or left by a kill. None behind a link."""
+    if folder.is_symlink():
+        return []
+    return sorted(path for path in folder.glob(".*.tmp*") if _ASIDE.fullmatch(path.name) and not path.is_dir())
 
 
 def settle(aside: Path, path: Path, durable: bool = False) -> None:
@@ -46,8 +52,13 @@ def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
     try:
         yield aside
         settle(aside, path, durable)
+    except OSError as fault:
+        if fault.filename is None or os.fspath(fault.filename) == os.fspath(aside):
+            fault.filename = os.fspath(path)  # a full disk names no file, and nobody knows the other name
+        raise
     finally:
-        aside.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what went wrong before says more
+            aside.unlink(missing_ok=True)
 
 
 def write_bytes_whole(path: Path, content: bytes, durable: bool = False) -> None:

@@ -22,7 +22,6 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
-from duo_oracle.results.store.manifest import PartRecord, file_sha256, part_path
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.windows import front_of, warm_tokens
 
@@ -205,8 +204,8 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     routed = run.parsed_context.kind is ContextKind.ROUTER
     start, n_front = 0, len(front_of(run))
     for record in records:
-        tokens = _read(run, "tokens", record.unit, record.parts["tokens"])
-        paths = _read(run, "paths", record.unit, record.parts["paths"])
+        tokens = run.dataset("tokens", record.unit).to_table()
+        paths = run.dataset("paths", record.unit).to_table()
         budget_R = np.array([number[text] for text in paths["budget"].to_pylist()], dtype=np.int64)
         branches = [RoutingPattern.parse(text, run.n_letters).branches for text in paths["pattern"].to_pylist()]
         branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_letters)
@@ -229,10 +228,3 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
                 context_NL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
             found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_NL)
             yield _StoredSequence(index, token_id_T, len(warm), n_front, *found)
-
-
-def _read(run: StoredRun, table: str, unit: int, part: PartRecord) -> pa.Table:
-    path = part_path(run.path, table, unit)
-    if not path.is_file() or file_sha256(path) != part.sha256:
-        raise InputError(f"{path} is not the part that the run wrote; the search that wrote it searches it again")
-    return run.dataset(table, unit).to_table()

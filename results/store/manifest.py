@@ -2,7 +2,8 @@
 
 Knows how the two are written so that a kill at any moment leaves them whole, and nothing of tables or searching.
 While a run goes on, each finished or failed unit is one appended line of units.jsonl, so that the ten thousandth unit costs as
-little as the first; opening and finishing a run fold the lines into run.json. A last line torn by a kill is ignored.
+little as the first; opening and finishing a run fold the lines into run.json. A last line torn by a kill is ignored, and so is, by
+its number, a line that a disk has damaged.
 """
 
 from __future__ import annotations
@@ -16,41 +17,10 @@ from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.results.store.records import UnitFault, UnitRecord, of_type, parsed_json, session_from_json
 
 MANIFEST = "run.json"
 JOURNAL = "units.jsonl"
-
-
-@dataclass(frozen=True)
-class PartRecord:
-    """One Parquet file of a unit: what must be found when it is read again."""
-
-    rows: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class UnitRecord:
-    """A finished unit: how much it covers, and its parts by table name."""
-
-    unit: int
-    sequences: int
-    tokens: int
-    parts: dict[str, PartRecord]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> UnitRecord:
-        parts = {table: PartRecord(**part) for table, part in values["parts"].items()}
-        return cls(values["unit"], values["sequences"], values["tokens"], parts)
-
-
-@dataclass(frozen=True)
-class UnitFault:
-    """A unit that failed by its own fault, and why."""
-
-    unit: int
-    message: str
 
 
 @dataclass
@@ -65,11 +35,18 @@ class Manifest:
     sessions: list[dict[str, Any]] = field(default_factory=list)
     failed: dict[int, str] = field(default_factory=dict)
     units: dict[int, UnitRecord] = field(default_factory=dict)
+    damaged_lines: tuple[int, ...] = ()
+    """Lines of the journal, counted from 1, that cannot be read: their units are not known to be done."""
 
     @property
     def unit_sequences(self) -> int:
         """How many sequences a unit has: what the run began with, whatever a later session was asked for."""
         return int(self.facts.get("unit_sequences") or self.identity.get("unit_sequences") or 1)
+
+    @property
+    def positions(self) -> int:
+        """How many positions the finished units have."""
+        return sum(record.tokens for record in self.units.values())
 
     def add(self, entry: UnitRecord | UnitFault) -> None:
         if isinstance(entry, UnitFault):
@@ -92,24 +69,47 @@ def read_manifest(directory: Path) -> Manifest:
     """run.json with the journal's units folded in. Raises InputError where there is no run, or one that cannot be read."""
     path = directory / MANIFEST
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        manifest = Manifest(
-            values["run_id"],
-            values["schema_version"],
-            values["identity"],
-            {key: value for key, value in values.items() if key not in _OWN_KEYS},
-            values["state"],
-            values["sessions"],
-            {entry["unit"]: entry["message"] for entry in values["failed"]},
-            {entry["unit"]: UnitRecord.from_json(entry) for entry in values["units"]},
-        )
+        manifest = _manifest_of(parsed_json(path.read_bytes()))
     except OSError as error:
         raise InputError(f"a run is a directory that holds {MANIFEST}; {directory} does not ({error.strerror})") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a run's manifest: {type(error).__name__} {error}") from None
-    for entry in _read_journal(directory / JOURNAL):
+    except KeyError as error:
+        raise InputError(f"{path} is not a run's manifest: it has no {error.args[0]}") from None
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path} is not a run's manifest: {error}") from None
+    entries, manifest.damaged_lines = _read_journal(directory / JOURNAL)
+    for entry in entries:
         manifest.add(entry)
     return manifest
+
+
+def _manifest_of(values: Any) -> Manifest:
+    values = of_type(values, dict, "it")
+    identity = of_type(values["identity"], dict, "identity")
+    run_id = of_type(values["run_id"], str, "run_id")
+    if run_id != run_id_of(identity):
+        raise ValueError(f"its identity is not that of run {run_id:.40}; edited by hand?")
+    if values["state"] not in ("running", "complete"):
+        raise ValueError(f"state must be running or complete; got {values['state']!r:.80}")
+    facts = {key: value for key, value in values.items() if key not in _OWN_KEYS}
+    for key, kind in _FACTS.items():
+        if facts.get(key) is not None:
+            of_type(facts[key], kind, key)
+    return Manifest(
+        run_id,
+        of_type(values["schema_version"], int, "schema_version"),
+        identity,
+        facts,
+        values["state"],
+        [session_from_json(entry) for entry in of_type(values["sessions"], list, "sessions")],
+        {fault.unit: fault.message for fault in map(UnitFault.from_json, of_type(values["failed"], list, "failed"))},
+        {record.unit: record for record in map(UnitRecord.from_json, of_type(values["units"], list, "units"))},
+    )
+
+
+def damaged_journal(manifest: Manifest) -> str:
+    """What to say of a run whose journal has lines that cannot be read."""
+    lines = manifest.damaged_lines
+    return f"{JOURNAL}: line{'s' * (len(lines) > 1)} {', '.join(map(str, lines[:5]))}{', ...' * (len(lines) > 5)} cannot be read"
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -139,13 +139,21 @@ def file_sha256(path: Path) -> str:
 
 
 _OWN_KEYS = {"run_id", "schema_version", "state", "identity", "sessions", "failed", "units"}
+_FACTS = {"config": dict, "versions": dict, "model": str, "data": str, "unit_sequences": int, "depth": int, "positions": int}
 
 
-def _read_journal(path: Path) -> list[UnitRecord | UnitFault]:
+def _read_journal(path: Path) -> tuple[list[UnitRecord | UnitFault], tuple[int, ...]]:
+    """The entries of the journal, and the numbers of the lines that are none: a power cut leaves NULs, a disk anything."""
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     except FileNotFoundError:
-        return []
-    whole_lines = text.split("\n")[:-1]  # what follows the last line end is empty, or torn
-    entries = [json.loads(line) for line in whole_lines]
-    return [UnitFault(**entry) if "message" in entry else UnitRecord.from_json(entry) for entry in entries]
+        return [], ()
+    entries: list[UnitRecord | UnitFault] = []
+    damaged = []
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):  # what follows the last line end is empty, or torn
+        try:
+            values = of_type(parsed_json(line), dict, "a line")
+            entries.append(UnitFault.from_json(values) if "message" in values else UnitRecord.from_json(values))
+        except (ValueError, KeyError, TypeError):
+            damaged.append(number)
+    return entries, tuple(damaged)

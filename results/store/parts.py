@@ -7,6 +7,7 @@ ids inside, so a unit that is repeated replaces its parts by the same ones.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
@@ -22,7 +23,8 @@ from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.oracle.reference import Reference
 from duo_oracle.results.store import schemas
-from duo_oracle.results.store.manifest import MANIFEST, PartRecord, UnitRecord, file_sha256, part_path
+from duo_oracle.results.store.manifest import MANIFEST, file_sha256, part_path
+from duo_oracle.results.store.records import PartRecord, UnitRecord
 
 ROW_GROUP = 1 << 20
 
@@ -48,7 +50,13 @@ class UnitWriter:
         self._directory, self._run_id, self._unit = Path(directory), run_id, unit
         self._budgets, self._texts, self._elsewhere = tuple(budgets), texts, elsewhere
         tables = ("tokens", "paths") if keep is None else ("tokens", "paths", keep)
-        self._files = {table: _PartFile(part_path(self._directory, table, unit), run_id, table) for table in tables}
+        self._files: dict[str, _PartFile] = {}
+        try:
+            for table in tables:
+                self._files[table] = _PartFile(part_path(self._directory, table, unit), run_id, table)
+        except BaseException:
+            self._discard()
+            raise
         self._n_sequences = self._n_tokens = 0
         self._n_trials: dict[tuple[int, int, int], int] = {}
         self._record: UnitRecord | None = None
@@ -63,12 +71,17 @@ class UnitWriter:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
-            for file in self._files.values():
-                file.discard()
+            self._discard()
             return
-        if not self._elsewhere:
-            self._check_run()
-        parts = {table: file.commit() for table, file in self._files.items()}
+        try:
+            if not self._elsewhere:
+                self._check_run()
+            parts = {table: file.finish() for table, file in self._files.items()}
+            for file in self._files.values():
+                file.settle()
+        except BaseException:
+            self._discard()
+            raise
         self._record = UnitRecord(self._unit, self._n_sequences, self._n_tokens, parts)
 
     def add_sequence(
@@ -110,6 +123,10 @@ class UnitWriter:
             self._n_trials[key] = numbers[row] + 1
         self._files["trials"].add(schemas.trials_table(self._run_id, sequence, trials, self._budgets, numbers))
 
+    def _discard(self) -> None:
+        for file in self._files.values():
+            file.discard()
+
     def _check_run(self) -> None:
         # The directory may have been given to another run since, or lie on another machine's disk.
         try:
@@ -117,8 +134,6 @@ class UnitWriter:
         except OSError:
             found = None
         if found != self._run_id:
-            for file in self._files.values():
-                file.discard()
             holds = "no run" if found is None else f"run {found}"
             raise InputError(
                 f"a run's directory must be the same for the driver and every worker; here {self._directory} holds {holds},"
@@ -135,14 +150,18 @@ class _PartFile:
         path.parent.mkdir(parents=True, exist_ok=True)
         floats = [field.name for field in self._schema if pa.types.is_floating(field.type)]
         # Losses are nearly all distinct: a dictionary of them costs more than the bytes split by significance.
-        self._writer = pq.ParquetWriter(
-            self._aside,
-            self._schema,
-            compression="zstd",
-            compression_level=3,
-            use_dictionary=[name for name in self._schema.names if name not in floats],
-            column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
-        )
+        try:
+            self._writer = pq.ParquetWriter(
+                self._aside,
+                self._schema,
+                compression="zstd",
+                compression_level=3,
+                use_dictionary=[name for name in self._schema.names if name not in floats],
+                column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") or None,
+            )
+        except BaseException:
+            self._aside.unlink(missing_ok=True)
+            raise
         self._waiting: list[pa.Table] = []
         self._n_waiting = self._n_rows = 0
 
@@ -160,12 +179,19 @@ class _PartFile:
         self._waiting, self._n_waiting = [], 0
 
     def discard(self) -> None:
-        self._writer.close()
-        self._aside.unlink(missing_ok=True)
+        """Leaves nothing behind, whatever state the file is in."""
+        with contextlib.suppress(OSError, pa.ArrowException):  # closing writes, which may be what went wrong
+            self._writer.close()
+        with contextlib.suppress(OSError):
+            self._aside.unlink(missing_ok=True)
 
-    def commit(self) -> PartRecord:
+    def finish(self) -> PartRecord:
+        """Brings all bytes to the disk, still under the other name."""
         self._flush()
         self._writer.close()
-        record = PartRecord(self._n_rows, self._aside.stat().st_size, file_sha256(self._aside))
-        settle(self._aside, self._path, durable=True)
-        return record
+        with self._aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        return PartRecord(self._n_rows, self._aside.stat().st_size, file_sha256(self._aside))
+
+    def settle(self) -> None:
+        settle(self._aside, self._path)

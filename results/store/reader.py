@@ -7,6 +7,7 @@ reads what a cluster wrote.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,18 +15,23 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow.dataset as ds
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, Said
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import LETTERS, Branch
 from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
-from duo_oracle.results.store.manifest import Manifest, part_path, read_manifest
+from duo_oracle.results.store.manifest import Manifest, damaged_journal, part_path, read_manifest
+from duo_oracle.results.store.part_check import order_fault, part_fault
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.schemas import schema
 from duo_oracle.results.store.version1 import ConvertedDataset, converted_identity
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_REPAIR = "the search that wrote the run, or duo-oracle verify --repair, searches it again"
 
 
 @dataclass(frozen=True)
@@ -34,6 +40,8 @@ class StoredRun:
 
     path: Path
     manifest: Manifest = field(repr=False)
+    _checked: set[tuple[str, int]] = field(default_factory=set, repr=False, compare=False)
+    _ordered: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -122,10 +130,9 @@ class StoredRun:
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
             raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with `keep={table!r}`)")
-        files = [part_path(self.path, table, number) for number in (sorted(self.manifest.units) if unit is None else [unit])]
-        missing = [file for file in files if not file.is_file()]
-        if missing:
-            raise InputError(f"{missing[0]} is named by the run and missing; the search that wrote the run searches it again")
+        units = sorted(self.manifest.units) if unit is None else [unit]
+        self._check(table, [self.manifest.units[number] for number in units])
+        files = [part_path(self.path, table, number) for number in units]
         if not files:
             return ds.dataset(wanted.empty_table())
         names = [os.fspath(file) for file in files]
@@ -152,6 +159,21 @@ class StoredRun:
         """One row per evaluated pattern in the order asked for (of a search that kept trials)."""
         return self._pandas("trials")
 
+    def _check(self, table: str, records: list[UnitRecord]) -> None:
+        """Raises InputError for a part that is not the one that the run wrote. Each is looked at once."""
+        for record in records:
+            if (table, record.unit) in self._checked:
+                continue
+            fault = part_fault(self.path, table, record)
+            if fault is not None:
+                raise InputError(f"{part_path(self.path, table, record.unit)} {fault}; {_REPAIR}")
+            self._checked.add((table, record.unit))
+        if table not in self._ordered and len(records) == len(self.manifest.units):
+            fault = order_fault(self.path, table, records)
+            if fault is not None:
+                raise InputError(f"{fault}; {_REPAIR}")
+            self._ordered.add(table)
+
     def _least_budget(self) -> str:
         if len(self.budgets) == 1:
             return self.budgets[0]
@@ -176,9 +198,20 @@ def uniform_name(branch: Branch) -> str:
 
 def load(path: str | os.PathLike[str]) -> StoredRun:
     """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
+    path = local_path(path)
     manifest = read_manifest(Path(path))
     if manifest.schema_version > SCHEMA_VERSION:
         raise InputError(
             f"tables up to version {SCHEMA_VERSION} can be read; {path} has version {manifest.schema_version}: update duo-oracle"
+        )
+    if manifest.damaged_lines:
+        warnings.warn(f"{path}: {damaged_journal(manifest)}; their units are left out until a search goes on", Said, stacklevel=2)
+    whole = manifest.facts.get("positions")
+    if manifest.state == "complete" and whole not in (None, manifest.positions):
+        warnings.warn(
+            f"{path}: its manifest says complete and names {manifest.positions:,} of {whole:,} positions; the search that wrote it "
+            "searches the others again",
+            Said,
+            stacklevel=2,
         )
     return StoredRun(Path(path), manifest)

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.columns import Column
@@ -90,7 +91,7 @@ def write_routes(
 
     Written aside and renamed: a file that exists is whole.
     """
-    path = Path(file)
+    path = Path(local_path(file))
     n_rows = 0
     with written_whole(path) as aside, ExitStack() as opened:
         writer = None
@@ -117,7 +118,7 @@ def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None =
     type, a null, a pattern of another length or with a branch that the run does not have, a position that is doubled, missing
     or not of the run, and for metadata of another model, data, or reading of skip.
     """
-    path = Path(file)
+    path = Path(local_path(file))
     table, facts = _read_table(path)
     _check_facts(path, facts, run)
     branches_RL = _branches(path, table["pattern"], run)

@@ -7,6 +7,7 @@ manifest does not name is removed when the run goes on; what it names is checked
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import json
@@ -17,22 +18,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import asides
 from duo_oracle.results.store.columns import SCHEMA_VERSION, TABLES
 from duo_oracle.results.store.manifest import (
     JOURNAL,
     MANIFEST,
     Manifest,
-    UnitFault,
-    UnitRecord,
-    file_sha256,
     journal_line,
     part_path,
     read_manifest,
     run_id_of,
     write_manifest,
 )
+from duo_oracle.results.store.part_check import order_fault, part_fault, wrote_part
+from duo_oracle.results.store.records import UnitFault, UnitRecord
 
 _LOCK = ".lock"
 _ONCE_IN_IDENTITY = ("memory", "unit_sequences")  # of runs that were begun before it was known that no row depends on them
@@ -59,18 +61,22 @@ class RunWriter:
         identity: Mapping[str, Any],
         facts: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        positions: int | None = None,
     ) -> RunWriter:
         """Creates the run, or continues the one of equal identity.
 
         `identity` holds all that decides the tables and nothing else (no workers, no paths of output), as JSON values;
         `facts` what else run.json shall say. Raises InputError for a directory that holds another run (unless
-        `overwrite`), anything that is not a run, or a run that another process is writing.
+        `overwrite`), anything that is not a run, or a run that another process is writing. `positions`: how many the run has when
+        it is complete, whatever it says of itself.
         """
-        directory = Path(path)
+        directory = Path(local_path(path))
         wanted: dict[str, Any] = json.loads(json.dumps(identity))  # as it will be read back: tuples are lists
         lock = _locked(directory)
         try:
             manifest, broken = _opened_manifest(directory, wanted, overwrite)
+            if manifest.state == "complete" and positions not in (None, manifest.positions):
+                manifest.state = "running"  # it says so, and names no units for some of them
             kept = {"unit_sequences": manifest.unit_sequences} if manifest.sessions else {}  # a resumed run is cut as it was begun
             manifest.facts = {**(facts or {}), **kept}
             if manifest.state == "running" or broken:
@@ -113,7 +119,9 @@ class RunWriter:
     def _append(self, entry: UnitRecord | UnitFault) -> None:
         self.manifest.add(entry)
         if self._journal is None:
-            self._journal = (self.directory / JOURNAL).open("a", encoding="utf-8")
+            self._journal = os.fdopen(
+                _no_link(self.directory / JOURNAL, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "a", encoding="utf-8"
+            )
         self._journal.write(journal_line(entry))
         self._journal.flush()
         # Flushed lines survive a kill; a loss of power may cost the last second, which is then searched again.
@@ -122,13 +130,20 @@ class RunWriter:
             self._synced = time.monotonic()
 
     def close(self) -> None:
-        """Lets go of the run, which can be continued."""
-        if self.manifest.state == "running" and self.manifest.sessions[-1]["seconds"] is None:
-            self._end_session({})
-        for folder in (self.directory, *(self.directory / table for table in TABLES)):
-            for left in asides(folder):  # of workers that were killed while they wrote
-                left.unlink(missing_ok=True)
-        self._lock.close()
+        """Lets go of the run, which can be continued. Raises OSError where the disk takes no more: what is there stays whole."""
+        try:
+            if self.manifest.state == "running" and self.manifest.sessions[-1]["seconds"] is None:
+                self._end_session({})
+        finally:
+            if self._journal is not None:
+                with contextlib.suppress(OSError):  # it tries again to write what could not be written
+                    self._journal.close()
+                self._journal = None
+            for folder in (self.directory, *(self.directory / table for table in TABLES)):
+                for left in asides(folder):  # of workers that were killed while they wrote
+                    with contextlib.suppress(OSError):
+                        left.unlink()
+            self._lock.close()
 
     def _end_session(self, timings: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._opened, 3)
@@ -141,8 +156,12 @@ class RunWriter:
     def __enter__(self) -> RunWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self.close()
+            return
+        with contextlib.suppress(OSError):  # what went wrong first says more
+            self.close()
 
 
 def _begin_session(directory: Path, manifest: Manifest) -> None:
@@ -165,8 +184,13 @@ def _locked(directory: Path) -> TextIO:
             raise InputError(
                 f"`out` is a new or empty directory, or a run; {directory} holds {sorted(others)[0]} and no {MANIFEST}"
             )
-        lock = (directory / _LOCK).open("w", encoding="utf-8")
+        links = [name for name in (*TABLES, MANIFEST, JOURNAL, _LOCK) if (directory / name).is_symlink()]
+        if links:
+            raise InputError(f"nothing is changed behind a link, and {directory / links[0]}, which is the run's own, is one")
+        lock = os.fdopen(_no_link(directory / _LOCK, os.O_WRONLY | os.O_CREAT), "w", encoding="utf-8")
     except OSError as error:
+        if disk_fault(error) is not None:
+            raise
         raise InputError(f"`out` is a directory that can be written; {directory}: {error.strerror}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies, however it dies
@@ -180,6 +204,11 @@ def _locked(directory: Path) -> TextIO:
     return lock
 
 
+def _no_link(path: Path, flags: int) -> int:
+    """Opens a file of the run's own, never the one that a link in its place leads to."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+
+
 def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool) -> tuple[Manifest, tuple[int, ...]]:
     fresh = Manifest(run_id_of(identity), SCHEMA_VERSION, identity, {})
     if not (directory / MANIFEST).exists():
@@ -188,14 +217,21 @@ def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool)
     if overwrite:
         # Parts before the manifest: killed between, the directory is still known for a run.
         (directory / JOURNAL).unlink(missing_ok=True)
-        _remove_parts(directory, keep=set())
+        _remove_parts(directory, found.run_id, keep=set())
         write_manifest(directory, fresh)
         return fresh, ()
     _check_same(directory, found, identity)
     broken = tuple(unit for unit, record in sorted(found.units.items()) if not _is_whole(directory, record))
     for unit in broken:
         del found.units[unit]
-    _remove_parts(directory, keep={part_path(directory, table, unit) for unit, r in found.units.items() for table in r.parts})
+    for table in TABLES:
+        records = [record for _, record in sorted(found.units.items()) if table in record.parts]
+        fault = order_fault(directory, table, records)
+        if fault is not None:
+            raise InputError(f"{fault}; its manifest was edited: `overwrite` begins anew, another `out` keeps both")
+    _remove_parts(
+        directory, found.run_id, keep={part_path(directory, table, unit) for unit, r in found.units.items() for table in r.parts}
+    )
     return found, broken
 
 
@@ -214,16 +250,17 @@ def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> N
 
 
 def _is_whole(directory: Path, record: UnitRecord) -> bool:
-    for table, part in record.parts.items():
-        path = part_path(directory, table, record.unit)
-        if not path.is_file() or path.stat().st_size != part.bytes or file_sha256(path) != part.sha256:
-            return False
-    return True
+    return all(part_fault(directory, table, record) is None for table in record.parts)
 
 
-def _remove_parts(directory: Path, keep: set[Path]) -> None:
-    """Removes the run's own parts and their temporary files but `keep`, and nothing else that may lie there."""
+def _remove_parts(directory: Path, run_id: str, keep: set[Path]) -> None:
+    """Removes parts that the run itself wrote and their temporary files but `keep`, and nothing else that may lie there."""
     for table in TABLES:
         folder = directory / table
-        for path in {*folder.glob("part-*.parquet"), *asides(folder)} - keep:
-            path.unlink()
+        if folder.is_symlink():
+            continue
+        for path in set(folder.glob("part-*.parquet")) - keep:
+            if path.is_file() and not path.is_symlink() and wrote_part(path, run_id):
+                path.unlink()
+        for path in asides(folder):
+            path.unlink(missing_ok=True)

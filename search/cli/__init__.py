@@ -1,8 +1,8 @@
 """The command `duo-oracle`: finds the command's file, reads its options, and turns what goes wrong into an exit status.
 
-Without a command it shows them all. 0: done. 2: bad input, one line on stderr. 1: a fault of ours, with its traceback; a run
-with failed units; or, in a line, something around us that ended. 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP, all three with a line
-that says how to go on.
+Without a command it shows them all. 0: done. 2: bad input, one line on stderr. 1: not done, though nothing is wrong with the input:
+in a line, something around us that ended, such as a cluster, the room on a disk or the memory; a run with failed units; or a fault
+of ours, with its traceback. 130: Ctrl-C; 143: SIGTERM; 129: SIGHUP, all three with a line that says how to go on.
 Knows no command by name: each is a file in `search/cli/commands/`.
 """
 
@@ -22,6 +22,7 @@ from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import TerminalText
 from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command, Work
+from duo_oracle.search.cli.faults import fault_of_surroundings, said_on_stderr
 from duo_oracle.search.cli.stopping import exit_status, stopped_by_signals
 
 COMMANDS = "duo_oracle.search.cli.commands"
@@ -50,7 +51,7 @@ def _main(arguments: list[str]) -> int:
         command = module.COMMAND
         from duo_oracle.search.cli.options import read_options
 
-        with extras_named(name), stopped_by_signals():
+        with extras_named(name), stopped_by_signals(), said_on_stderr():
             return command.run(read_options(name, command, summary_of(module), arguments[1:]))
     except KeyboardInterrupt as stop:
         print(
@@ -61,30 +62,28 @@ def _main(arguments: list[str]) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
-    except OSError as error:
-        if error.filename is None:
-            traceback.print_exc()
-            return 1
-        return _refuse(f"{error.filename}: {error.strerror}")
     except InputError as error:
         from duo_oracle.search.cli.options import spell_parameters
 
-        return _refuse(spell_parameters(str(error), command))
+        return _say(spell_parameters(str(error), command), 2)
     except Outage as error:
         from duo_oracle.search.cli.options import spell_parameters
 
-        _refuse(spell_parameters(str(error), command))
-        return 1
+        return _say(spell_parameters(str(error), command), 1)
     except SystemExit as stop:  # --help
         return int(stop.code or 0)
-    except Exception:
-        traceback.print_exc()
-        return 1
+    except Exception as error:
+        fault = fault_of_surroundings(error)
+        if fault is None:
+            traceback.print_exc()
+            return 1
+        resumes = fault.status == 1 and command is not None and command.resumes
+        return _say(fault.line + ("; what is done is kept, and the same command resumes" if resumes else ""), fault.status)
 
 
-def _refuse(message: str) -> int:
+def _say(message: str, status: int) -> int:
     print("duo-oracle: " + " ".join(message.split()), file=sys.stderr)
-    return 2
+    return status
 
 
 def command_names() -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command
 from duo_oracle.search.cli.values import convert, kind_of
@@ -216,7 +217,9 @@ def _read_yaml(path: str, options: type) -> dict[str, Any]:
     import yaml
 
     try:
-        loaded = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        loaded = yaml.safe_load(Path(local_path(path)).read_text(encoding="utf-8"))
+    except RecursionError:
+        raise InputError(f"--config {path} cannot be read as YAML: it is nested too deeply") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"--config {path} cannot be read as YAML: {error}") from None
     if loaded is None:

@@ -13,8 +13,10 @@ from typing import Any
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import named_local_path
 from duo_oracle.oracle.base.settings import read_pairs
 
+_ADDRESS = re.compile(r"ray://")  # of a cluster, which is no place of files
 _MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -64,4 +66,4 @@ def _scalar(spelling: str, kind: type, value: Any) -> Any:
             raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))
-    return str(value)
+    return str(value) if _ADDRESS.match(str(value)) else named_local_path(str(value))

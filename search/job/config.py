@@ -13,6 +13,7 @@ from enum import StrEnum
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.ranges import at_least, within
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.budgets import parse_budgets
@@ -147,6 +148,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
+        object.__setattr__(self, "out", local_path(self.out))
         parse_settings(self.strategy, self.settings)
         parse_split(self.split)
         for name, choices in (

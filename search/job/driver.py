@@ -29,13 +29,14 @@ from duo_oracle.models.text.options import shown
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len, resolve_stride
 from duo_oracle.oracle.base.allocator import return_freed_memory
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
 from duo_oracle.results.statistics.means import run_means
-from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.manifest import damaged_journal
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.texts import vocabulary_texts
 from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.all_full import fitted_temperatures
@@ -67,7 +68,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
 
     Raises InputError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
     outcome, in run.json, and tried again by the next call. Progress is shown on a terminal and in a notebook; `notify`
-    takes what is said of failures and dead workers (default: a line on stderr).
+    takes what is said of failures and dead workers (default: a line on stderr). Raises Outage where the disk takes no more: the
+    run is kept as it is, and goes on once there is room.
     """
     _check_device(config)
     if config.address is not None:
@@ -123,7 +125,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         reference=None if references is None else references.identity,
     )
     texts = vocabulary_texts(checkpoint.tokenizer_json)
-    with RunWriter.open(config.out, identity, _facts(config, model.depth, checks), config.overwrite) as run:
+    facts = {**_facts(config, model.depth, checks), "positions": n_positions}
+    with RunWriter.open(config.out, identity, facts, config.overwrite, n_positions) as run:
         if run.manifest.state == "complete":
             return Outcome(run.directory, 0, ())
         write_config(run.directory, replace(config, unit_sequences=run.manifest.unit_sequences))
@@ -143,19 +146,25 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         units: Iterable[Unit] = (unit for unit in planned if unit.index not in finished)
         if references is not None:
             units = with_references(planned, finished, references)
-        done = sum(record.tokens for record in run.manifest.units.values())
+        done = run.manifest.positions
         with _Progress(n_positions, done, notify) as progress:
             if asked_units not in (None, run.manifest.unit_sequences):
                 progress.say(f"the run was begun in units of {run.manifest.unit_sequences} sequences and keeps them")
+            if run.manifest.damaged_lines:
+                progress.say(f"{damaged_journal(run.manifest)}; what they were of is searched again")
+            if run.broken_units:
+                progress.say(f"parts of {len(run.broken_units)} units are not what the run wrote; the units are searched again")
             for line in checks:
                 progress.say(f"{config.model}: {line}")
             solved, failures = 0, []
-            if done < n_positions:
+            if done != n_positions:
                 entered = _pool(config, job, checkpoint, model, progress.say)
                 del checkpoint, model  # the pool has what it needs; with Ray the driver then holds no weights
                 with prepared(config.threads), entered as pool:  # the reference is asked in this process
                     return_freed_memory()
                     for outcome in pool.run(units):
+                        if isinstance(outcome, UnitFailure) and outcome.disk is not None:
+                            raise Outage(f"{outcome.disk}, in {config.out}; what is done is kept, and the same command resumes")
                         if isinstance(outcome, UnitFailure):
                             failures.append(outcome)
                             run.add_failure(outcome.unit, outcome.message)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Self
 
 from duo_oracle.oracle.model import OracleModel
-from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.worker import Job, prepared, solve_unit
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.oracle.model import OracleModel
-from duo_oracle.results.store.manifest import MANIFEST, UnitRecord, part_path
+from duo_oracle.results.store.manifest import MANIFEST, part_path
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.worker import Job, solve_unit
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol, Self
 
 from duo_oracle.models.text.windows import Window
-from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.records import UnitRecord
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,8 @@ class UnitFailure:
     unit: int
     message: str
     traceback: str = ""
+    disk: str | None = None
+    """What the disk's fault was, where it was one: no other unit could be written either."""
 
 
 Notify = Callable[[str], None]

@@ -25,7 +25,7 @@ from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.model import OracleModel
-from duo_oracle.results.store.manifest import UnitRecord
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder

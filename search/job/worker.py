@@ -15,10 +15,11 @@ import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.allocator import keep_freed_memory
+from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
-from duo_oracle.results.store.manifest import UnitRecord
 from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.problem import Keep, Problem
 from duo_oracle.search.job.routed import RoutedSequence
@@ -90,4 +91,5 @@ def solve_unit(job: Job, model: OracleModel, unit: Unit) -> UnitRecord | UnitFai
         return writer.record
     except Exception as error:
         reason = " ".join(str(error).split())
-        return UnitFailure(unit.index, f"{unit}: {type(error).__name__}: {reason}", traceback.format_exc())
+        message = f"{unit}: {type(error).__name__}: {reason}"
+        return UnitFailure(unit.index, message, traceback.format_exc(), disk_fault(error))

@@ -21,6 +21,7 @@ class VerifyConfig:
         seed: of the sample
         device: cpu, cuda, or cuda:N
         format: of the answer on stdout
+        repair: search again first what is missing or not as it was written, as the run's own search command does
     """
 
     run: str
@@ -31,6 +32,7 @@ class VerifyConfig:
     seed: int = 0
     device: str = "cpu"
     format: Format = Format.TABLE
+    repair: bool = False
 
 
 def _run(config: VerifyConfig) -> int:
@@ -38,7 +40,10 @@ def _run(config: VerifyConfig) -> int:
     from duo_oracle.results.answers.rows import verification_rows
     from duo_oracle.results.answers.verify import verify
     from duo_oracle.search.rerun.opened import open_run
+    from duo_oracle.search.rerun.repair import repair
 
+    if config.repair:
+        repair(config.run, config.model)
     run = load(config.run)
     tolerance = config.tolerance if config.tolerance is not None else (0.1 if run.identity["dtype"] == "bfloat16" else 1e-4)
     opened = open_run(run, config.model, config.device)
@@ -52,5 +57,9 @@ COMMAND = Command(
     options=VerifyConfig,
     run=_run,
     positional=("run",),
-    examples=("duo-oracle verify runs/first", "duo-oracle verify runs/first --all --model /elsewhere/model"),
+    examples=(
+        "duo-oracle verify runs/first",
+        "duo-oracle verify runs/first --repair",
+        "duo-oracle verify runs/first --all --model /elsewhere/model",
+    ),
 )

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from duo_oracle.results import load
-from duo_oracle.results.store.manifest import PartRecord, UnitRecord, file_sha256, read_manifest, run_id_of
+from duo_oracle.results.store.manifest import file_sha256, read_manifest, run_id_of
 from duo_oracle.results.store.parts import UnitWriter
+from duo_oracle.results.store.records import PartRecord, UnitRecord
 from duo_oracle.results.store.writer import RunWriter
 from tests.results.synthetic import Synthetic
 
@@ -245,7 +246,7 @@ def test_a_worker_that_sees_another_run_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_naming_a_unit_costs_the_same_for_the_first_and_the_thousandth(tmp_path: Path) -> None:
-    record = UnitRecord(0, 1, 10, {"paths": PartRecord(10, 100, "0" * 64)})
+    record = UnitRecord(0, 1, 10, dict.fromkeys(("tokens", "paths"), PartRecord(10, 100, "0" * 64)))
     with RunWriter.open(tmp_path / "x", {}) as run:
         start = time.process_time()
         for unit in range(5000):

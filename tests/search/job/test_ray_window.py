@@ -14,7 +14,7 @@ import pytest
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import Outage
-from duo_oracle.results.store.manifest import PartRecord, UnitRecord
+from duo_oracle.results.store.records import PartRecord, UnitRecord
 from duo_oracle.search.job import ray_pool
 from duo_oracle.search.job.parcels import Parcel, deliver
 from duo_oracle.search.job.pool import Unit

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from duo_oracle import results
+from duo_oracle.results.store.manifest import run_id_of
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
@@ -42,6 +43,7 @@ def test_a_run_from_before_its_identity_lost_memory_and_unit_size_is_resumed(ask
     stored = json.loads(manifest.read_text())
     del stored["unit_sequences"]
     stored["identity"] |= {"memory": "1GiB", "unit_sequences": 1}
+    stored["run_id"] = run_id_of(stored["identity"])
     manifest.write_text(json.dumps(stored))
     assert run_search(asks(memory="1GB", unit_sequences=4), solve=fakes.solves).solved == N_SEQUENCES - 1
     assert results.load(asks().out).manifest.unit_sequences == 1

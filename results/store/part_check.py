@@ -1,0 +1,71 @@
+"""Whether a part is the one that the run wrote: its size, its checksum, its rows, and the sequences that they are of.
+
+The one check, before anything is read (`reader.py`) and before a run goes on (`writer.py`). Knows no table's meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from duo_oracle.results.store.manifest import file_sha256, part_path
+from duo_oracle.results.store.records import UnitRecord
+
+
+def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
+    """What is wrong with the unit's part of `table`, as the rest of a sentence that begins with its path; None if nothing."""
+    path, part = part_path(directory, table, record.unit), record.parts.get(table)
+    if part is None:
+        return "is missing: the manifest names it for other units, not for this one"
+    if not path.is_file():
+        return "is named by the run and missing"
+    n_bytes = path.stat().st_size
+    if n_bytes != part.bytes:
+        return f"is not the part that the run wrote: {n_bytes:,} bytes, of {part.bytes:,}"
+    found = file_sha256(path)
+    if found != part.sha256:
+        return f"is not the part that the run wrote: its sha256 is {found[:12]}, not {part.sha256[:12]}"
+    try:
+        n_rows = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError) as fault:
+        return f"is no Parquet file: {str(fault).splitlines()[0]}"
+    if n_rows != part.rows or (table == "tokens" and n_rows != record.tokens):
+        return f"has {n_rows:,} rows, of {record.tokens if table == 'tokens' else part.rows:,}"
+    return None
+
+
+def order_fault(directory: Path, table: str, records: Sequence[UnitRecord]) -> str | None:
+    """The same of all units' parts of `table` together: each is of sequences of its own, in the order of the units."""
+    before = -1
+    for record in records:
+        path = part_path(directory, table, record.unit)
+        span = _sequences(path)
+        if span is None:
+            continue
+        first, last = span
+        if first <= before:
+            return f"{path} is of sequences {first}-{last}, which do not follow {before}, the last of the parts before it"
+        if table == "tokens" and last - first >= record.sequences:
+            return f"{path} is of sequences {first}-{last}, which are more than the unit's {record.sequences}"
+        before = last
+    return None
+
+
+def wrote_part(path: Path, run_id: str) -> bool:
+    """Whether a Parquet file says that it is a part of that run."""
+    try:
+        return (pq.read_schema(path).metadata or {}).get(b"duo_oracle.run_id") == run_id.encode()
+    except (pa.ArrowException, OSError):
+        return False
+
+
+def _sequences(path: Path) -> tuple[int, int] | None:
+    """The least and greatest sequence of a part, by the statistics in its footer; None where it has none."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("sequence")
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    known = [each for each in groups if each is not None and each.has_min_max]
+    return (min(each.min for each in known), max(each.max for each in known)) if known else None
