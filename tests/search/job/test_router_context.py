@@ -95,7 +95,7 @@ def test_verify_finds_a_context_that_was_another(asks_duo: Asks, capsys: pytest.
     swapped = pa.array(["sss"] * table.num_rows, pa.string())
     pq.write_table(table.set_column(table.column_names.index("context_pattern"), "context_pattern", swapped), part)
     manifest = json.loads((run.path / "run.json").read_text())
-    manifest["units"][0]["parts"]["tokens"]["sha256"] = file_sha256(part)
+    manifest["units"][0]["parts"]["tokens"] |= {"sha256": file_sha256(part), "bytes": part.stat().st_size}
     (run.path / "run.json").write_text(json.dumps(manifest))
     assert main(["verify", config.out, "--all"]) == 1
     assert "NOT reproduced" in capsys.readouterr().out

@@ -18,6 +18,7 @@ from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.results.store.manifest import run_id_of
 from duo_oracle.search.api.routing import RouteConfig, write_choices
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.all_full import full_tokens
@@ -91,6 +92,7 @@ def test_verify_finds_another_token_in_front(asks_duo: Asks, capsys: pytest.Capt
     manifest = json.loads(file.read_text())
     assert (manifest["identity"]["bos"], manifest["identity"]["stride"]) == ([BOS], 2)
     manifest["identity"]["bos"] = [BOS - 1]
+    manifest["run_id"] = run_id_of(manifest["identity"])
     file.write_text(json.dumps(manifest))
     assert main(["verify", config.out, "--all"]) == 1
     assert "NOT reproduced" in capsys.readouterr().out
