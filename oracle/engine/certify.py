@@ -147,10 +147,11 @@ class CertifiedSearch:
         guard_NP = scale * (root_d * self._head.longest * block.length_NP + block.bound_NP.abs())
         guard_NP = guard_NP + scale * root_d * self._head.greatest_bias
         guard_NP = guard_NP + tie_tolerance(block.bound_NP, self._head.dtype)
+        logit_NYP, least_NYQ = block.target_logit_NYP, self.loss_NYQ
         while True:
-            best_NYQ = torch.minimum(block.groups.least_by_budget(block.losses()), self.loss_NYQ)
+            best_NYQ = torch.minimum(block.groups.least_by_budget(block.losses(logit_NYP)), least_NYQ)
             threshold_NYG = torch.where(admits_GQ, best_NYQ[:, :, None], -torch.inf).amax(dim=3)
-            bound_NYP = torch.where(block.evaluated_NP, torch.inf, block.bound_NP - guard_NP)[:, None] - block.target_logit_NYP
+            bound_NYP = torch.where(block.evaluated_NP, torch.inf, block.bound_NP - guard_NP)[:, None] - logit_NYP
             lowest_NYG, at_NYG = bound_NYP[..., place_GW].min(dim=3)
             wanted_NYG = (lowest_NYG <= threshold_NYG) & (lowest_NYG < torch.inf)
             position_W, _, group_W = wanted_NYG.nonzero(as_tuple=True)
@@ -159,13 +160,16 @@ class CertifiedSearch:
             picked_NP = torch.zeros_like(block.evaluated_NP)
             picked_NP[position_W, place_GW[group_W, at_NYG[wanted_NYG]]] = True
             self._evaluate(block, picked_NP)
+            open_Y = wanted_NYG.any(dim=2).any(dim=0)
+            if not open_Y.all():  # a target that is certified at every position stays so: bounds rise, and the best falls
+                logit_NYP, least_NYQ = logit_NYP[:, open_Y], least_NYQ[:, open_Y]
 
     def _keep_best(self, block: _Block) -> None:
         """Fold the block's best into the best so far."""
         groups = block.groups
         if not groups.spans:
             return
-        loss_NYP = block.losses()
+        loss_NYP = block.losses(block.target_logit_NYP)
         least_NYQ = groups.least_by_budget(loss_NYP)
         for choice in (self.best, self.by_reference):
             if choice is not None:
@@ -184,9 +188,9 @@ class _Block:
         self.length_NP = torch.linalg.vector_norm(h_NPD, dim=2)
         self.target_logit_NYP = h_NPD.new_empty(0)
 
-    def losses(self) -> Tensor:
-        """loss_NYP of the evaluated leaves, infinite elsewhere."""
-        return torch.where(self.evaluated_NP, self.lse_NP, torch.inf)[:, None] - self.target_logit_NYP
+    def losses(self, logit_NYP: Tensor) -> Tensor:
+        """loss_NYP of the evaluated leaves under targets of these logits, infinite elsewhere."""
+        return torch.where(self.evaluated_NP, self.lse_NP, torch.inf)[:, None] - logit_NYP
 
     def raise_bounds(self, position: int, cuts: Tangent) -> None:
         """Let cuts (offsets in `lse_M`) bound the log-sum-exp of every leaf of a position."""

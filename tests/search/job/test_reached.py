@@ -88,6 +88,12 @@ def test_on_text_of_the_model_itself_another_reference_gains_nothing(
     assert "would lose to all-big" in sentence(list(lines.values())) or "no gain over all-big" in sentence(list(lines.values()))
 
 
+def test_a_reference_that_saw_no_more_than_the_model_is_called_so(asks_duo: Asks) -> None:
+    run, lines = searched(asks_duo(context="full", reference="self"))
+    assert lines["any"].expected.mean == pytest.approx(0, abs=1e-5)
+    assert "it saw no more than the model" in summarise(run)
+
+
 def test_answers_of_a_run_without_a_reference_say_nothing_of_one(asks_duo: Asks) -> None:
     run, lines = searched(asks_duo(context="full"))
     assert not lines
