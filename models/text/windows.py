@@ -13,7 +13,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -45,8 +45,15 @@ class Window:
     """How many of those are not of the text, but were put in front of it."""
     start: int = 0
     """How many tokens of the document stand before the window."""
+    passed: np.ndarray | None = field(default=None, compare=False)
+    """Of a document's first window, where windows begin further on: those tokens, int32, (start,)."""
     reference: Reference | None = field(default=None, compare=False)
     """What is known of the next token at each scored position, where that was asked for."""
+
+    @property
+    def opens_document(self) -> bool:
+        """Whether it is its document's first."""
+        return self.start == 0 or self.passed is not None
 
     @property
     def n_positions(self) -> int:
@@ -98,6 +105,7 @@ def read_sequences(
     front: Sequence[int] = (),
     stride: int | None = None,
     min_context: int = 0,
+    offset: int = 0,
 ) -> Iterator[Window]:
     """The windows of one or several sources in order, at most `max_sequences`, with a piece of one document in memory at a time.
 
@@ -105,15 +113,18 @@ def read_sequences(
     documents of a document's parts (`parse_split`), `NAME#0`, `NAME#1`, ... . `notify` is told once, in the end, of special tokens
     that the texts hold and that were read as plain characters. `front` are the tokens in front of every window: a document that
     begins with them itself is not given them twice. With `stride`, windows begin so many tokens apart (default: `seq_len`); with
-    `min_context`, only tokens that have at least so many of the window's text before them are scored.
+    `min_context`, only tokens that have at least so many of the window's text before them are scored. The first window of a
+    document begins `offset` tokens into it.
 
-    Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, `stride` or `min_context`, and a
-    source without any position to score.
+    Raises InputError for bad data (as `read_documents`, `token_ids_of`), a bad `seq_len`, `stride`, `min_context` or `offset`, and
+    a source without any position to score.
     """
     length = resolve_seq_len(seq_len, n_positions, len(front))
     stride = resolve_stride(stride, length)
     if not 0 <= min_context < length:
         raise InputError(f"`min_context` must be 0 to {length - 1}, less than `seq_len={length}`; got {min_context}")
+    if offset < 0:
+        raise InputError(f"`offset` must be at least 0; got {offset}")
     in_front = np.array(front, dtype=np.int32)
     for name, value in (("max-sequences", max_sequences), ("per-document", per_document)):
         if value is not None and value < 1:
@@ -128,12 +139,14 @@ def read_sequences(
         for pieces in token_ids_of(document, tokenizer, n_vocabulary, parts, count):
             name = document.name if parts is None else f"{document.name}#{n_parts[document.name]}"
             n_parts[document.name] += 1
-            windows = _cut(_without(pieces, in_front), length, stride, max(0, min_context - 1))
+            passed, rest = _split(_without(pieces, in_front), offset)
+            windows = _cut(rest, length, stride, max(0, min_context - 1))
             for number, (token_ids, n_warm) in enumerate(
                 islice(windows, None if per_document is None else per_document - n_of[name])
             ):
                 whole = np.concatenate([in_front, token_ids]) if len(front) else token_ids
-                yield Window(index, name, whole, n_warm + len(front), len(front), number * stride)
+                first = passed if offset and number == 0 else None
+                yield Window(index, name, whole, n_warm + len(front), len(front), offset + number * stride, first)
                 n_of[name] += 1
                 index += 1
                 if index == max_sequences:
@@ -141,6 +154,8 @@ def read_sequences(
                     return
     if index == 0:
         wanting = f"has {min_context} tokens or fewer, `min_context`" if min_context > 1 else "is one token long"
+        if offset:
+            wanting = f"has {offset + max(1, min_context)} tokens or fewer, with `offset={offset}`"
         raise InputError(f"{shown(sources)}: data must have a position to score, a token and its target; every document {wanting}")
     _tell(count, notify)
 
@@ -174,6 +189,18 @@ def _cut(pieces: Iterator[np.ndarray], length: int, stride: int, n_least: int) -
         held = held[start:]
     if len(held) - 1 > n_warm:
         yield held.copy(), n_warm
+
+
+def _split(pieces: Iterator[np.ndarray], offset: int) -> tuple[np.ndarray, Iterator[np.ndarray]]:
+    """The first `offset` tokens, or all where there are no more, and the pieces after them."""
+    if not offset:
+        return np.empty(0, dtype=np.int32), pieces
+    held = np.empty(0, dtype=np.int32)
+    for piece in pieces:
+        held = np.concatenate([held, piece])
+        if len(held) > offset:
+            break
+    return held[:offset], chain([held[offset:]], pieces)
 
 
 def _without(pieces: Iterator[np.ndarray], in_front: np.ndarray) -> Iterator[np.ndarray]:

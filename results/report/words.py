@@ -56,6 +56,8 @@ def _warm_words(run: StoredRun) -> str:
         said += f" Windows of {seq_len} tokens begin {stride} apart; all-big ran those that an earlier window scored."
     if least := run.identity.get("min_context"):
         said += f" Only tokens with {least} or more before them are predicted; all-big ran the others."
+    if offset := run.identity.get("offset"):
+        said += f" The first {offset} tokens of every document stand before its first window."
     return said
 
 

@@ -206,7 +206,7 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
         found, wanted = facts.get(f"{key}_fingerprint"), run.identity.get(f"{key}_fingerprint")
         if found is not None and found != wanted:
             hint = (
-                "; route with the run's `seq_len`, `stride`, `min_context`, `bos`, `max_sequences` and `per_document`"
+                "; route with the run's `seq_len`, `stride`, `min_context`, `offset`, `bos`, `max_sequences` and `per_document`"
                 if key == "data"
                 else ""
             )

@@ -35,6 +35,7 @@ class RouteConfig:
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
         min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
+        offset: begin so many tokens into each document
         bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
             text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
@@ -54,6 +55,7 @@ class RouteConfig:
     seq_len: int | None = None
     stride: int | None = None
     min_context: int = 0
+    offset: int = 0
     bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
@@ -124,6 +126,7 @@ def write_choices(config: RouteConfig) -> str:
             front,
             config.stride,
             config.min_context,
+            config.offset,
         )
     )
     with prepared(config.threads):

@@ -90,6 +90,7 @@ class SearchConfig:
         seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
         stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
         min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
+        offset: begin so many tokens into each document; who has more context, a reference, sees those before
         bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
             text, else its EOS where there is one), none, or a token
         max_sequences: stop after so many sequences; default all
@@ -129,6 +130,7 @@ class SearchConfig:
     seq_len: int | None = None
     stride: int | None = None
     min_context: int = 0
+    offset: int = 0
     bos: str = "auto"
     max_sequences: int | None = None
     per_document: int | None = None
@@ -174,6 +176,7 @@ class SearchConfig:
             seq_len=2,
             stride=1,
             min_context=0,
+            offset=0,
         )
         at_least(self, reference_context=1)
         within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))

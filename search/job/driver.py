@@ -101,6 +101,7 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         front=front,
         stride=stride,
         min_context=config.min_context,
+        offset=config.offset,
     )
     sequences: Callable[[], Iterable[Window]] = read
     context = None

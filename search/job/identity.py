@@ -21,7 +21,7 @@ _NAMES = ("model", "data", "split", "special_tokens", "out")
 _WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "overwrite")
 # Said below in words that have one spelling for one meaning.
 _SAID = (
-    *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context"),
+    *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context", "offset"),
     *("reference", "reference_context", "objective"),
 )
 
@@ -65,6 +65,8 @@ def identity_of(
         values["stride"] = config.stride
     if config.min_context > 1:
         values["min_context"] = config.min_context
+    if config.offset:
+        values["offset"] = config.offset
     if cheapest is not Branch.SMALL:
         values["cheapest"] = cheapest.letter
     values |= fingerprints or {}

@@ -116,7 +116,7 @@ class Table:
         self._documents: dict[str, int] = {}  # the first window of each
 
     def log_q(self, window: Window, before: np.ndarray) -> Iterator[Tensor]:
-        if self._file.by_document and window.start == 0:
+        if self._file.by_document and window.opens_document:
             other = self._documents.setdefault(window.document, window.index)
             if other != window.index:
                 raise InputError(
@@ -215,7 +215,7 @@ def with_references(units: Iterable[Unit], finished: Collection[int], references
         for window in unit.sequences:
             before = history.before(window)
             if unit.index not in finished:
-                windows.append(replace(window, reference=references.of(window, before)))
+                windows.append(replace(window, passed=None, reference=references.of(window, before)))
         if windows:
             yield replace(unit, sequences=tuple(windows))
 
@@ -229,8 +229,9 @@ class History:
 
     def before(self, window: Window) -> np.ndarray:
         """The last tokens of the document before this window, `most` at most."""
-        if window.start == 0:
-            self._held, self._first = np.empty(0, dtype=np.int32), 0
+        if window.opens_document:
+            self._held = np.empty(0, dtype=np.int32) if window.passed is None else window.passed
+            self._first = 0
         before = self._held[: window.start - self._first]
         assert self._first + len(before) == window.start, "windows come in order"
         before = before[max(0, len(before) - self._most) :]

@@ -88,7 +88,8 @@ def test_fp8_weights_are_dequantised_or_refused(tmp_path: Path) -> None:
     logits_1TV = model.forward(token_id_1T, full_1TL, SkipReading.FFN)
     with torch.no_grad():
         expected_1TV = stock(token_id_1T).logits
-    assert torch.nn.functional.cosine_similarity(logits_1TV, expected_1TV, dim=-1).min() > 0.99
+    # 3 bits of mantissa in every weight: read wrongly (scales lost, numbers as they lie), nothing of the logits is left.
+    assert torch.nn.functional.cosine_similarity(logits_1TV, expected_1TV, dim=-1).min() > 0.95
 
 
 def test_a_head_that_is_missing_is_not_made_up(tmp_path: Path) -> None:

@@ -111,3 +111,36 @@ def test_too_much_context_is_refused_in_a_line(tmp_path: Path) -> None:
         windows(tmp_path, [list(range(40))], 8, min_context=8)
     with pytest.raises(InputError, match="has 6 tokens or fewer"):
         windows(tmp_path, [list(range(6)), list(range(3))], 8, min_context=6)
+
+
+@pytest.mark.parametrize(("offset", "stride", "least"), [(0, 8, 0), (5, 8, 0), (5, 4, 3), (36, 8, 0), (39, 8, 0)])
+def test_windows_begin_so_far_into_each_document(tmp_path: Path, offset: int, stride: int, least: int) -> None:
+    """What is scored is what the rest of the document alone would have scored; the first window holds what stands before it."""
+    whole, rest = tmp_path / "whole", tmp_path / "rest"
+    whole.mkdir(), rest.mkdir()
+    how = {"stride": stride, "min_context": least, "front": (999,)}
+    found = windows(whole, [list(range(40)), list(range(100, 190))], 8, offset=offset, **how)
+    cut = [list(range(offset, 40)), list(range(100 + offset, 190))]
+    expected = windows(rest, [ids for ids in cut if len(ids) > 1], 8, **how)
+    assert [w.token_ids.tolist() for w in found] == [w.token_ids.tolist() for w in expected]
+    assert [w.start for w in found] == [w.start + offset for w in expected]
+    assert [w.opens_document for w in found] == [w.start == 0 for w in expected]
+    for window in found:
+        first = int(window.token_ids[1]) // 100 * 100
+        if offset and window.opens_document:
+            assert window.passed is not None
+            assert window.passed.tolist() == list(range(first, first + offset))
+        else:
+            assert window.passed is None
+
+
+def test_a_document_that_begins_with_the_token_in_front_is_counted_without_it(tmp_path: Path) -> None:
+    (window,) = windows(tmp_path, [[999, *range(10)]], 8, offset=6, front=(999,))
+    assert window.token_ids.tolist() == [999, 6, 7, 8, 9]
+
+
+def test_an_offset_beyond_every_document_is_refused_in_a_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has 41 tokens or fewer, with `offset=40`"):
+        windows(tmp_path, [list(range(40))], 8, offset=40)
+    with pytest.raises(InputError, match="`offset` must be at least 0; got -1"):
+        windows(tmp_path, [list(range(40))], 8, offset=-1)

@@ -118,7 +118,7 @@ def test_self_with_no_more_than_its_window_is_the_full_model(asks_duo: Asks, duo
         np.testing.assert_allclose(tokens["reference_entropy"], paths["entropy_full"], atol=3e-6)
 
 
-@pytest.mark.parametrize("values", [{}, {"stride": 4, "bos": "3"}])
+@pytest.mark.parametrize("values", [{}, {"stride": 4, "bos": "3"}, {"offset": 7}])
 @pytest.mark.parametrize("context", [1, 5, 9])
 def test_self_sees_the_document_before_a_window(
     asks_duo: Asks, duo: Path, long: Path, context: int, values: dict[str, object]
@@ -127,12 +127,14 @@ def test_self_sees_the_document_before_a_window(
     tokens, paths = found(config)
     model = opened(duo)
     texts = {row["document"]: row["tokens"] for row in map(json.loads, long.read_text().splitlines())}
-    front, stride = ([3], 4) if values else ([], 6)
+    front, stride = ([3], 4) if "bos" in values else ([], 6)
     expected = []
     for _, rows in tokens.groupby("sequence"):
         text, start = texts[rows["document"].iloc[0]], 0
         first = int(rows["position"].iloc[0])
-        start = stride * int(rows["sequence"].iloc[0] - tokens[tokens["document"] == rows["document"].iloc[0]]["sequence"].min())
+        start = int(values.get("offset", 0)) + stride * int(
+            rows["sequence"].iloc[0] - tokens[tokens["document"] == rows["document"].iloc[0]]["sequence"].min()
+        )
         places = [start + first + n for n in range(len(rows))]
         step = max(1, context // 4)
         for block in (places[n : n + step] for n in range(0, len(places), step)):

@@ -156,7 +156,7 @@ def test_routes_are_of_the_same_windows(asks_duo: Asks, duo: Path, duo_tokens: P
     chosen = [RoutingPattern.parse(text).branches for text in stored["context_pattern"].to_pylist()]
     assert np.array_equal(routes.branches_NL, np.array(chosen))
     write_choices(RouteConfig(str(duo), "random:1.5", (str(duo_tokens),), file, **{**WARM, "bos": "none"}))  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match=r"its data fingerprint .* `stride`, `min_context`, `bos`"):
+    with pytest.raises(ValueError, match=r"its data fingerprint .* `stride`, `min_context`, `offset`, `bos`"):
         read_routes(file, run)
 
 
@@ -216,6 +216,15 @@ def test_tokens_with_little_context_are_run_and_not_scored(
     assert "reproduced" in capsys.readouterr().out
     with pytest.raises(ValueError, match="min_context"):
         run_search(replace(config, min_context=4))
+
+
+def test_an_offset_is_part_of_what_a_run_is(asks_duo: Asks, capsys: pytest.CaptureFixture[str]) -> None:
+    config = asks_duo(offset=2)
+    run_search(config)
+    assert main(["verify", config.out, "--all"]) == 0
+    assert "reproduced" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="offset"):
+        run_search(replace(config, offset=0))
 
 
 @pytest.mark.slow
