@@ -76,8 +76,10 @@ def new_optimizer(module: nn.Module, phase: Phase, config: TrainConfig) -> torch
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
-def train(config: TrainConfig) -> None:
+def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
     """Trains, or goes on training, into `config.out`: a model directory with `loss.csv`, `evaluation.json` and `progress/`.
+
+    It begins with `start`, of the architecture that the options describe, or else with fresh weights.
 
     Raises InputError for options out of range, unusable text, and an `out` that holds training with other options.
     """
@@ -92,7 +94,7 @@ def train(config: TrainConfig) -> None:
     work = work_folder(config.out, config.work)
     streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
     windows = Windows(streams, config.positions, config.batch, config.seed)
-    module = new_module(config).to(config.device)
+    module = (new_module(config) if start is None else start).to(config.device)
     training = Training("training", module, config, out, config.n_steps, windows.n_tokens, on_save=lambda: _export(module, config))
     training.learn(_stretches(config, module, windows), progress)
     _export(module, config)
