@@ -11,15 +11,18 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from duo_oracle.models.checkpoint import base_directory, read_checkpoint
+from duo_oracle.models.checkpoint import Checkpoint, base_directory, read_checkpoint
 from duo_oracle.models.family import load_model
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
 from duo_oracle.models.text.sources import source_name
+from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers, parse_layers
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.paper.page import Item, Page, write_pages
 from duo_oracle.results.paper.study_items import Setting, Study, items_of
 from duo_oracle.results.store.reader import StoredRun, load
@@ -33,6 +36,11 @@ from duo_oracle.search.studies.steps import Step, check_settings, run_steps
 from duo_oracle.search.studies.tables import write_calibration, write_comparison
 
 ROUTED = 12
+_REACH_WINDOW = 16
+"""Scored tokens of a window under a reference: the last sees 15 tokens more than the first."""
+_MOST_REFERENCE = 16
+"""How many times the context of the searched model its reference has there, where the document has so much."""
+_MOST_FRONT = 2  # tokens in front of a window
 _SAMPLE = 8  # patterns per budget that stand for all in the comparison of routers: a real vocabulary's head is dear
 _SETTINGS = "study.json"
 
@@ -54,8 +62,26 @@ class _Plan:
         self.texts = {source_name(source): source for source in config.data}
         if len(self.texts) < len(config.data):
             raise InputError(f"every file of `data` has a name of its own; got {', '.join(config.data)}")
+        window = min(_REACH_WINDOW, max(1, config.reach_tokens))
+        self._reach_windows = {
+            "offset": config.reach_offset,
+            "min_context": config.reach_context,
+            "seq_len": config.reach_context + window,
+            "stride": window,
+            "per_document": -(-config.reach_tokens // window),
+        }
+        self._long_enough = config.reach_tokens > 0 and all(self._has_long(checkpoint, model, source) for source in config.data)
         # A skip needs no small FFN: on the bare model the oracle is compared with all-skip, not with all-small.
         self._bare = str(base_directory(config.model) or config.model)
+
+    def _has_long(self, checkpoint: Checkpoint, model: OracleModel, source: str) -> bool:
+        """Whether a document is long enough to be searched under a reference that sees more of it."""
+        tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json)
+        try:
+            next(read_sequences(source, tokenizer, model.n_vocabulary, model.n_positions - _MOST_FRONT, **self._reach_windows))  # type: ignore[arg-type]
+        except InputError:
+            return False
+        return True
 
     @property
     def settings(self) -> list[Setting]:
@@ -63,6 +89,12 @@ class _Plan:
         if self.has_small:
             found += [Setting(f"small-{context}", "sB", context) for context in ("big", "committed")]
         return found
+
+    @property
+    def reached(self) -> list[Setting]:
+        """The searches under a reference; none where no document is long enough."""
+        found = [Setting("reach-skip", ".B", "full")] if self._long_enough else []
+        return [*found, Setting("reach-small", "sB", "full")] if found and self.has_small else found
 
     @property
     def routers(self) -> dict[str, Path]:
@@ -77,6 +109,8 @@ class _Plan:
             for setting in self.settings:
                 found.append(Step(f"{text}: {setting.name}", partial(self._exact, text, source, setting)))
                 found.append(Step(f"{text}: {setting.name}, speed", partial(self._speed, text, setting)))
+            for setting in self.reached:
+                found.append(Step(f"{text}: {setting.name}", partial(self._reach, text, source, setting)))
             found.append(Step(f"{text}: calibration", partial(self._calibration, text)))
             found.append(Step(f"{text}: beam", partial(self._beam, text, source)))
         for name, directory in self.routers.items():
@@ -88,18 +122,25 @@ class _Plan:
     def study(self) -> Study:
         """What the steps have left, to be put into words."""
         return Study(
-            self._out, tuple(self.texts), tuple(self.settings), tuple(self.routers), self.beam_big, self.depth, self.layers
+            self._out,
+            tuple(self.texts),
+            tuple(self.settings),
+            tuple(self.reached),
+            tuple(self.routers),
+            self.beam_big,
+            self.depth,
+            self.layers,
         )
 
     def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
         shared = {
             "bos": self._config.bos,
-            "min_context": self._config.min_context,
-            "per_document": 1,
             "seed": self._config.seed,
             "workers": self._config.workers,
             "local": self._config.local,
         }
+        if "offset" not in options:
+            shared |= {"min_context": self._config.min_context, "per_document": 1}
         config = SearchConfig(model=model, data=(source,), out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
         outcome = run_search(config)
         if outcome.failures:
@@ -121,6 +162,25 @@ class _Plan:
             max_sequences=self._config.max_documents,
             null_draws=self._config.null_draws,
             unit_sequences=6 if committed else 1,
+        )
+
+    def _reach(self, text: str, source: str, setting: Setting) -> None:
+        self._search(
+            text,
+            setting.name,
+            self._bare if setting.skips else self._config.model,
+            source,
+            branches=setting.branches,
+            skip=SkipReading.LAYER if setting.skips else SkipReading.FFN,
+            route_layers=self.layers,
+            context=setting.context,
+            budget=f"any,0-{self.n_letters}",
+            **self._reach_windows,
+            max_sequences=self._reach_windows["per_document"] * self._config.max_documents,
+            reference="self",
+            reference_context=min(_MOST_REFERENCE * self._config.reach_context, self.n_positions - 1 - _MOST_FRONT),
+            null_draws=1,
+            unit_sequences=1,
         )
 
     def _beam(self, text: str, source: str) -> None:
@@ -221,4 +281,7 @@ def _page(config: StudyConfig, plan: _Plan) -> Page:
         "gain is what the same search gains on labels drawn from all-big itself; the excess is their difference.",
     )
     left_out = {} if plan.has_small else {"small FFNs and routers": "the model has none; `duo-oracle duo` makes them"}
+    if not plan.reached and config.reach_tokens:
+        least = config.reach_offset + config.reach_context
+        left_out["what can be reached"] = f"no document has more than {least} tokens; `--reach-offset` asks for less"
     return Page("An exact oracle of a pretrained model", "Asked", about, left_out)

@@ -23,6 +23,9 @@ class StudyConfig:
         bos: token in front of every document: auto (what the tokenizer puts in front of a text, else its EOS), none, or a token
         max_documents: the most documents of each file that are searched
         null_draws: labels drawn per position from all-big to measure selection bias in the exact searches; beam search takes one
+        reach_tokens: tokens of each document that are searched for what a better-informed router could reach; 0 for none
+        reach_offset: tokens of a document that stand before these; the reference, the model itself, sees them
+        reach_context: tokens that the searched model sees there before a position, up to 15 more
         beam_tokens: tokens of each document that beam search over all layers takes
         beam_documents: documents of each file that it takes
         beam_big: big layers per token in that search; default all but a fifth
@@ -44,6 +47,9 @@ class StudyConfig:
     bos: str = "auto"
     max_documents: int = 12
     null_draws: int = 2
+    reach_tokens: int = 48
+    reach_offset: int = 352
+    reach_context: int = 40
     beam_tokens: int = 14
     beam_documents: int = 8
     beam_big: int | None = None
@@ -55,7 +61,18 @@ class StudyConfig:
     local: bool = False
 
     def __post_init__(self) -> None:
-        at_least(self, seq_len=2, min_context=0, max_documents=2, beam_tokens=2, beam_documents=2, beam_big=1)
+        at_least(
+            self,
+            seq_len=2,
+            min_context=0,
+            max_documents=2,
+            reach_tokens=0,
+            reach_offset=1,
+            reach_context=1,
+            beam_tokens=2,
+            beam_documents=2,
+            beam_big=1,
+        )
         at_least(self, null_draws=1, router_tokens=1, seed=0, workers=1)
         if self.local and self.workers not in (None, 1):
             raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")

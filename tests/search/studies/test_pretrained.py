@@ -23,6 +23,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
         write_text(folder / f"{name}.jsonl", n_documents=4, seed=len(name))
     data = [argument for name in ("prose", "code") for argument in ("--data", str(folder / f"{name}.jsonl"))]
     sizes = "--seq-len 6 --min-context 4 --max-documents 3 --beam-tokens 5 --beam-documents 2 --router-tokens 600 --local".split()
+    sizes += "--reach-tokens 5 --reach-offset 7 --reach-context 2".split()
     arguments = [
         "study",
         str(folder / "model"),
@@ -43,7 +44,16 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
 def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str], Path]) -> None:
     _, out = study
     verdicts = json.loads((out / "verdicts.json").read_text())
-    assert list(verdicts) == ["skip-big", "skip-committed", "small-big", "small-committed", "beam", "routers"]
+    assert list(verdicts) == [
+        "skip-big",
+        "skip-committed",
+        "small-big",
+        "small-committed",
+        "reach-skip",
+        "reach-small",
+        "beam",
+        "routers",
+    ]
     page = (out / "README.md").read_text()
     for name, found in verdicts.items():
         assert found["verdict"] in ("found", "not found", "not distinguishable from selection bias")
