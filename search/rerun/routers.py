@@ -39,6 +39,8 @@ from duo_oracle.search.rerun.pattern_tables import PatternTables, kept_tables, s
 
 SAMPLE = 32
 """Patterns per budget that stand for all, where the run kept no losses."""
+REFERENCE = "reference"
+"""The router that is the choice of the run's own reference."""
 DRAWS = 4
 """Random routings of a sequence per budget, in a committed context."""
 
@@ -59,7 +61,8 @@ def compare_routers(
     sample: int = SAMPLE,
     seed: int = 0,
 ) -> Compared:
-    """Everything about `routers` (as `read_router` takes them) and route files (name or None, path) at the run's positions.
+    """Everything about `routers` (as `read_router` takes them, or `reference` and `reference:BUDGET`, the choice of the run's own
+    reference) and route files (name or None, path) at the run's positions.
 
     Raises InputError for a router that does not fit the run's model, a route file that does not fit the run (as `read_routes`),
     and two of one name.
@@ -75,7 +78,21 @@ def compare_routers(
     return Compared(plane, tuple(work.routed(plane, found) for found in routes), tuple(work.notes(plane)))
 
 
+def _of_reference(text: str, run: StoredRun) -> Routes:
+    """The choices of the run's own reference under one of its budgets: `reference`, or `reference:BUDGET`."""
+    if "reference" not in run.identity:
+        raise InputError(
+            f"{run.path} was searched without a reference; router {text!r} is its choice (search with `reference='self'`)"
+        )
+    budget = text.partition(":")[2] or ("any" if "any" in run.budgets else run.budgets[0])
+    rows = read_paths(run, read_tokens(run), (budget,), ("ref_pattern",))[str(run.budget(budget))]
+    facts = {} if "file" in run.identity["reference"] else {"causal": "true"}  # who made a file is not known
+    return Routes(text, branches_of(rows["ref_pattern"]), facts | ({"budget": budget} if budget.isdecimal() else {}))
+
+
 def _routes_of(text: str, opened: OpenedRun) -> Routes:
+    if text.partition(":")[0] == REFERENCE:
+        return _of_reference(text, opened.run)
     router, run, fingerprint = read_router(text), opened.run, opened.checkpoint.fingerprint
     masks = route(router, opened.module, opened.sequences, opened.problem.skip, fingerprint)
     branches_NL = np.concatenate([mask_TL[s.scored] for mask_TL, s in zip(masks, opened.sequences, strict=True)])

@@ -16,7 +16,8 @@ class CompareConfig:
 
     Args:
         run: run directory; --context full --budget 0-L --keep losses answers everything
-        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; repeatable
+        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN, random:BUDGET, or reference:BUDGET (the
+            choice of the run's own reference); repeatable
         routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
         out: also write every figure, every token's loss and the pictures of how the routers route into this directory

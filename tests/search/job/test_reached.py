@@ -14,6 +14,7 @@ from duo_oracle import results
 from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
 from duo_oracle.models.families import duo_llama
 from duo_oracle.models.family import load_model
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.answers.reached import Reached, reached_of_run, sentence
@@ -22,6 +23,8 @@ from duo_oracle.results.statistics.intervals import paired
 from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.rerun.opened import open_run
+from duo_oracle.search.rerun.routers import compare_routers
 
 Asks = Callable[..., SearchConfig]
 N_DOCUMENTS, N_TOKENS = 80, 9
@@ -114,3 +117,23 @@ def test_tables_of_what_is_reached(asks_duo: Asks, other: Path, capsys: pytest.C
     capsys.readouterr()
     assert main(["curve", str(run.path)]) == 0
     assert "What can be reached in context `full`" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("context", ["full", "committed"])
+def test_the_references_choice_is_a_router_to_compare(asks_duo: Asks, other: Path, context: str) -> None:
+    run, _ = searched(
+        asks_duo(context=context, budget="2", reference=str(other), objective="label" if context == "full" else "reference")
+    )
+    found = compare_routers(open_run(run), ("reference:2", "reference", "random:1"))
+    named, default, _ = found.routers
+    np.testing.assert_allclose(named.loss_N, run.paths()["ref_loss"], atol=2e-5)  # committed: the loss of its own real pass
+    assert np.array_equal(named.branches_NL, default.branches_NL)
+    assert (named.causal, named.target) == (True, 2.0)
+    with pytest.raises(InputError, match="budget"):
+        compare_routers(open_run(run), ("reference:1",))
+
+
+def test_a_run_without_a_reference_has_no_such_router(asks_duo: Asks) -> None:
+    run, _ = searched(asks_duo(context="full"))
+    with pytest.raises(InputError, match="was searched without a reference"):
+        compare_routers(open_run(run), ("reference",))
