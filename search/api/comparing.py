@@ -85,8 +85,8 @@ def compare(
     """Routers (a directory, a shipped name, fixed:PATTERN, random:BUDGET, reference:BUDGET) and route files at a run's positions.
 
     `reference:BUDGET` is the choice of the run's own reference. `routes` are files, FILE or NAME=FILE, or a mapping of names to
-    files. A run in a context full or cheapest, with budgets 0 to all and every loss kept, answers everything. `model` is the model's
-    directory where it has moved since; without kept losses `sample` patterns per budget stand for all.
+    files. A run in a context full or cheapest, with budgets 0 to all and every loss kept, answers everything. `model` is the
+    model's directory where it has moved since; without kept losses `sample` patterns per budget stand for all.
 
     Raises InputError for a run, router or file that does not fit.
     """
