@@ -18,6 +18,8 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.results.compare.hull import Hull
+from duo_oracle.results.compare.hull import as_table as hulls_table
 from duo_oracle.results.compare.plane import Line, Plane, Routed, nearest_oracle
 from duo_oracle.results.compare.table import as_table
 from duo_oracle.results.statistics.usage import layer_agreement
@@ -25,11 +27,15 @@ from duo_oracle.results.statistics.usage import layer_agreement
 BANDS = 8
 
 
-def write_files(directory: str | os.PathLike[str], plane: Plane, routers: Sequence[Routed], lines: Sequence[Line]) -> None:
-    """Writes lines.parquet, tokens.parquet, layers.parquet and usage.svg into `directory`, which is made where there is none."""
+def write_files(
+    directory: str | os.PathLike[str], plane: Plane, routers: Sequence[Routed], lines: Sequence[Line], hulls: Sequence[Hull] = ()
+) -> None:
+    """Writes lines.parquet, hulls.parquet, tokens.parquet, layers.parquet and usage.svg into `directory`, made where it is not."""
     path = Path(directory)
     path.mkdir(parents=True, exist_ok=True)
     write_table(path / "lines.parquet", as_table(lines, plane.context))
+    if hulls:
+        write_table(path / "hulls.parquet", hulls_table(hulls))
     if routers:
         write_table(path / "tokens.parquet", pa.concat_tables([tokens_table(plane, routed) for routed in routers]))
         write_table(path / "layers.parquet", layers_table(plane, routers))

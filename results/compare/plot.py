@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.compare.hull import family_of
 from duo_oracle.results.compare.plane import UNIFORM, Line, Plane
 from duo_oracle.results.statistics.intervals import perplexity_of
 
@@ -108,7 +108,7 @@ def _per_token(plane: Plane) -> str:
 def _marked(lines: Sequence[Line]) -> Iterator[tuple[Line, str, str, str]]:
     """The routers with their mark, colour and label: one for all whose names differ by a number at the end."""
     routers = [line for line in lines if line.kind == "router"]
-    families = [re.sub(r"-\d+(\.\d+)?$", "", line.name) for line in routers]
+    families = [family_of(line.name) for line in routers]
     order = list(dict.fromkeys(families))
     for line, family in zip(routers, families, strict=True):
         number = order.index(family)

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
@@ -125,6 +125,25 @@ def contrast(sums_DM: np.ndarray, counts_DM: np.ndarray, weight_M: np.ndarray, s
     tokens_D = counts_DM.max(axis=1)
     drawn_S = _resampled(sums_DM, counts_DM, seed) @ weight_M
     return _estimate(float(mean_M @ weight_M), drawn_S, influence_DM @ weight_M, tokens_D, int(tokens_D.sum()))
+
+
+def functional(sums_DM: np.ndarray, counts_DM: np.ndarray, of: Callable[[np.ndarray], np.ndarray], seed: int = 0) -> Estimate:
+    """Any function of several means, value_S from mean_SM, by the same resamples; its standard error is their deviation.
+
+    Raises InputError where a mean has no token.
+    """
+    totals_M = counts_DM.sum(axis=0)
+    if not np.all(totals_M > 0):
+        raise InputError("a mean is taken over one token or more; there are none")
+    tokens_D = counts_DM.max(axis=1)
+    value = float(of((sums_DM.sum(axis=0) / totals_M)[None])[0])
+    n_documents = int((tokens_D > 0).sum())
+    if n_documents < 2:
+        return Estimate(value, math.nan, math.nan, int(tokens_D.sum()), n_documents)
+    drawn_S = of(_resampled(sums_DM, counts_DM, seed))
+    tail = widened_tail(effective_documents(tokens_D))
+    low, high = np.nanquantile(drawn_S, [tail, 1 - tail])
+    return Estimate(value, float(low), float(high), int(tokens_D.sum()), n_documents, float(np.nanstd(drawn_S)))
 
 
 def _estimate(mean: float, drawn_S: np.ndarray, influence_D: np.ndarray, tokens_D: np.ndarray, n_tokens: int) -> Estimate:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from duo_oracle.results.compare.hull import Hull
     from duo_oracle.results.compare.plane import Line, Plane, Routed
     from duo_oracle.results.drawing import Picture
 
@@ -45,6 +47,13 @@ class Comparison:
         """The same as pandas."""
         return self.arrow.to_pandas()
 
+    @cached_property
+    def hulls(self) -> list[Hull]:
+        """Each router of several budgets in one number, AIQ, beside the lines that are no routers."""
+        from duo_oracle.results.compare.hull import hulls
+
+        return hulls(self.plane, self.routers)
+
     def plot(self) -> Picture:
         """The budget plane as a matplotlib Figure."""
         from duo_oracle.results.compare.plot import draw_plane
@@ -55,17 +64,23 @@ class Comparison:
         """Writes every figure, every token's loss and the pictures of how the routers route into `directory`."""
         from duo_oracle.results.compare.files import write_files
 
-        write_files(directory, self.plane, self.routers, self.lines)
+        write_files(directory, self.plane, self.routers, self.lines, self.hulls)
         return Path(directory)
 
     def __str__(self) -> str:
+        from duo_oracle.results.compare import hull
         from duo_oracle.results.compare.table import as_text
 
         run = self.run
         said = [f"{run.n_tokens:,} tokens", f"{len(set(self.plane.document_N.tolist()))} documents"]
         said += [f"data {run.manifest.facts.get('data')}", f"context {run.context}"]
         said += [] if run.route_layers is None else [f"layers {run.route_layers}"]
-        return " · ".join(said) + "\n\n" + as_text(self.lines, self.notes)
+        return (
+            " · ".join(said)
+            + "\n\n"
+            + as_text(self.lines, self.notes)
+            + ("\n" + hull.as_text(self.hulls) + "\n" if self.routers else "")
+        )
 
     def _repr_html_(self) -> str:
         return Text(str(self))._repr_html_()
