@@ -22,7 +22,8 @@ class OraclePaths:
     """The best pattern of every position under every budget, with what it is compared with. One row per position and budget.
 
     Losses are in nats. `budget_R` indexes the run's budgets. Where no labels were drawn, the null columns are NaN; where the
-    entropy is not known, it is. Without a reference its patterns have no letters, and its columns are NaN.
+    entropy is not known, it is. Without a reference its patterns have no letters, and its columns are NaN;
+    `within_R` is NaN where `certified_R` says all that is known.
     """
 
     position_R: np.ndarray  # int32
@@ -41,11 +42,12 @@ class OraclePaths:
     ref_branches_RL: np.ndarray = field(default_factory=_not_given)  # uint8: the pattern of least expected loss under the reference
     ref_expected_gain_R: np.ndarray = field(default_factory=_not_given)  # float64: loss_full - its loss, both expected
     ref_loss_R: np.ndarray = field(default_factory=_not_given)  # float64: the real label's loss of that pattern
+    within_R: np.ndarray = field(default_factory=_not_given)  # float64: proven to be at most so far above the best, in nats
 
     def __post_init__(self) -> None:
         if self.ref_branches_RL is _NOT_GIVEN:
             object.__setattr__(self, "ref_branches_RL", np.zeros((len(self.position_R), 0), dtype=np.uint8))
-        for name in ("ref_expected_gain_R", "ref_loss_R"):
+        for name in ("ref_expected_gain_R", "ref_loss_R", "within_R"):
             if getattr(self, name) is _NOT_GIVEN:
                 object.__setattr__(self, name, np.full(len(self.position_R), np.nan))
 

@@ -25,7 +25,7 @@ from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw
 from duo_oracle.oracle.engine.choice import Groups
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
-from duo_oracle.oracle.engine.lanes import left_to_right
+from duo_oracle.oracle.engine.lanes import Step, left_to_right
 from duo_oracle.oracle.engine.trie import FullTree, Trie
 from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, descend
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip
@@ -37,6 +37,7 @@ _TARGET_ROWS = 8192  # states that fill the matrix products; more would only lea
 _WIDER_ROUNDS = 2  # so many times as many positions are certified together where the head's weights leave the cache
 _TOP_STATES = 64  # the narrow first layers are walked for many positions at once
 _FEW_LEAVES = 48  # evaluating so few through the whole head costs less than certifying them
+_MOST_PLANS = 32
 _REMEMBERED_LEAVES = 1 << 21  # trees up to this size are grown once and kept
 
 Leaves = Iterator[tuple[Tensor, Groups]]
@@ -130,21 +131,37 @@ class ExactOracle:
         `token_id_T` is int64, at least two tokens. Positions count from its first; `n_warm` of them are warm and have no rows.
         """
         context = FixedContext(self._model, token_id_T[:-1], routing, self._skip, n_warm)
-        parts = []
-        for position_N, leaves in self.walk(context):
-            known = None if reference is None else reference.at((position_N - n_warm).cpu().numpy())
+        position_T = torch.arange(n_warm, len(context.start_TD), device=context.start_TD.device)
+        return self.at_positions(sequence, token_id_T, context, position_T, range(len(self._budgets)), reference)
+
+    def at_positions(
+        self,
+        sequence: int,
+        token_id_T: Tensor,
+        context: FixedContext,
+        position_T: Tensor,
+        budget_Q: Sequence[int],
+        reference: Reference | None = None,
+    ) -> OraclePaths:
+        """Some of the positions of a sequence in a fixed context, under some of the budgets, by their numbers."""
+        parts, budgets = [], tuple(self._budgets[budget] for budget in budget_Q)
+        for position_N, leaves in self.walk(context, position_T, budgets):
+            known = None if reference is None else reference.at((position_N - context.n_warm).cpu().numpy())
             target_N, names = token_id_T[position_N + 1], [sequence] * len(position_N)
-            search = self._search(leaves, self._budgets, target_N, names, position_N, known)
-            parts.append(self._paths(search, position_N, range(len(self._budgets))))
+            search = self._search(leaves, budgets, target_N, names, position_N, known)
+            parts.append(self._paths(search, position_N, budget_Q))
         return concatenated(parts)
 
-    def walk(self, context: FixedContext) -> Iterator[tuple[Tensor, Leaves]]:
-        """The tree's leaves at every position of a sequence that is not warm, without their losses: position_N, and h_NPD block by
-        block."""
-        plan = self._plan(self._budgets)
-        position_T = torch.arange(context.n_warm, len(context.start_TD), device=context.start_TD.device)
+    def walk(
+        self, context: FixedContext, position_T: Tensor | None = None, budgets: tuple[Budget, ...] | None = None
+    ) -> Iterator[tuple[Tensor, Leaves]]:
+        """The tree's leaves at positions of a sequence, without their losses: position_N, and h_NPD block by block. Default: every
+        position that is not warm, and all budgets."""
+        plan = self._plan(self._budgets if budgets is None else budgets)
+        if position_T is None:
+            position_T = torch.arange(context.n_warm, len(context.start_TD), device=context.start_TD.device)
         for wide in chunks(len(position_T), self._side_by_side(plan.top.n_leaves)):
-            top_SND = self._descend_top(plan, context.start_TD[context.n_warm :][wide], context.attend(position_T[wide]))
+            top_SND = self._descend_top(plan, context.start_TD[position_T[wide]], context.attend(position_T[wide]))
             for rows in chunks(top_SND.shape[1], self._side_by_side(plan.n_leaves_first)):
                 position_N = position_T[wide][rows]
                 yield position_N, self._leaves(plan, top_SND[:, rows], context.attend(position_N))
@@ -176,31 +193,49 @@ class ExactOracle:
         OraclePaths per sequence, in the order given.
         """
         found: list[list[OraclePaths]] = [[] for _ in token_ids]
-        for index, budget in enumerate(self._budgets):
-            plan = self._plan((budget,))
+        for index in range(len(self._budgets)):
             for step in left_to_right(self._model, token_ids, self._skip, n_warm):
-                top_SND = self._descend_top(plan, step.x_ND, step.attend(slice(0, len(step.lanes))))
-                chosen = []
-                for rows in chunks(len(step.lanes), self._side_by_side(plan.n_leaves_first)):
-                    lanes = step.lanes[rows]
-                    position_N = torch.full((len(lanes),), step.position)
-                    leaves = self._leaves(plan, top_SND[:, rows], step.attend(rows))
-                    names = [sequences[lane] for lane in lanes]
-                    known = None if references is None else step.reference(references, n_warm, lanes)
-                    search = self._search(leaves, (budget,), step.target_N[rows], names, position_N, known, index)
-                    choice = search.by_reference if self._by_reference else search.best
-                    assert choice is not None, "a context by the reference has references"
-                    chosen.append(choice.branches_NQL[:, 0])
-                    paths = self._paths(search, position_N, [index])
-                    for row, lane in enumerate(lanes):
-                        found[lane].append(rows_of(paths, np.array([row])))
-                step.commit(np.concatenate(chosen))
+                known = None if references is None else step.reference(references, n_warm, step.lanes)
+                names = [sequences[lane] for lane in step.lanes]
+                paths = self.at_step(step, index, names, known)
+                for row, lane in enumerate(step.lanes):
+                    found[lane].append(rows_of(paths, np.array([row])))
+                step.commit(paths.ref_branches_RL if self._by_reference else paths.branches_RL)
         return [in_order(concatenated(parts)) for parts in found]
+
+    def at_step(
+        self,
+        step: Step,
+        budget: int,
+        sequence_N: Sequence[int],
+        reference: Reference | None = None,
+        row_N: np.ndarray | None = None,
+    ) -> OraclePaths:
+        """One position of a committed context, under one of the budgets, by its number, for all rows of the step or for `row_N`.
+
+        `sequence_N` and `reference` are of these rows. Commits nothing.
+        """
+        plan = self._plan((self._budgets[budget],))
+        n_rows = len(sequence_N)
+        row = None if row_N is None else torch.from_numpy(row_N).to(step.x_ND.device)
+        x_ND, target_N = (step.x_ND, step.target_N) if row is None else (step.x_ND[row], step.target_N[row])
+        top_SND = self._descend_top(plan, x_ND, step.attend(slice(0, n_rows) if row is None else row))
+        parts = []
+        for rows in chunks(n_rows, self._side_by_side(plan.n_leaves_first)):
+            position_N = torch.full((len(sequence_N[rows]),), step.position)
+            leaves = self._leaves(plan, top_SND[:, rows], step.attend(rows if row is None else row[rows]))
+            known = None if reference is None else reference.at(rows)
+            budgets = (self._budgets[budget],)
+            search = self._search(leaves, budgets, target_N[rows], sequence_N[rows], position_N, known, budget)
+            parts.append(self._paths(search, position_N, [budget]))
+        return concatenated(parts)
 
     def _plan(self, budgets: tuple[Budget, ...], n_positions: int = 1) -> _Plan:
         most_leaves = max(1, min(max(_TARGET_ROWS, self._most_rows // 64), self._most_rows) // n_positions)
         key = (budgets, most_leaves)
         if key not in self._plans:
+            if len(self._plans) >= _MOST_PLANS:
+                del self._plans[next(iter(self._plans))]
             n_letters, widest = self._model.n_letters, len(self._branches)
             least_depth = max(depth for depth in range(n_letters // 2 + 1) if widest**depth <= _TOP_STATES)
             tree = FullTree(n_letters, self._branches, budgets, (self._cheapest, Branch.BIG))

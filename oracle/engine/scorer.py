@@ -76,7 +76,7 @@ class _Targets:
         return logit_M
 
 
-class _PlaceScorer:
+class PlaceScorer:
     """What the contexts share: a forest of the rows' patterns, walked once, and the head on its leaves."""
 
     def __init__(
@@ -110,6 +110,11 @@ class _PlaceScorer:
             loss_R[rows] = (lse_R - self._targets.logits(h_MD[leaf_R], place_R[rows], label_R[rows])).double().cpu().numpy()
         return loss_R
 
+    def entropies(self, place_N: np.ndarray) -> np.ndarray:
+        """The entropy of all-big's distribution at some places, in nats: float64 (N,)."""
+        big_NL = np.full((len(place_N), self._model.n_letters), Branch.BIG, dtype=np.uint8)
+        return self._head.entropy(self._states(place_N, big_NL)).cpu().numpy()
+
     def _states(self, place_R: np.ndarray, branches_RL: np.ndarray) -> Tensor:
         h_MD, leaf_R = self._distinct_states(place_R, branches_RL)
         return h_MD[leaf_R]
@@ -127,7 +132,7 @@ class _PlaceScorer:
         raise AssertionError("a context says how its places attend")
 
 
-class FixedScorer(_PlaceScorer):
+class FixedScorer(PlaceScorer):
     """The positions of one sequence whose earlier tokens took `routing`: one pattern, or mask_TL with a row per position; the first
     `n_warm` took all-big, and are no places.
 
@@ -145,16 +150,16 @@ class FixedScorer(_PlaceScorer):
         n_warm: int = 0,
         reference: Reference | None = None,
     ) -> None:
-        self._context = FixedContext(model, token_id_T[:-1], routing, skip, n_warm)
+        self.context = FixedContext(model, token_id_T[:-1], routing, skip, n_warm)
         names = [(sequence, position) for position in range(n_warm, len(token_id_T) - 1)]
-        x_ND, target_N = self._context.start_TD[n_warm:], token_id_T[n_warm + 1 :]
+        x_ND, target_N = self.context.start_TD[n_warm:], token_id_T[n_warm + 1 :]
         super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names, reference)
 
     def _attend(self, place_N: Tensor) -> Attend:
-        return self._context.attend(place_N + self._context.n_warm)
+        return self.context.attend(place_N + self.context.n_warm)
 
 
-class CommittedScorer(_PlaceScorer):
+class CommittedScorer(PlaceScorer):
     """One position of several sequences, after the patterns committed for the tokens before it.
 
     `sequence_N` are the numbers of the step's sequences, by which labels are drawn; `reference` is of the step's rows.

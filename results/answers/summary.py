@@ -75,7 +75,9 @@ def budget_rows(run: StoredRun, lines: list[BudgetLine]) -> list[list[str]]:
 def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     certified = min(line.certified.mean for line in lines)
     leaves = max(line.leaves.mean for line in lines)
-    notes = [f"certified best: {certified:.1%} of tokens · vocabulary heads computed per token: {leaves:.1f}"]
+    within = run.identity.get("tolerance")
+    others = f", the others within {within:g} nats of the best" if within else ""
+    notes = [f"certified best: {certified:.1%} of tokens{others} · vocabulary heads computed per token: {leaves:.1f}"]
     if lines[0].fixed is None:
         notes.append("fixed and random patterns stand beside the oracle with `keep='losses'`")
     elif len(lines) > 1:

@@ -88,6 +88,7 @@ class _StoredSequence:
     budget_R: np.ndarray
     branches_RL: np.ndarray
     loss_R3: np.ndarray  # oracle, cheapest pattern, all-big
+    within_R: np.ndarray  # certified_within where a tolerance let the path be, else NaN
     picked_R: np.ndarray  # whether the row is in the sample
     context_NL: np.ndarray | None  # what every scored token took as context of later ones, in a router's context
 
@@ -103,7 +104,8 @@ def verify(run: StoredRun, model: OracleModel, sample: int | None = SAMPLE, tole
     verifier = _Verifier(run, model)
     for sequence in _stored_sequences(run, sample, seed):
         verifier.check(sequence)
-    return Verification(run.context, (verifier.oracle, verifier.cheapest, verifier.big), tolerance)
+    proofs = () if verifier.most_within is None else (verifier.proof,)
+    return Verification(run.context, (verifier.oracle, verifier.cheapest, verifier.big, *proofs), tolerance)
 
 
 class _Verifier:
@@ -113,6 +115,8 @@ class _Verifier:
         self._context = run.parsed_context
         self.oracle, self.big = Check("oracle path's loss"), Check("all-big loss")
         self.cheapest = Check(f"{run.cheapest_name} loss")
+        self.most_within: float | None = run.identity.get("tolerance")
+        self.proof = Check("certified within")
 
     def check(self, sequence: _StoredSequence) -> None:
         for check in (self.oracle, self.cheapest, self.big):
@@ -133,13 +137,27 @@ class _Verifier:
             mask_BTL = self._masks(sequence, rows, own_BL)
             again_B = self._losses(sequence.token_id_T, mask_BTL, position_B)
             check.add(again_B, sequence.loss_R3[rows, column], where)
+            if branch is None:
+                self._check_proof(sequence, rows, again_B, where)
 
     def _check_assembled(self, sequence: _StoredSequence) -> None:
         for budget in range(len(self._budgets)):
             rows = np.flatnonzero(sequence.budget_R == budget)
             mask_TL = self._chosen(sequence, budget)
             again_R = self._losses(sequence.token_id_T, mask_TL[None], sequence.position_R[rows][None])[0]
-            self.oracle.add(again_R, sequence.loss_R3[rows, 0], self._places(sequence, rows))
+            where = self._places(sequence, rows)
+            self.oracle.add(again_R, sequence.loss_R3[rows, 0], where)
+            self._check_proof(sequence, rows, again_R, where)
+
+    def _check_proof(self, sequence: _StoredSequence, rows: np.ndarray, again_R: np.ndarray, where: list[str]) -> None:
+        """No loss is below 0, so a path is within its own loss of the best: it is at most what is said, and the tolerance."""
+        said_R = sequence.within_R[rows]
+        let_be = np.flatnonzero(~np.isnan(said_R))
+        self.proof.stored += len(let_be)
+        if self.most_within is not None and len(let_be):
+            allowed_R = np.minimum(said_R[let_be], self.most_within)
+            proven_R = np.maximum(again_R[let_be], said_R[let_be])
+            self.proof.add(proven_R, allowed_R, [where[row] for row in let_be])
 
     def _masks(self, sequence: _StoredSequence, rows: np.ndarray, own_BL: np.ndarray) -> np.ndarray:
         """Row by row the routing mask of the whole sequence: the earlier tokens in the run's context, and the row's own pattern."""
@@ -210,6 +228,8 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
         branches = [RoutingPattern.parse(text, run.n_letters).branches for text in paths["pattern"].to_pylist()]
         branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_letters)
         loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_cheapest", "loss_full")], axis=1)
+        within_R = paths["certified_within"].to_numpy().astype(np.float64)
+        within_R[paths["certified"].to_numpy().astype(bool)] = np.nan
         picked_R = np.isin(np.arange(start, start + len(budget_R)), picked)
         start += len(budget_R)
         of_token, of_path = tokens["sequence"].to_numpy(), paths["sequence"].to_numpy()
@@ -226,5 +246,5 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
                 context_NL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
-            found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], picked_R[rows], context_NL)
+            found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], within_R[rows], picked_R[rows], context_NL)
             yield _StoredSequence(index, token_id_T, len(warm), n_front, *found)

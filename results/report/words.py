@@ -95,9 +95,11 @@ def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     said += [f"Unit {unit} failed and is not in these numbers: {text}" for unit, text in sorted(run.manifest.failed.items())]
     certified = min(line.certified.mean for line in lines)
     if certified < 1:
+        tolerance = run.identity.get("tolerance")
+        within = f", proven to be within {tolerance:g} nats of the best" if tolerance else ""
         said.append(
             f"{1 - certified:.1%} of the paths are not proven to be the best (under the budget where the share is greatest): "
-            "there the oracle is the best that the search found."
+            f"there the oracle is the best that the search found{within}."
         )
     return said
 

@@ -86,6 +86,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ref_cost", _INT16, "big layers", "cost of that pattern"),
         Column("ref_expected_gain", _FLOAT, "nats", "its gain over all-big as the reference expects it"),
         Column("ref_loss", _FLOAT, "nats", "its loss on the real label, which the choice never saw"),
+        Column(
+            "certified_within",
+            _FLOAT,
+            "nats",
+            "the path's loss is proven to be at most so much above the best of the space: 0 where certified, its own loss where a "
+            "tolerance let it be; null where nothing is proven",
+        ),
     ),
     "losses": (
         _SEQUENCE,

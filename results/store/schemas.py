@@ -98,6 +98,7 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
         _null_where_nan(paths.entropy_full_R[order_R]),
         paths.leaves_R[order_R],
         *_reference_columns(paths, order_R),
+        _null_where_nan(np.where(paths.certified_R, 0.0, paths.within_R)[order_R]),
     ]
     return _table("paths", run_id, columns)
 

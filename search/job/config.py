@@ -32,6 +32,7 @@ SELF = "self"
 """The reference that is the searched model, with more of the document before each position."""
 
 LEAST_TEMPERATURE = 1e-6
+LEAST_TOLERANCE = 1e-4
 MOST_NULL_DRAWS = 2**15 - 1  # null_above counts them in 16 bits
 MOST_THREADS = 4096
 
@@ -75,6 +76,7 @@ class SearchConfig:
         # context and budget
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
         budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
+        tolerance: a token is done once a path is found that is proven to be within so many nats of the best; default 0, the best
         # selection bias
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
             else 0
@@ -122,6 +124,7 @@ class SearchConfig:
     route_layers: str | None = None
     context: str = "committed"
     budget: str = "any"
+    tolerance: float = 0.0
     null_draws: int | None = None
     null_temperature: str = "1"
     reference: str | None = None
@@ -159,6 +162,7 @@ class SearchConfig:
         ):
             check_choice(name, getattr(self, name), choices)
         self._check_reference()
+        self._check_tolerance()
         parse_branches(self.branches)
         parse_bytes(self.memory)
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
@@ -207,6 +211,24 @@ class SearchConfig:
         if parse_settings(self.strategy, self.settings).pooled:
             raise InputError("one pattern for all tokens is searched by their real labels alone; got a `reference`")
 
+    def _check_tolerance(self) -> None:
+        if not self.tolerance:
+            return
+        if not LEAST_TOLERANCE <= self.tolerance < float("inf"):
+            raise InputError(
+                f"a `tolerance` is 0 or at least {LEAST_TOLERANCE:g} nats, for losses are rounded; got {self.tolerance:g}"
+            )
+        if not self.exact:
+            raise InputError(f"a `tolerance` is of an exhaustive search, which proves its paths; got `strategy={self.strategy!r}`")
+        if self.keep != Keep.NONE:
+            raise InputError(
+                f"`keep={str(self.keep)!r}` stores every pattern, and a `tolerance` leaves most of a token's out; give one of them"
+            )
+        if self.context == ContextKind.SAME:
+            raise InputError(
+                "in the context same every pattern runs the whole sequence at once, so a `tolerance` saves nothing; leave it out"
+            )
+
     @property
     def exact(self) -> bool:
         """Whether every pattern of the space is tried."""
@@ -246,5 +268,6 @@ class SearchConfig:
             seed=self.seed,
             keep=Keep(self.keep),
             memory_bytes=parse_bytes(self.memory),
+            tolerance=self.tolerance,
             objective=Objective(self.objective),
         )

@@ -22,7 +22,7 @@ _WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "
 # Said below in words that have one spelling for one meaning.
 _SAID = (
     *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context", "offset"),
-    *("reference", "reference_context", "objective"),
+    *("reference", "reference_context", "objective", "tolerance"),
 )
 
 
@@ -74,6 +74,8 @@ def identity_of(
         values["null_temperatures"] = dict(null_temperatures)
     if reference is not None:
         values["reference"] = dict(reference)
+    if config.tolerance:
+        values["tolerance"] = config.tolerance
     if config.objective != Objective.LABEL:
         values["objective"] = str(config.objective)
     return values

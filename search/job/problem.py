@@ -42,6 +42,7 @@ class Problem:
     seed: int = 0
     keep: Keep = Keep.NONE
     memory_bytes: int = 1 << 30  # bound on one worker's working memory
+    tolerance: float = 0.0  # nats: a token whose losses are found to be under it is done without its tree
     objective: Objective = Objective.LABEL  # what commits a pattern, in context committed
 
     @property

@@ -8,31 +8,33 @@ Axes: T token, N places or tokens of a strategy, Y targets (labels, then the ref
 
 from __future__ import annotations
 
-import zlib
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
-from duo_oracle.oracle import records
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.exact import ExactOracle
-from duo_oracle.oracle.engine.labels import NullGains, NullLabels
-from duo_oracle.oracle.engine.lanes import left_to_right
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.lanes import Step, left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
 from duo_oracle.oracle.model import OracleModel, cheapest_branch
-from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.oracle.patterns import RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from duo_oracle.oracle.reference import Reference
-from duo_oracle.search.asking.loop import run_strategy
 from duo_oracle.search.asking.pooled import PooledScorer
+from duo_oracle.search.job.asked import Sink, ask
 from duo_oracle.search.job.problem import Keep, Problem
 from duo_oracle.search.job.routed import RoutedSequence
-from duo_oracle.search.strategy import Trials, build_strategy, load_strategy, parse_settings
+from duo_oracle.search.job.tolerant import Quick
+from duo_oracle.search.strategy import build_strategy, load_strategy, parse_settings
+
+Decide = Callable[[Step, CommittedScorer, list[Window], int, Reference | None], OraclePaths]
+"""What the tokens of one step take under one budget, by its number: a row for each of the step's."""
 
 MOST_PATTERNS = 1 << 26
 """What an exhaustive search may have to cover per token: beyond it, a token takes hours."""
@@ -64,16 +66,6 @@ def null_labels(problem: Problem, sequences: list[Window]) -> NullLabels:
     return NullLabels(problem.null_draws, problem.seed, problem.null_temperature, temperatures)
 
 
-class Sink(Protocol):
-    """Takes what is found, sequence by sequence or interleaved. Positions are those of the text, whatever stands in front of it."""
-
-    def paths(self, sequence: Window, paths: OraclePaths) -> None: ...
-
-    def losses(self, sequence: Window, block: PatternLosses) -> None: ...
-
-    def trials(self, sequence: Window, trials: records.Trials) -> None: ...
-
-
 def solve_sequences(model: OracleModel, sequences: list[Window], problem: Problem, sink: Sink) -> None:
     """Find every sequence's oracle paths. The rows depend on the sequences, the model and the problem alone.
 
@@ -101,12 +93,50 @@ def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], 
         problem.by_reference,
     )
     references = _references(sequences)
+    if problem.tolerance:
+        within = _within_committed if problem.context.kind is ContextKind.COMMITTED else _within_fixed
+        return within(model, sequences, tokens, problem, oracle)
     if problem.context.kind is ContextKind.COMMITTED:
         return oracle.in_committed_context([s.index for s in sequences], tokens, [s.n_warm for s in sequences], references)
     pairs = list(zip(sequences, tokens, strict=True))
     if problem.context.kind is ContextKind.SAME:
         return [oracle.in_same_context(s.index, token_id_T, s.n_warm, s.reference) for s, token_id_T in pairs]
     return [oracle.in_fixed_context(s.index, ids_T, _routing(s, problem), s.n_warm, s.reference) for s, ids_T in pairs]
+
+
+def _within_fixed(
+    model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, oracle: ExactOracle
+) -> list[OraclePaths]:
+    found = []
+    null, cheapest, budgets = null_labels(problem, sequences), cheapest_branch(model), range(len(problem.budgets))
+    for s, token_id_T in zip(sequences, tokens, strict=True):
+        position_N = np.arange(s.n_warm, s.n_warm + s.n_positions)
+        scorer = FixedScorer(model, s.index, token_id_T, _routing(s, problem), problem.skip, null, s.n_warm, s.reference)
+        quick = Quick(scorer, problem, position_N, cheapest, budgets)
+        rows = quick.rows
+        for place_M, budget_Q in quick.still_open():
+            position_M = torch.from_numpy(position_N[place_M]).to(token_id_T.device)
+            rows.append(oracle.at_positions(s.index, token_id_T, scorer.context, position_M, budget_Q.tolist(), s.reference))
+        found.append(in_order(concatenated(rows)))
+    return found
+
+
+def _within_committed(
+    model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, oracle: ExactOracle
+) -> list[OraclePaths]:
+    null, cheapest = null_labels(problem, sequences), cheapest_branch(model)
+
+    def decide(step: Step, scorer: CommittedScorer, members: list[Window], budget: int, known: Reference | None) -> OraclePaths:
+        quick = Quick(scorer, problem, np.full(len(members), step.position), cheapest, [budget])
+        done = np.flatnonzero(quick.done_NQ[:, 0])
+        parts, order = list(quick.rows), [done]
+        for row_M, _ in quick.still_open():
+            of_rows = None if known is None else known.at(row_M)
+            parts.append(oracle.at_step(step, budget, [members[row].index for row in row_M], of_rows, row_M))
+            order.append(row_M)
+        return rows_of(concatenated(parts), np.argsort(np.concatenate(order)))
+
+    return _committed(model, sequences, tokens, problem, null, decide)
 
 
 def _by_asking(
@@ -124,7 +154,7 @@ def _by_asking(
     for scorer, members in groups:
         position_N = np.concatenate([np.arange(s.n_warm, s.n_warm + s.n_positions) for s in members])
         sequence_N = [sequence for sequence in members for _ in range(sequence.n_positions)]
-        parts = [_ask(scorer, problem, budget, position_N, sequence_N, sink, cheapest) for budget in range(len(problem.budgets))]
+        parts = [ask(scorer, problem, budget, position_N, sequence_N, sink, cheapest) for budget in range(len(problem.budgets))]
         of_sequence_N = np.repeat(np.arange(len(members)), [sequence.n_positions for sequence in members])
         for member in range(len(members)):
             rows = np.flatnonzero(of_sequence_N == member)
@@ -162,92 +192,30 @@ def _in_text(sequence: Window, block: PatternLosses) -> PatternLosses:
 def _by_asking_committed(
     model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, null: NullLabels, sink: Sink
 ) -> list[OraclePaths]:
+    cheapest = cheapest_branch(model)
+
+    def decide(step: Step, scorer: CommittedScorer, members: list[Window], budget: int, _: Reference | None) -> OraclePaths:
+        return ask(scorer, problem, budget, np.full(len(members), step.position), members, sink, cheapest)
+
+    return _committed(model, sequences, tokens, problem, null, decide)
+
+
+def _committed(
+    model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, null: NullLabels, decide: Decide
+) -> list[OraclePaths]:
+    """One pass per budget, the sequences side by side; what is decided at a step is what later tokens see."""
     found: list[list[OraclePaths]] = [[] for _ in tokens]
-    cheapest, references, n_warm = cheapest_branch(model), _references(sequences), [s.n_warm for s in sequences]
+    references, n_warm = _references(sequences), [s.n_warm for s in sequences]
     for budget in range(len(problem.budgets)):
         for step in left_to_right(model, tokens, problem.skip, n_warm):
             members = [sequences[lane] for lane in step.lanes]
             known = None if references is None else step.reference(references, n_warm, step.lanes)
             scorer = CommittedScorer(model, step, [sequence.index for sequence in members], problem.skip, null, known)
-            paths = _ask(scorer, problem, budget, np.full(len(members), step.position), members, sink, cheapest)
+            paths = decide(step, scorer, members, budget, known)
             for row, lane in enumerate(step.lanes):
                 found[lane].append(rows_of(paths, np.array([row])))
             step.commit(paths.ref_branches_RL if problem.by_reference else paths.branches_RL)
     return [in_order(concatenated(parts)) for parts in found]
-
-
-def _ask(
-    scorer: Scorer,
-    problem: Problem,
-    budget: int,
-    position_N: np.ndarray,
-    sequence_N: list[Window],
-    sink: Sink,
-    cheapest: Branch,
-) -> OraclePaths:
-    """Run the strategy for one budget over all places of a scorer: one row per place."""
-    n_places, n_labels, n_targets = scorer.n_places, scorer.n_labels, scorer.n_targets
-    space = problem.spaces()[budget]
-    generator = np.random.default_rng(
-        (problem.seed, zlib.crc32(problem.strategy.encode()), sequence_N[0].index, int(position_N[0]), budget)
-    )
-    strategy = build_strategy(problem.strategy, problem.settings, space, n_places * n_targets, generator)
-
-    def keep_trials(trials: Trials) -> None:
-        place_R, target_R = np.divmod(trials.token_R, n_targets)
-        for sequence in dict.fromkeys(map(id, sequence_N)):
-            mine_N = np.array([id(other) == sequence for other in sequence_N])
-            rows = np.flatnonzero((target_R == 0) & mine_N[place_R])
-            window = sequence_N[int(np.flatnonzero(mine_N)[0])]
-            sink.trials(window, _stored(trials, rows, position_N[place_R[rows]] - window.n_front, budget))
-
-    best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
-    loss_NY = best.loss_N.reshape(n_places, n_targets)
-    small_NY, big_NY = (_uniform_losses(scorer, branch, problem.n_letters) for branch in (cheapest, Branch.BIG))
-    null = NullGains.of(loss_NY[:, :n_labels, None], small_NY[:, :n_labels], big_NY[:, :n_labels])
-    evaluations_N = best.evaluations_N[::n_targets].astype(np.int32)
-    of_reference = {}
-    if n_targets > n_labels:
-        ref_branches_NL = best.branches_NL[n_labels::n_targets]
-        of_reference = {
-            "ref_branches_RL": ref_branches_NL,
-            "ref_expected_gain_R": big_NY[:, -1] - loss_NY[:, -1],
-            "ref_loss_R": scorer.score(np.arange(n_places), ref_branches_NL),
-        }
-    return OraclePaths(
-        position_R=position_N.astype(np.int32),
-        budget_R=np.full(n_places, budget, dtype=np.int16),
-        branches_RL=best.branches_NL[::n_targets],
-        loss_R=loss_NY[:, 0],
-        loss_cheapest_R=small_NY[:, 0],
-        loss_full_R=big_NY[:, 0],
-        evaluations_R=evaluations_N,
-        certified_R=best.chosen_from_N[::n_targets] == space.size,
-        null_gain_R=null.gain_NQ[:, 0],
-        null_difficulty_R=null.difficulty_NQ[:, 0],
-        null_above_R=null.above_NQ[:, 0],
-        entropy_full_R=np.full(n_places, np.nan),
-        leaves_R=evaluations_N,
-        **of_reference,
-    )
-
-
-def _uniform_losses(scorer: Scorer, branch: Branch, n_letters: int) -> np.ndarray:
-    """Losses of the pattern that takes one branch everywhere, at every place under every target: float64 (N, Y)."""
-    place_R, target_R = (axis.ravel() for axis in np.mgrid[: scorer.n_places, : scorer.n_targets])
-    branches_RL = np.full((len(place_R), n_letters), branch, dtype=np.uint8)
-    return scorer.score(place_R, branches_RL, target_R).reshape(scorer.n_places, scorer.n_targets)
-
-
-def _stored(trials: Trials, rows: np.ndarray, position_R: np.ndarray, budget: int) -> records.Trials:
-    complete_R = trials.complete_R[rows]
-    return records.Trials(
-        position_R=position_R.astype(np.int32),
-        budget_R=np.full(len(rows), budget, dtype=np.int16),
-        branches_RL=trials.branches_RL[rows],
-        loss_R=np.where(complete_R, trials.loss_R[rows], np.nan),
-        message_R=tuple("" if complete else "the loss is not a finite number" for complete in complete_R),
-    )
 
 
 def _check_finite(sequence: Window, paths: OraclePaths) -> None:
