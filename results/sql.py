@@ -24,7 +24,8 @@ from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.spaces import parse_branches
-from duo_oracle.results.store.columns import TABLES, Column
+from duo_oracle.results.store.beside import beside
+from duo_oracle.results.store.columns import BESIDE, TABLES, Column
 from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.results.store.route_files import routes_view
 from duo_oracle.results.store.version1 import ConvertedDataset
@@ -134,6 +135,13 @@ def connect(
                 relation = f"{table}_of_run_{number}"
                 connection.register(relation, _relation(run, table))
                 sources.setdefault(table, []).append((name, relation))
+    for table in BESIDE:
+        for number, (run, name) in enumerate(zip(opened, names, strict=True)):
+            rows = beside(run, table)
+            if rows is not None:
+                relation = f"{table}_of_run_{number}"
+                connection.register(relation, rows)
+                sources.setdefault(table, []).append((name, relation))
     make_views(connection, sources)
     connection.register("runs", _rows(RUN_COLUMNS, [_run_row(run, name) for run, name in zip(opened, names, strict=True)]))
     branches = [row for run, name in zip(opened, names, strict=True) for row in _branch_rows(run, name)]
@@ -238,6 +246,8 @@ def _one_line(connection: duckdb.DuckDBPyConnection, error: Exception) -> str:
         available = sorted({name for (name,) in views if "_of_run_" not in name})
         if unknown[1] == "routes":
             return "the view routes holds route files, of which none was given; query with `routes='FILE.parquet'`"
+        if unknown[1] in BESIDE:
+            return f"the runs have no table {unknown[1]} yet; `duo-oracle {unknown[1]} RUN` measures it, and this can be asked then"
         kept = "; the runs kept no " + unknown[1] + f", search with `keep={unknown[1]!r}`" if unknown[1] in TABLES else ""
         return f"unknown table {unknown[1]!r}; available: {', '.join(available)}{kept}"
     lines = [line.strip() for line in text.split("\nLINE ")[0].splitlines() if line.strip()]

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from duo_oracle.results.measures import MEASURES, SLACK_VIEW, VIEW
-from duo_oracle.results.store.columns import ABOUT, COLUMNS, OLD_NAMES, TABLES, Column
+from duo_oracle.results.store.columns import ABOUT, BESIDE, COLUMNS, OLD_NAMES, TABLES, Column
 from duo_oracle.results.store.route_files import ROUTE_COLUMNS
 
 _TEXT, _WHOLE = pa.string(), pa.int64()
@@ -117,9 +117,9 @@ def described() -> dict[str, list[tuple[str, str, str, str]]]:
     """Every view's columns as (name, SQL type, unit, meaning), in the order in which SQL gives them."""
     connection = duckdb.connect(":memory:")
     try:
-        for table in TABLES:
+        for table in (*TABLES, *BESIDE):
             connection.register(f"no_{table}", _empty(COLUMNS[table]))
-        make_views(connection, {table: [("", f"no_{table}")] for table in TABLES})
+        make_views(connection, {table: [("", f"no_{table}")] for table in (*TABLES, *BESIDE)})
         for view, columns in (("runs", RUN_COLUMNS), ("branches", BRANCH_COLUMNS), ("routes", ROUTE_COLUMNS)):
             connection.register(view, _empty(columns))
         found = {view: connection.execute(f"DESCRIBE {view}").fetchall() for view in VIEWS}

@@ -146,11 +146,11 @@ class FixedContext:
             if layer == model.routed_layers[0]:
                 self.start_TD = x_1TD[0]
             self._kv.append(model.key_value(layer, x_1TD, position_1T))
-            branch_T = _branches_at(model, layer, mask_TL)
+            branch_T = branches_at(model, layer, mask_TL)
             taken = np.unique(branch_T)
             if len(taken) > 1:
                 attended_TD = model.attend_causal(layer, x_1TD)[0]
-                x_1TD = _each_its_own(model, layer, branch_T, x_1TD[0], attended_TD, skip)[None]
+                x_1TD = each_its_own(model, layer, branch_T, x_1TD[0], attended_TD, skip)[None]
                 continue
             branch = Branch(int(taken[0]))
             if branch is Branch.SKIP and skip is SkipReading.LAYER:
@@ -158,6 +158,10 @@ class FixedContext:
             before_1TD, x_1TD = x_1TD, model.attend_causal(layer, x_1TD)
             if branch is not Branch.SKIP:
                 x_1TD = model.ffn(layer, branch, x_1TD, before_1TD)
+
+    def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
+        """What every token wrote at the layer, k_GKTd and v_GKTd of one group."""
+        return self._kv[layer]
 
     def attend(self, position_N: Tensor) -> Attend:
         """Attention for N positions of the sequence, each a group of states over the tokens before it."""
@@ -214,19 +218,19 @@ class CommittedContext:
             self._k_LNKCd[layer, lanes, :, position] = k_NK1d[:, :, 0]
             self._v_LNKCd[layer, lanes, :, position] = v_NK1d[:, :, 0]
             attended_ND = attend(layer, x_ND[None])[0]
-            branch_N = _branches_at(self._model, layer, branches_NL)
-            x_ND = _each_its_own(self._model, layer, branch_N, x_ND, attended_ND, self._skip)
+            branch_N = branches_at(self._model, layer, branches_NL)
+            x_ND = each_its_own(self._model, layer, branch_N, x_ND, attended_ND, self._skip)
         return x_ND
 
 
-def _branches_at(model: OracleModel, layer: int, branches_NL: np.ndarray) -> np.ndarray:
+def branches_at(model: OracleModel, layer: int, branches_NL: np.ndarray) -> np.ndarray:
     """The branch that each row's pattern takes at a layer: big where the layer is not routed."""
     if layer not in model.routed_layers:
         return np.full(len(branches_NL), Branch.BIG, dtype=np.uint8)
     return branches_NL[:, model.routed_layers.index(layer)]
 
 
-def _each_its_own(
+def each_its_own(
     model: OracleModel, layer: int, branch_N: np.ndarray, x_ND: Tensor, attended_ND: Tensor, skip: SkipReading
 ) -> Tensor:
     """The states after a layer where each row takes its own branch."""

@@ -101,6 +101,13 @@ class Run(reader.StoredRun):
 
         return draw_front(fixed_patterns(self), f"{self.name}, context {self.context}")
 
+    def effects(self) -> pd.DataFrame:
+        """One row per scored position and changed letter, of every base that `duo-oracle effects` has measured.
+
+        Raises InputError where it has measured none.
+        """
+        return query(self, "SELECT * EXCLUDE (run) FROM effects ORDER BY ALL")
+
     def report(
         self,
         file: str | os.PathLike[str],

@@ -22,7 +22,7 @@ class Column(NamedTuple):
     meaning: str
 
 
-_INT16, _INT32, _FLOAT, _TEXT = pa.int16(), pa.int32(), pa.float32(), pa.string()
+_INT16, _INT32, _FLOAT, _DOUBLE, _TEXT = pa.int16(), pa.int32(), pa.float32(), pa.float64(), pa.string()
 _CODES = pa.dictionary(pa.int32(), pa.string())
 
 _SEQUENCE = Column("sequence", _INT32, "", "number of the window, from 0 over all documents")
@@ -34,6 +34,9 @@ _COUNTS = (
     Column("n_skip", _INT16, "letters", "how many of the pattern's letters are ."),
 )
 _COST = Column("cost", _INT16, "big layers", "cost of the pattern: the sum of its letters' costs (view branches)")
+
+EFFECT_DISTANCES = {"1": (1, 1), "2_4": (2, 4), "5_16": (5, 16), "17_64": (17, 64), "65_on": (65, None)}
+"""The table effects by distance: how near and how far a later token is, the last without an end. The keys end columns' names."""
 
 COLUMNS: dict[str, tuple[Column, ...]] = {
     "tokens": (
@@ -114,15 +117,39 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("state", _TEXT, "", "complete or failed"),
         Column("message", _TEXT, "", "why the trial failed; null where it is complete"),
     ),
+    "effects": (
+        _SEQUENCE,
+        _POSITION,
+        Column("letter", _INT16, "letters", "place of the changed letter in the pattern, from 0"),
+        Column("layer", _INT16, "layers", "number that the letter's layer has in the model"),
+        Column("base", _TEXT, "", "pattern that every token has but for the one letter"),
+        Column("ahead", _INT32, "tokens", "over how many later tokens the effects are summed, at most"),
+        Column("before", _TEXT, "", "the base's letter"),
+        Column("after", _TEXT, "", "the letter instead of it"),
+        Column("n_later", _INT32, "tokens", "later tokens that there were: fewer than ahead near the window's end"),
+        Column("own_effect", _DOUBLE, "nats", "what the change adds to the token's own loss"),
+        Column("later_effect", _DOUBLE, "nats", "what it adds to the summed loss of the later tokens"),
+        Column("kl_own", _DOUBLE, "nats", "KL of the base's distribution at the token to that after the change"),
+        Column("kl_later", _DOUBLE, "nats", "the same, summed over the later tokens"),
+        *(
+            Column(f"{name}_{key}", _DOUBLE, "nats", f"the part of {whole} that falls on tokens {near} to {far or 'any'} after it")
+            for name, whole in (("later", "later_effect"), ("kl", "kl_later"))
+            for key, (near, far) in EFFECT_DISTANCES.items()
+        ),
+    ),
 }
 
-TABLES = tuple(COLUMNS)
+BESIDE = ("effects",)
+"""Tables that a finished run gets when it is asked for them (`duo-oracle effects`), each a folder of files beside its parts."""
+TABLES = tuple(table for table in COLUMNS if table not in BESIDE)
+"""Tables that a search writes, in parts."""
 
 ABOUT = {
     "tokens": "one row per scored position: the token there, and the target after it",
     "paths": "one row per position and budget: the oracle path, and what it is compared with",
     "losses": "every pattern's loss at every position (runs that kept losses)",
     "trials": "every evaluated pattern, in the order asked for (runs that kept trials)",
+    "effects": "one row per scored position, letter and branch instead of the base's: what it changes (after `duo-oracle effects`)",
 }
 """What a row of each table is."""
 

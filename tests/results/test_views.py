@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from duo_oracle.results.sql import query
+from duo_oracle.results.store.columns import BESIDE
 from duo_oracle.results.views import VIEWS, described, schema_markdown, schema_table
 from duo_oracle.search.cli import main
 from tests.results.synthetic import Synthetic
@@ -32,7 +33,7 @@ def test_the_page_is_made_from_the_code() -> None:
 def test_a_runs_views_have_the_columns_that_are_described(keep: str, tmp_path: Path) -> None:
     run = Synthetic(keep=keep, documents=1).write(tmp_path / "x")
     said = described()
-    for view in set(VIEWS) - {"routes", *({"trials"} if keep == "losses" else {"losses", "slack"})}:
+    for view in set(VIEWS) - {"routes", *BESIDE, *({"trials"} if keep == "losses" else {"losses", "slack"})}:
         found = query([run], f"SELECT * FROM {view}")
         assert found.column_names == [name for name, *_ in said[view]], view
 

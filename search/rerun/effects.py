@@ -1,0 +1,125 @@
+"""What one letter does: every letter of a base routing flipped alone, at every scored position of a run, into its table `effects`.
+
+Every token takes the base, so the answer is of the model and the text and not of what was searched: the run gives both, and which
+branches and layers there are. Knows no answer that is made of the table.
+
+Axes: F flips of one position, S the token and those after it, T token, L letter.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
+from duo_oracle.oracle.contexts import parse_context
+from duo_oracle.oracle.engine.flips import FlippedSequence, Flips
+from duo_oracle.oracle.model import cheapest_branch
+from duo_oracle.oracle.patterns import LETTERS, RoutingPattern
+from duo_oracle.results.store.beside import GrowingTable
+from duo_oracle.results.store.columns import EFFECT_DISTANCES
+from duo_oracle.search.rerun.opened import OpenedRun
+
+_SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question: the base that every token takes, and over how many later tokens a flip is followed."""
+
+    base: RoutingPattern
+    ahead: int
+
+    @property
+    def name(self) -> str:
+        """Of the file that answers it."""
+        return f"base-{self.base}-ahead-{self.ahead}"
+
+
+def parse_base(opened: OpenedRun, text: str) -> RoutingPattern:
+    """The base that `text` names: full, cheapest, or a pattern. Raises InputError for another, and for branches that
+    the run lacks."""
+    allowed = opened.problem.branches
+    letters = "".join(branch.letter for branch in allowed)
+    if text not in ("full", "cheapest") and (not text or set(text) - set(LETTERS)):
+        raise InputError(f"`base` is full, cheapest, or a pattern of {opened.run.n_letters} letters {letters}; got {text!r}")
+    pattern = parse_context(text, opened.run.n_letters, cheapest_branch(opened.model)).pattern
+    assert pattern is not None
+    outside = sorted({branch.letter for branch in pattern.branches} - set(letters))
+    if outside:
+        raise InputError(f"{opened.run.path} compares the branches {letters!r}; `base` has {outside[0]!r}")
+    return pattern
+
+
+def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None = None) -> GrowingTable:
+    """The table `effects` of this question, for the run's first `max_sequences` sequences (default all).
+
+    Sequences that its file holds are not measured again; the file is saved every half minute, at the end, and when stopped.
+    Raises InputError for a run of one branch, which has no letter to change.
+    """
+    if len(opened.problem.branches) < 2:
+        raise InputError(f"{opened.run.path} has the one branch {opened.problem.branches[0].letter!r}: no letter can be another")
+    table = GrowingTable(opened.run, "effects", asked.name)
+    sequences = opened.sequences[:max_sequences]
+    held = table.sequences
+    left = [sequence for sequence in sequences if sequence.index not in held]
+    total = sum(sequence.n_positions for sequence in sequences)
+    bar = progress(total=total, initial=total - sum(s.n_positions for s in left), unit="tok", desc="effects", smoothing=0.1)
+    saved = time.monotonic()
+    with bar:
+        try:
+            for sequence in left:
+                table.add(_of_sequence(opened, asked, sequence))
+                bar.update(sequence.n_positions)
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    table.save()
+                    saved = time.monotonic()
+        finally:
+            table.save()
+    return table
+
+
+def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str, np.ndarray | pa.Array]:
+    model, branches = opened.model, opened.problem.branches
+    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+    mask_TL = np.tile(np.array(asked.base.branches, dtype=np.uint8), (sequence.n_positions, 1))
+    flipped = FlippedSequence(model, token_id_T, mask_TL, opened.problem.skip)
+    parts = [_columns(flipped.flips(position, branches, asked.ahead), position) for position in range(sequence.n_positions)]
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    n_rows = len(columns["position"])
+    texts = {
+        name: pa.array(np.array(list(LETTERS))[columns.pop(f"{name}_code")].tolist(), pa.string()) for name in ("before", "after")
+    }
+    return {
+        **columns,
+        **texts,
+        "sequence": np.full(n_rows, sequence.index, np.int32),
+        "layer": np.array(opened.run.layers, dtype=np.int16)[columns["letter"]],
+        "base": pa.repeat(pa.scalar(str(asked.base)), n_rows),
+        "ahead": np.full(n_rows, asked.ahead, np.int32),
+    }
+
+
+def _columns(flips: Flips, position: int) -> dict[str, np.ndarray]:
+    n_flips, n_rows = flips.loss_FS.shape
+    found = {
+        "position": np.full(n_flips, position, np.int32),
+        "letter": flips.letter_F,
+        "before_code": flips.before_F,
+        "after_code": flips.after_F,
+        "n_later": np.full(n_flips, n_rows - 1, np.int32),
+    }
+    for own, later, buckets, value_FS in (
+        ("own_effect", "later_effect", "later", flips.loss_FS),
+        ("kl_own", "kl_later", "kl", flips.kl_FS),
+    ):
+        found |= {own: value_FS[:, 0], later: value_FS[:, 1:].sum(axis=1)}
+        for name, (near, far) in EFFECT_DISTANCES.items():
+            found[f"{buckets}_{name}"] = value_FS[:, near : None if far is None else far + 1].sum(axis=1)
+    return found
