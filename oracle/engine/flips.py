@@ -97,8 +97,9 @@ class FlippedSequence:
     def _each(self, layer: int, branch_S: np.ndarray, x_GSD: Tensor, attended_GSD: Tensor) -> Tensor:
         """The states after the layer where row s of every group takes branch_S[s]."""
         n_groups, n_hidden = len(x_GSD), x_GSD.shape[-1]
-        rows = (x.reshape(-1, n_hidden) for x in (x_GSD, attended_GSD))
-        return each_its_own(self._model, layer, np.tile(branch_S, n_groups), *rows, self._skip).view(x_GSD.shape)
+        x_RD, attended_RD = (x.reshape(-1, n_hidden) for x in (x_GSD, attended_GSD))
+        after_RD = each_its_own(self._model, layer, np.tile(branch_S, n_groups), x_RD, attended_RD, self._skip)
+        return after_RD.view(x_GSD.shape)
 
     def _compared(self, x_GSD: Tensor, target_S: Tensor, kl: bool) -> tuple[np.ndarray, np.ndarray]:
         """loss_FS and kl_FS of the groups behind the first against the first."""

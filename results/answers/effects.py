@@ -169,13 +169,19 @@ def _layer(groups: pa.Table, mine_R: np.ndarray, layer: int | None, change: str 
     document_R = np.array(groups["document"].to_pylist())[mine_R]
     flips_R = groups["flips"].to_numpy()[mine_R]
     own_R, later_R, kl_own_R, kl_later_R = (groups[name].to_numpy()[mine_R] for name in _SUMS)
-    means = [estimate((1.0, ratio(document_R, value_R, flips_R))) for value_R in (own_R, later_R, kl_own_R, kl_later_R)]
-    total = estimate((1.0, ratio(document_R, own_R + later_R, flips_R)))
+
+    def per_flip(value_R: np.ndarray) -> Estimate:
+        return estimate((1.0, ratio(document_R, value_R, flips_R)))
+
+    total = per_flip(own_R + later_R)
     return LayerEffects(
         layer,
         change,
         int(flips_R.sum()),
-        *means,
+        own=per_flip(own_R),
+        later=per_flip(later_R),
+        kl_own=per_flip(kl_own_R),
+        kl_later=per_flip(kl_later_R),
         kl_share=estimate((1.0, ratio(document_R, kl_later_R, kl_own_R + kl_later_R))),
         loss_share=_signed_share(document_R, later_R, own_R + later_R) if abs(total.mean) > _SURE * total.error else None,
     )
@@ -193,8 +199,9 @@ def _distance(groups: pa.Table, name: str, near: int, far: int | None) -> Distan
     )
     if not pairs_R.sum():
         return None
-    per_token = [estimate((1.0, ratio(document_R, value_R, pairs_R))) for value_R in (later_R, kl_R)]
-    return DistanceEffects(near, far, int(pairs_R.sum()), *per_token, share=estimate((1.0, ratio(document_R, kl_R, all_R))))
+    loss, kl = (estimate((1.0, ratio(document_R, value_R, pairs_R))) for value_R in (later_R, kl_R))
+    share = estimate((1.0, ratio(document_R, kl_R, all_R)))
+    return DistanceEffects(near, far, int(pairs_R.sum()), loss, kl, share)
 
 
 def _correlation(groups: pa.Table) -> float:
@@ -206,7 +213,7 @@ def _correlation(groups: pa.Table) -> float:
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> float:
     ranks = [np.argsort(np.argsort(values)).astype(np.float64) for values in (left, right)]
-    return float(np.corrcoef(*ranks)[0, 1]) if len(left) > 1 else float("nan")
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(left) > 1 else float("nan")
 
 
 def _total(one: LayerEffects) -> float:
