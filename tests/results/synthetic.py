@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import stored_context
 from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results import Run, load
+from duo_oracle.results.store.beside import GrowingTable
+from duo_oracle.results.store.columns import BESIDE, COLUMNS
 from duo_oracle.results.store.parts import UnitWriter
 from duo_oracle.results.store.writer import RunWriter
 
@@ -154,3 +157,21 @@ class Synthetic:
                 run.add_unit(self.write_unit(directory, run.run_id, unit))
             run.finish()
         return load(directory)
+
+
+def add_beside(run: Run, seed: int = 0) -> Run:
+    """The run with rows of random values in every table that a finished run gets when it is asked for it."""
+    rng, tokens = np.random.default_rng(seed), run.dataset("tokens").to_table(columns=["sequence", "position"])
+    for table in BESIDE:
+        columns = {name: tokens[name] for name in tokens.column_names}
+        for column in COLUMNS[table]:
+            if pa.types.is_floating(column.type):
+                columns.setdefault(column.name, rng.normal(size=tokens.num_rows))
+            elif pa.types.is_integer(column.type):
+                columns.setdefault(column.name, rng.integers(1, 3, tokens.num_rows))
+            else:
+                columns.setdefault(column.name, rng.choice(["s", "B"], tokens.num_rows))
+        grown = GrowingTable(run, table, "drawn")
+        grown.add(columns)
+        grown.save()
+    return run

@@ -22,7 +22,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results import Run
 from duo_oracle.results.formats import TABLE_ROWS, as_text, write
 from duo_oracle.results.sql import answering, query, questions
-from tests.results.synthetic import Synthetic
+from tests.results.synthetic import Synthetic, add_beside
 
 
 @pytest.fixture(scope="module")
@@ -184,15 +184,23 @@ def routes(folder: Path, kept_losses: Run) -> list[str]:
     return [str(folder / "late.parquet"), str(folder / "mixed.parquet")]
 
 
+@pytest.fixture(scope="module")
+def asked(folder: Path) -> Run:
+    """A finished run that has been asked for every table that it may be asked for."""
+    return add_beside(Synthetic(documents=1, keep=None).write(folder / "asked"))
+
+
 @pytest.mark.parametrize("question", questions())
-def test_every_question_is_answered(question: str, kept_losses: Run, kept_trials: Run, committed: Run, routes: list[str]) -> None:
-    runs = [kept_losses, kept_trials, committed]
+def test_every_question_is_answered(
+    question: str, kept_losses: Run, kept_trials: Run, committed: Run, asked: Run, routes: list[str]
+) -> None:
+    runs = [kept_losses, kept_trials, committed, asked]
     answer = query(runs, question, routes)
     assert answer.num_rows
     assert answer.column_names[0] == "run"
     again = query(runs, question, routes).to_pandas()  # the order of rows is part of the answer
     pd.testing.assert_frame_equal(again, answer.to_pandas())
-    assert set(answer["run"].to_pylist()) <= {"curve", "tried", "it's committed"}
+    assert set(answer["run"].to_pylist()) <= {"curve", "tried", "it's committed", "asked"}
     assert not any(
         np.isinf(column.to_pylist()).any()
         for column in answer.columns
