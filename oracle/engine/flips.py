@@ -40,9 +40,9 @@ class Flips:
 
 
 class FlippedSequence:
-    """A sequence whose tokens take `mask_TL` (uint8, a row for each of its T scored positions): the base that letters differ from.
+    """A sequence whose tokens take `mask_TL` (uint8, a row for each of the T tokens that are run): the base of all flips.
 
-    `token_id_T` holds T + 1 tokens, the last only a target.
+    `token_id_T` holds T + 1 tokens, the last only a target. Warm tokens are rows like others, which nobody flips.
 
     >>> from duo_oracle.models.families.toy import random_toy
     >>> all_big_TL = np.full((3, 4), Branch.BIG, dtype=np.uint8)

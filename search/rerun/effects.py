@@ -88,9 +88,10 @@ def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None =
 def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str, np.ndarray | pa.Array]:
     model, branches = opened.model, opened.problem.branches
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
-    mask_TL = np.tile(np.array(asked.base.branches, dtype=np.uint8), (sequence.n_positions, 1))
-    flipped = FlippedSequence(model, token_id_T, mask_TL, opened.problem.skip)
-    parts = [_columns(flipped.flips(position, branches, asked.ahead), position) for position in range(sequence.n_positions)]
+    mask_NL = np.tile(np.array(asked.base.branches, dtype=np.uint8), (sequence.n_positions, 1))
+    flipped = FlippedSequence(model, token_id_T, sequence.run_mask(mask_NL), opened.problem.skip)
+    scored = range(len(token_id_T))[sequence.scored]
+    parts = [_columns(flipped.flips(place, branches, asked.ahead), place - sequence.n_front) for place in scored]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     n_rows = len(columns["position"])
     texts = {

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.command import Command
-
-
-class Format(StrEnum):
-    TABLE = "table"
-    JSON = "json"
+from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.command import Command, Work
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,7 @@ def _run(config: EffectsConfig) -> int:
     from duo_oracle.results import load
     from duo_oracle.results.answers.controls import as_json
     from duo_oracle.results.answers.effects import draw_effects, effects_of_run, sections
+    from duo_oracle.results.answers.rows import section_rows
     from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.worker import prepare_worker
     from duo_oracle.search.rerun.effects import Asked, measure_effects, parse_base
@@ -69,11 +65,13 @@ def _run(config: EffectsConfig) -> int:
         print(as_json(tables), end="")
         return 0
     kept = f"{len(table.sequences)} sequences, every flip: {table.path} (duo-oracle query {config.run} effects_by_layer)"
-    print(spell_parameters("\n\n".join([*map(str, tables), kept]), COMMAND))
+    text = "\n\n".join([*map(str, tables), kept])
+    write_answer(config.format, lambda: section_rows(tables), lambda: spell_parameters(text, COMMAND))
     return 0
 
 
 COMMAND = Command(
+    work=Work.READ,
     options=EffectsConfig,
     run=_run,
     positional=("run",),

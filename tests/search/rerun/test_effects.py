@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,15 +26,23 @@ from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.effects import Asked, measure_effects, parse_base
 from duo_oracle.search.rerun.opened import OpenedRun, open_run
 
+Asks = Callable[..., SearchConfig]
 
-@pytest.fixture
-def opened(asks_duo: Callable[..., SearchConfig]) -> OpenedRun:
-    config = asks_duo(context="full", dtype="float64", branches=".sB", route_layers="0,2", null_draws=0)
+
+def searched(asks_duo: Asks, **values: Any) -> OpenedRun:
+    config = asks_duo(context="full", dtype="float64", branches=".sB", route_layers="0,2", null_draws=0, **values)
     run_search(config)
     return open_run(load(config.out))
 
 
-def test_rows_are_the_differences_of_plain_passes(opened: OpenedRun) -> None:
+@pytest.fixture
+def opened(asks_duo: Asks) -> OpenedRun:
+    return searched(asks_duo)
+
+
+@pytest.mark.parametrize("values", [{}, {"seq_len": 5, "stride": 2, "bos": "38"}])  # whole documents; warm tokens before most
+def test_rows_are_the_differences_of_plain_passes(asks_duo: Asks, values: dict[str, Any]) -> None:
+    opened = searched(asks_duo, **values)
     asked = Asked(parse_base(opened, "sB"), 3)
     rows = measure_effects(opened, asked).rows().to_pylist()
     n_positions = sum(sequence.n_positions for sequence in opened.sequences)
@@ -44,12 +53,13 @@ def test_rows_are_the_differences_of_plain_passes(opened: OpenedRun) -> None:
         sequence = by_index[row["sequence"]]
         base_TL = np.tile(np.array([Branch.SMALL, Branch.BIG], np.uint8), (sequence.n_positions, 1))
         flip_TL = base_TL.copy()
-        assert LETTERS[flip_TL[row["position"], row["letter"]]] == row["before"] != row["after"]
-        flip_TL[row["position"], row["letter"]] = LETTERS.index(row["after"])
+        place = row["position"] - sequence.first_position
+        assert LETTERS[flip_TL[place, row["letter"]]] == row["before"] != row["after"]
+        flip_TL[place, row["letter"]] = LETTERS.index(row["after"])
         change_T = np.subtract(*(window_losses(opened.model, sequence, mask) for mask in (flip_TL, base_TL)))
-        later_T = change_T[row["position"] + 1 :][:3]
+        later_T = change_T[place + 1 :][:3]
         assert row["n_later"] == len(later_T)
-        assert row["own_effect"] == pytest.approx(change_T[row["position"]], abs=1e-6)
+        assert row["own_effect"] == pytest.approx(change_T[place], abs=1e-6)
         assert row["later_effect"] == pytest.approx(later_T.sum(), abs=1e-6)
         assert row["later_1"] == pytest.approx(later_T[:1].sum(), abs=1e-6)
         assert row["later_2_4"] == pytest.approx(later_T[1:].sum(), abs=1e-6)
@@ -138,6 +148,8 @@ def test_the_command(opened: OpenedRun, capsys: pytest.CaptureFixture[str], tmp_
     assert picture.read_bytes().startswith(b"<?xml")
     assert main([*command, "--format", "json"]) == 0
     assert {"layers", "distances", "together"} == set(json.loads(capsys.readouterr().out))
+    assert main([*command, "--format", "csv"]) == 0
+    assert capsys.readouterr().out.startswith("section,")
     for bad in (["--ahead", "0"], ["--base", "x"], ["--plot", "a.txt"]):
         assert main([*command, *bad]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
