@@ -20,10 +20,11 @@ from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.head import Distributions, Head
 from duo_oracle.oracle.engine.walk import FixedContext, branches_at, each_its_own
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.reference import Reference
 
 _LOGITS = 1 << 20  # logits that are held in float64 at once
 
@@ -37,12 +38,14 @@ class Flips:
     after_F: np.ndarray  # uint8: the branch instead of it
     loss_FS: np.ndarray  # float64, nats: how much more the flip loses
     kl_FS: np.ndarray  # float64, nats: KL of the base's distribution to the flip's; NaN where it was not asked for
+    expected_FS: np.ndarray  # float64, nats: how much more the flip loses as the reference expects it; NaN without one
 
 
 class FlippedSequence:
     """A sequence whose tokens take `mask_TL` (uint8, a row for each of the T tokens that are run): the base of all flips.
 
-    `token_id_T` holds T + 1 tokens, the last only a target. Warm tokens are rows like others, which nobody flips.
+    `token_id_T` holds T + 1 tokens, the last only a target. Warm tokens are rows like others, which nobody flips. `reference` is
+    of the last of the T tokens, as many as it has positions.
 
     >>> from duo_oracle.models.families.toy import random_toy
     >>> all_big_TL = np.full((3, 4), Branch.BIG, dtype=np.uint8)
@@ -51,8 +54,15 @@ class FlippedSequence:
     (4, 3)
     """
 
-    def __init__(self, model: OracleModel, token_id_T: Tensor, mask_TL: np.ndarray, skip: SkipReading) -> None:
-        self._model, self._skip, self._head = model, skip, Head(model)
+    def __init__(
+        self,
+        model: OracleModel,
+        token_id_T: Tensor,
+        mask_TL: np.ndarray,
+        skip: SkipReading,
+        reference: Reference | None = None,
+    ) -> None:
+        self._model, self._skip, self._head, self._reference = model, skip, Head(model), reference
         self._token_id_T, self._mask_TL = token_id_T, mask_TL
         self._context = FixedContext(model, token_id_T[:-1], mask_TL, skip)
 
@@ -77,8 +87,15 @@ class FlippedSequence:
                 after_GSD = torch.cat([after_GSD, *(torch.cat([own, after_GSD[:1, 1:]], dim=1) for own in flipped)])
             x_GSD = after_GSD
         letter_F, before_F, after_F = np.array(named, dtype=np.int16).reshape(-1, 3).T
-        loss_FS, kl_FS = self._compared(x_GSD, self._token_id_T[position + 1 : stop + 1], kl)
-        return Flips(letter_F, before_F.astype(np.uint8), after_F.astype(np.uint8), loss_FS, kl_FS)
+        compared = self._compared(x_GSD, self._token_id_T[position + 1 : stop + 1], self._distributions(position, stop), kl)
+        return Flips(letter_F, before_F.astype(np.uint8), after_F.astype(np.uint8), *compared)
+
+    def _distributions(self, start: int, stop: int) -> Distributions | None:
+        """The reference's, of tokens start to stop."""
+        if self._reference is None:
+            return None
+        before = len(self._mask_TL) - len(self._reference.offset_N)
+        return self._head.distributions(self._reference.at(slice(start - before, stop - before)))
 
     def _attend(self, layer: int, x_GSD: Tensor, position_1S: Tensor) -> Tensor:
         """Each group's tokens see the base's tokens before them all, and the group's own before each."""
@@ -101,25 +118,36 @@ class FlippedSequence:
         after_RD = each_its_own(self._model, layer, np.tile(branch_S, n_groups), x_RD, attended_RD, self._skip)
         return after_RD.view(x_GSD.shape)
 
-    def _compared(self, x_GSD: Tensor, target_S: Tensor, kl: bool) -> tuple[np.ndarray, np.ndarray]:
-        """loss_FS and kl_FS of the groups behind the first against the first."""
+    def _compared(
+        self, x_GSD: Tensor, target_S: Tensor, expects: Distributions | None, kl: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """loss_FS, kl_FS and expected_FS of the groups behind the first against the first."""
         n_flips, n_rows = len(x_GSD) - 1, x_GSD.shape[1]
         touched_FS = (x_GSD[1:] != x_GSD[:1]).any(dim=-1).cpu().numpy()
-        loss_FS, kl_FS = np.zeros((n_flips, n_rows)), np.zeros((n_flips, n_rows))
+        loss_FS, kl_FS, expected_FS = (np.zeros((n_flips, n_rows)) for _ in range(3))
         for columns in chunks(n_rows, max(1, _LOGITS // self._model.n_vocabulary)):
-            base_sV = self._log_probabilities(x_GSD[0, columns])
-            target_s1 = target_S[columns, None]
-            own_s = base_sV.gather(1, target_s1)[:, 0]
+            place_s = torch.arange(columns.start, columns.stop, device=x_GSD.device)
+            base_sV, base_s = self._said(x_GSD[0, columns], place_s, expects)
+            own_s = base_sV.gather(1, target_S[columns, None])[:, 0]
             p_sV = base_sV.exp() if kl else None
             for flip in np.flatnonzero(touched_FS[:, columns].any(axis=1)).tolist():
                 row_r = np.flatnonzero(touched_FS[flip, columns])
                 index_r = torch.from_numpy(row_r).to(x_GSD.device)
-                flip_rV = self._log_probabilities(x_GSD[1 + flip, columns][index_r])
-                place_r = row_r + columns.start
-                loss_FS[flip, place_r] = (own_s[index_r] - flip_rV.gather(1, target_s1[index_r])[:, 0]).cpu().numpy()
+                flip_rV, flip_r = self._said(x_GSD[1 + flip, columns][index_r], place_s[index_r], expects)
+                row_r += columns.start
+                target_r1 = target_S[columns][index_r, None]
+                loss_FS[flip, row_r] = (own_s[index_r] - flip_rV.gather(1, target_r1)[:, 0]).cpu().numpy()
                 if p_sV is not None:
-                    kl_FS[flip, place_r] = (p_sV[index_r] * (base_sV[index_r] - flip_rV)).sum(dim=1).cpu().numpy()
-        return loss_FS, kl_FS if kl else np.full_like(kl_FS, np.nan)
+                    kl_FS[flip, row_r] = (p_sV[index_r] * (base_sV[index_r] - flip_rV)).sum(dim=1).cpu().numpy()
+                if flip_r is not None and base_s is not None:
+                    expected_FS[flip, row_r] = (flip_r - base_s[index_r]).cpu().numpy()
+        nothing = np.full((n_flips, n_rows), np.nan)
+        return loss_FS, kl_FS if kl else nothing, nothing if expects is None else expected_FS
 
-    def _log_probabilities(self, x_RD: Tensor) -> Tensor:
-        return torch.log_softmax(self._head.logits(self._head.states(x_RD)).double(), dim=1)
+    def _said(self, x_RD: Tensor, place_R: Tensor, expects: Distributions | None) -> tuple[Tensor, Tensor | None]:
+        """Log-probabilities of the states, and their losses as the reference expects them, both in float64."""
+        h_RD = self._head.states(x_RD)
+        logits_RV = self._head.logits(h_RD).double()
+        lse_R = torch.logsumexp(logits_RV, dim=1)
+        expected_R = None if expects is None else lse_R - self._head.expected_logit(h_RD, expects, place_R)
+        return logits_RV - lse_R[:, None], expected_R

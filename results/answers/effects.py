@@ -1,6 +1,6 @@
 """What single letters do, from a run's table `effects`: a letter's effect on its own token beside that on the tokens after it.
 
-Means are over flips, with intervals over documents. The later tokens of a flip are those that its window has, up to `ahead`.
+Means are over flips, with intervals over documents. Losses are real ones and, where the run has a reference, what that expects.
 
 Axes: D documents, M measures, R groups of rows (document x letter x change), F flips.
 """
@@ -27,7 +27,17 @@ if TYPE_CHECKING:
 
 _SURE = 4.0
 """A share of losses is given where the whole is so many standard errors from zero: nearer to it, a ratio says little."""
-_SUMS = ("own_effect", "later_effect", "kl_own", "kl_later")
+_REAL, _EXPECTED, _KL = ("own_effect", "later_effect"), ("own_expected", "later_expected"), ("kl_own", "kl_later")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """One measure of some flips: on their own token, on the later ones together, and the later ones' part of both."""
+
+    own: Estimate
+    later: Estimate
+    share: Estimate | None
+    """None where own + later is too near zero for a ratio."""
 
 
 @dataclass(frozen=True)
@@ -37,14 +47,9 @@ class LayerEffects:
     layer: int | None
     change: str | None  # s>B
     flips: int
-    own: Estimate
-    later: Estimate
-    kl_own: Estimate
-    kl_later: Estimate
-    kl_share: Estimate
-    """Of the whole disturbance, kl_own + kl_later, the part of later tokens."""
-    loss_share: Estimate | None
-    """Of the whole effect on losses, own + later, the part of later tokens; None where the whole is too near zero."""
+    loss: Sides
+    expected: Sides | None  # under the run's reference
+    kl: Sides
 
 
 @dataclass(frozen=True)
@@ -52,12 +57,25 @@ class DistanceEffects:
     """What later tokens so far away get of a flip, per token."""
 
     near: int
-    far: int | None
+    far: int
     tokens: int
     loss: Estimate
+    expected: Estimate | None
     kl: Estimate
     share: Estimate
     """Of kl_later, the part of these tokens."""
+
+
+@dataclass(frozen=True)
+class Together:
+    """How a flip's own and later effects on one measure of losses go together."""
+
+    correlation: float
+    """Over flips; NaN where one of them does not vary."""
+    misled: Estimate
+    """Of the flips that lower their own token's loss, the share that raise the sum of own and later losses."""
+    order: float
+    """Spearman's correlation of the letters' order by mean own effect with that by mean own + later effect."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +88,8 @@ class Effects:
     layers: tuple[LayerEffects, ...]
     whole: LayerEffects
     distances: tuple[DistanceEffects, ...]
-    correlation: float
-    """Of own and later effects over flips; NaN where one of them does not vary."""
-    misled: Estimate
-    """Of the flips that lower their own token's loss, the share that raise the sum of own and later losses."""
-    order: float
-    """Spearman's correlation of the letters' order by mean own effect with that by mean own + later effect."""
+    loss: Together
+    expected: Together | None
 
 
 def effects_of_run(run: StoredRun, base: str, ahead: int) -> Effects:
@@ -86,28 +100,26 @@ def effects_of_run(run: StoredRun, base: str, ahead: int) -> Effects:
     letters = sorted({(row["layer"], row["change"]) for row in groups.select(["layer", "change"]).to_pylist()})
     layer_R, change_R = groups["layer"].to_numpy(), np.array(groups["change"].to_pylist())
     layers = [_layer(groups, (layer_R == layer) & (change_R == change), layer, change) for layer, change in letters]
-    whole = _layer(groups, np.ones(groups.num_rows, dtype=bool), None, None)
-    document_R = np.array(groups["document"].to_pylist())
-    helped = [groups[name].to_numpy() for name in ("misled", "helped")]
-    misled = estimate((1.0, ratio(document_R, *helped)))
-    own, total = (np.array([value(one) for one in layers]) for value in (lambda one: one.own.mean, _total))
-    distances = [_distance(groups, name, near, far) for name, (near, far) in EFFECT_DISTANCES.items()]
+    distances = [
+        _distance(groups, name, near, ahead if far is None else min(far, ahead), ahead)
+        for name, (near, far) in EFFECT_DISTANCES.items()
+        if near <= ahead
+    ]
     return Effects(
         run=run,
         base=base,
         ahead=ahead,
         layers=tuple(layers),
-        whole=whole,
-        distances=tuple(one for one in distances if one is not None),
-        correlation=_correlation(groups),
-        misled=misled,
-        order=_spearman(own, total),
+        whole=_layer(groups, np.ones(groups.num_rows, dtype=bool), None, None),
+        distances=tuple(distances),
+        loss=_together(groups, _REAL, [one.loss for one in layers]),
+        expected=_together(groups, _EXPECTED, [one.expected for one in layers if one.expected]) if _has_expected(groups) else None,
     )
 
 
 def sections(found: Effects) -> list[Section]:
     """The answer as tables."""
-    return [_layers_section(found), _distances_section(found), _sum_section(found)]
+    return [_layers_section(found), *_expected_section(found), _distances_section(found), _together_section(found)]
 
 
 def draw_effects(found: Effects, title: str) -> Picture:
@@ -122,7 +134,7 @@ def draw_effects(found: Effects, title: str) -> Picture:
             width = 0.8 / len(changes)
             x = np.array([one.layer for one in mine]) + (number - (len(changes) - 1) / 2) * width
             own, later = (
-                [value.mean for value in values] for values in zip(*((one.kl_own, one.kl_later) for one in mine), strict=True)
+                [value.mean for value in values] for values in zip(*((one.kl.own, one.kl.later) for one in mine), strict=True)
             )
             left.bar(x, own, width, color=f"C{2 * number}", label=f"{change}: its own token")
             left.bar(x, later, width, bottom=own, color=f"C{2 * number + 1}", label=f"{change}: the next {found.ahead} together")
@@ -145,46 +157,42 @@ def draw_effects(found: Effects, title: str) -> Picture:
 
 def _read(run: StoredRun, base: str, ahead: int) -> pa.Table:
     """Sums and numbers of the flips of every document, letter and change."""
-    pairs = {
-        name: f"least(n_later, {far}) - {near - 1}" if far is not None else f"n_later - {near - 1}"
-        for name, (near, far) in EFFECT_DISTANCES.items()
-    }
-    sums = [f"sum({name}) AS {name}" for name in _SUMS]
-    for name, pair in pairs.items():
-        sums += [
-            f"sum(greatest({pair}, 0))::DOUBLE AS pairs_{name}",
-            *(f"sum({of}_{name}) AS {of}_{name}" for of in ("later", "kl")),
-        ]
-    text = f"""SELECT document, layer, before || '>' || after AS change, count(*)::DOUBLE AS flips, {", ".join(sums)},
-            sum((own_effect < 0)::INT)::DOUBLE AS helped,
-            sum((own_effect < 0 AND own_effect + later_effect > 0)::INT)::DOUBLE AS misled,
-            sum(own_effect * later_effect) AS product, sum(own_effect ** 2) AS own_square, sum(later_effect ** 2) AS later_square
+    names = [*_REAL, *_EXPECTED, *_KL, *(f"{of}_{name}" for name in EFFECT_DISTANCES for of in ("later", "kl", "expected"))]
+    together = [
+        text.format(own=own, later=later)
+        for own, later in (_REAL, _EXPECTED)
+        for text in (
+            "sum(({own} < 0)::INT)::DOUBLE AS helped_{own}",
+            "sum(({own} < 0 AND {own} + {later} > 0)::INT)::DOUBLE AS misled_{own}",
+            "sum({own} * {later}) AS product_{own}",
+            "sum({own} ** 2) AS square_{own}",
+            "sum({later} ** 2) AS square_{later}",
+        )
+    ]
+    text = f"""SELECT document, layer, before || '>' || after AS change, count(*)::DOUBLE AS flips,
+            {", ".join([f"sum({name}) AS {name}" for name in names] + together)}
         FROM effects JOIN tokens USING (run, sequence, position)
         WHERE base = '{RoutingPattern.parse(base, run.n_letters)}' AND ahead = {int(ahead)}
         GROUP BY ALL ORDER BY document, layer, change"""
     return query([run], text)
 
 
+def _has_expected(groups: pa.Table) -> bool:
+    return groups[_EXPECTED[0]].null_count == 0
+
+
 def _layer(groups: pa.Table, mine_R: np.ndarray, layer: int | None, change: str | None) -> LayerEffects:
     document_R = np.array(groups["document"].to_pylist())[mine_R]
     flips_R = groups["flips"].to_numpy()[mine_R]
-    own_R, later_R, kl_own_R, kl_later_R = (groups[name].to_numpy()[mine_R] for name in _SUMS)
 
-    def per_flip(value_R: np.ndarray) -> Estimate:
-        return estimate((1.0, ratio(document_R, value_R, flips_R)))
+    def sides(names: tuple[str, str]) -> Sides:
+        own_R, later_R = (groups[name].to_numpy()[mine_R] for name in names)
+        own, later, total = (estimate((1.0, ratio(document_R, value_R, flips_R))) for value_R in (own_R, later_R, own_R + later_R))
+        sure = names == _KL or abs(total.mean) > _SURE * total.error  # no KL is below zero
+        return Sides(own, later, _signed_share(document_R, later_R, own_R + later_R) if sure else None)
 
-    total = per_flip(own_R + later_R)
-    return LayerEffects(
-        layer,
-        change,
-        int(flips_R.sum()),
-        own=per_flip(own_R),
-        later=per_flip(later_R),
-        kl_own=per_flip(kl_own_R),
-        kl_later=per_flip(kl_later_R),
-        kl_share=estimate((1.0, ratio(document_R, kl_later_R, kl_own_R + kl_later_R))),
-        loss_share=_signed_share(document_R, later_R, own_R + later_R) if abs(total.mean) > _SURE * total.error else None,
-    )
+    expected = sides(_EXPECTED) if _has_expected(groups) else None
+    return LayerEffects(layer, change, int(flips_R.sum()), sides(_REAL), expected, sides(_KL))
 
 
 def _signed_share(document_R: np.ndarray, part_R: np.ndarray, whole_R: np.ndarray) -> Estimate:
@@ -192,23 +200,32 @@ def _signed_share(document_R: np.ndarray, part_R: np.ndarray, whole_R: np.ndarra
     return estimate((1.0, ratio(document_R, sign * part_R, sign * whole_R)))
 
 
-def _distance(groups: pa.Table, name: str, near: int, far: int | None) -> DistanceEffects | None:
+def _distance(groups: pa.Table, name: str, near: int, far: int, ahead: int) -> DistanceEffects:
     document_R = np.array(groups["document"].to_pylist())
-    pairs_R, later_R, kl_R, all_R = (
-        groups[column].to_numpy() for column in (f"pairs_{name}", f"later_{name}", f"kl_{name}", "kl_later")
-    )
-    if not pairs_R.sum():
-        return None
-    loss, kl = (estimate((1.0, ratio(document_R, value_R, pairs_R))) for value_R in (later_R, kl_R))
-    share = estimate((1.0, ratio(document_R, kl_R, all_R)))
-    return DistanceEffects(near, far, int(pairs_R.sum()), loss, kl, share)
+    pairs_R = groups["flips"].to_numpy() * (far - near + 1)
+    all_R = groups["kl_later"].to_numpy()
+
+    def per_token(of: str) -> Estimate:
+        return estimate((1.0, ratio(document_R, groups[f"{of}_{name}"].to_numpy(), pairs_R)))
+
+    expected = per_token("expected") if _has_expected(groups) else None
+    share = estimate((1.0, ratio(document_R, groups[f"kl_{name}"].to_numpy(), all_R)))
+    return DistanceEffects(near, far, int(pairs_R.sum()), per_token("later"), expected, per_token("kl"), share)
 
 
-def _correlation(groups: pa.Table) -> float:
-    names = ("flips", "own_effect", "later_effect", "product", "own_square", "later_square")
-    n, own, later, product, own_square, later_square = (float(groups[name].to_numpy().sum()) for name in names)
-    variances = (own_square / n - (own / n) ** 2) * (later_square / n - (later / n) ** 2)
-    return (product / n - own * later / n**2) / variances**0.5 if variances > 0 else float("nan")
+def _together(groups: pa.Table, names: tuple[str, str], layers: list[Sides]) -> Together:
+    document_R = np.array(groups["document"].to_pylist())
+    own, later = names
+    misled = estimate((1.0, ratio(document_R, *(groups[f"{of}_{own}"].to_numpy() for of in ("misled", "helped")))))
+    order = _spearman(*(np.array(values) for values in ([one.own.mean for one in layers], list(map(_total, layers)))))
+    return Together(_correlation(groups, own, later), misled, order)
+
+
+def _correlation(groups: pa.Table, own: str, later: str) -> float:
+    names = ("flips", own, later, f"product_{own}", f"square_{own}", f"square_{later}")
+    n, own_sum, later_sum, product, own_square, later_square = (float(groups[name].to_numpy().sum()) for name in names)
+    variances = (own_square / n - (own_sum / n) ** 2) * (later_square / n - (later_sum / n) ** 2)
+    return (product / n - own_sum * later_sum / n**2) / variances**0.5 if variances > 0 else float("nan")
 
 
 def _spearman(left: np.ndarray, right: np.ndarray) -> float:
@@ -216,36 +233,59 @@ def _spearman(left: np.ndarray, right: np.ndarray) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1]) if len(left) > 1 else float("nan")
 
 
-def _total(one: LayerEffects) -> float:
+def _total(one: Sides) -> float:
     return one.own.mean + one.later.mean
+
+
+def _where(one: LayerEffects) -> tuple[Cell, Cell]:
+    return ("all", "any") if one.layer is None else (str(one.layer), one.change)
 
 
 def _layers_section(found: Effects) -> Section:
     columns = ("layer", "change", "flips", "own loss", f"next {found.ahead}", "KL own", "KL next", "next's share of KL", "of loss")
-    rows: list[tuple[Cell, ...]] = []
-    for one in (*found.layers, found.whole):
-        where = ("all", "any") if one.layer is None else (str(one.layer), one.change)
-        rows.append((*where, one.flips, one.own, one.later, one.kl_own, one.kl_later, one.kl_share, one.loss_share))
+    rows = tuple(
+        (*_where(one), one.flips, one.loss.own, one.loss.later, one.kl.own, one.kl.later, one.kl.share, one.loss.share)
+        for one in (*found.layers, found.whole)
+    )
     title = (
         f"one letter changed, every token else {found.base}: nats per flip, the later tokens' summed [95% over "
-        f"{found.whole.own.n_documents} documents]"
+        f"{found.whole.loss.own.n_documents} documents]"
     )
     note = "KL: of the base's distribution to that after the flip; of loss: where own + next is four standard errors from zero"
-    return Section("layers", title, columns, tuple(rows), note)
+    return Section("layers", title, columns, rows, note)
+
+
+def _expected_section(found: Effects) -> list[Section]:
+    pairs = [(one, one.expected) for one in (*found.layers, found.whole) if one.expected is not None]
+    if not pairs:
+        return []
+    rows = tuple((*_where(one), sides.own, sides.later, sides.share) for one, sides in pairs)
+    columns = ("layer", "change", "own loss", f"next {found.ahead}", "next's share")
+    title = "the same, as the run's reference expects the losses: nats per flip"
+    return [Section("expected", title, columns, rows, "share: where own + next is four standard errors from zero")]
 
 
 def _distances_section(found: Effects) -> Section:
-    rows = tuple((_distance_name(one), one.tokens, _thousand(one.loss), _thousand(one.kl), one.share) for one in found.distances)
     columns = ("tokens after", "pairs", "1000 x loss per token", "1000 x KL per token", "share of KL next")
-    return Section("distances", "by distance, all letters together; thousandths of a nat per later token [95%]", columns, rows)
+    expected = found.expected is not None
+    rows = tuple(
+        (_distance_name(one), one.tokens, _thousand(one.loss), _thousand(one.kl), one.share)
+        + ((_thousand(one.expected),) if one.expected is not None else ())
+        for one in found.distances
+    )
+    title = "by distance, all letters together; thousandths of a nat per later token [95%]"
+    return Section("distances", title, (*columns, "1000 x expected loss") if expected else columns, rows)
 
 
-def _sum_section(found: Effects) -> Section:
-    rows: list[tuple[Cell, ...]] = [
-        ("correlation of own and later effect over flips", found.correlation),
-        ("of the flips that help their own token, those that hurt in sum", found.misled),
-        ("rank correlation of letters by own effect and by the sum", found.order),
-    ]
+def _together_section(found: Effects) -> Section:
+    pairs = [("", found.loss)] + ([(", as the reference expects", found.expected)] if found.expected is not None else [])
+    rows: list[tuple[Cell, ...]] = []
+    for of, one in pairs:
+        rows += [
+            (f"correlation of own and later effect over flips{of}", one.correlation),
+            (f"of the flips that help their own token, those that hurt in sum{of}", one.misled),
+            (f"rank correlation of letters by own effect and by the sum{of}", one.order),
+        ]
     return Section("together", "does the own token's loss decide rightly?", ("", "value"), tuple(rows))
 
 
@@ -255,4 +295,4 @@ def _thousand(value: Estimate) -> Estimate:
 
 
 def _distance_name(one: DistanceEffects) -> str:
-    return f"{one.near}+" if one.far is None else str(one.near) if one.near == one.far else f"{one.near}-{one.far}"
+    return str(one.near) if one.near == one.far else f"{one.near}-{one.far}"

@@ -123,17 +123,18 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("letter", _INT16, "letters", "place of the changed letter in the pattern, from 0"),
         Column("layer", _INT16, "layers", "number that the letter's layer has in the model"),
         Column("base", _TEXT, "", "pattern that every token has but for the one letter"),
-        Column("ahead", _INT32, "tokens", "over how many later tokens the effects are summed, at most"),
+        Column("ahead", _INT32, "tokens", "over how many later tokens the effects are summed"),
         Column("before", _TEXT, "", "the base's letter"),
         Column("after", _TEXT, "", "the letter instead of it"),
-        Column("n_later", _INT32, "tokens", "later tokens that there were: fewer than ahead near the window's end"),
         Column("own_effect", _DOUBLE, "nats", "what the change adds to the token's own loss"),
         Column("later_effect", _DOUBLE, "nats", "what it adds to the summed loss of the later tokens"),
         Column("kl_own", _DOUBLE, "nats", "KL of the base's distribution at the token to that after the change"),
         Column("kl_later", _DOUBLE, "nats", "the same, summed over the later tokens"),
+        Column("own_expected", _DOUBLE, "nats", "own_effect as the run's reference expects it; null without one"),
+        Column("later_expected", _DOUBLE, "nats", "later_effect as the run's reference expects it; null without one"),
         *(
             Column(f"{name}_{key}", _DOUBLE, "nats", f"the part of {whole} that falls on tokens {near} to {far or 'any'} after it")
-            for name, whole in (("later", "later_effect"), ("kl", "kl_later"))
+            for name, whole in (("later", "later_effect"), ("kl", "kl_later"), ("expected", "later_expected"))
             for key, (near, far) in EFFECT_DISTANCES.items()
         ),
     ),
@@ -149,7 +150,7 @@ ABOUT = {
     "paths": "one row per position and budget: the oracle path, and what it is compared with",
     "losses": "every pattern's loss at every position (runs that kept losses)",
     "trials": "every evaluated pattern, in the order asked for (runs that kept trials)",
-    "effects": "one row per scored position, letter and branch instead of the base's: what it changes (after `duo-oracle effects`)",
+    "effects": "one row per position with enough tokens after it, letter and other branch: what it changes (`duo-oracle effects`)",
 }
 """What a row of each table is."""
 

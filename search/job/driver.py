@@ -24,10 +24,8 @@ from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
-from duo_oracle.models.text.front import front_tokens
 from duo_oracle.models.text.options import shown
-from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences, resolve_seq_len, resolve_stride
+from duo_oracle.models.text.windows import Window, data_fingerprint
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
@@ -48,6 +46,7 @@ from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_uni
 from duo_oracle.search.job.ray_pool import RayPool, check_address
 from duo_oracle.search.job.reference import open_reference, with_references
 from duo_oracle.search.job.routed import context_name, routed
+from duo_oracle.search.job.text import text_of
 from duo_oracle.search.job.unit import check_strategy, solve_sequences
 from duo_oracle.search.job.worker import Job, Solve, prepared
 
@@ -79,30 +78,13 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
     checks: list[str] = []
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
     asked_units = config.unit_sequences
-    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
-    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, model.n_vocabulary)
-    seq_len = resolve_seq_len(config.seq_len, model.n_positions, len(front))
-    stride = resolve_stride(config.stride, seq_len)
-    config = config.resolved(model.n_letters, seq_len)
+    text = text_of(config, checkpoint, model)
+    front, read = text.front, text.read
+    config = config.resolved(model.n_letters, text.seq_len)
     problem = config.problem(model.n_letters, cheapest_branch(model))
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
     check_skip(problem.skip, model)
-    read = partial(
-        read_sequences,
-        config.data,
-        tokenizer,
-        model.n_vocabulary,
-        model.n_positions,
-        config.seq_len,
-        config.max_sequences,
-        config.per_document,
-        config.split,
-        front=front,
-        stride=stride,
-        min_context=config.min_context,
-        offset=config.offset,
-    )
     sequences: Callable[[], Iterable[Window]] = read
     context = None
     if problem.context.router is not None:

@@ -1,7 +1,7 @@
 """What one letter does: every letter of a base routing flipped alone, at every scored position of a run, into its table `effects`.
 
-Every token takes the base, so the answer is of the model and the text and not of what was searched: the run gives both, and which
-branches and layers there are. Knows no answer that is made of the table.
+Every token takes the base, so the answer is of the model and the text and not of what was searched: the run gives both, which
+branches and layers there are, and the reference that it was searched under, if any. Knows no answer that is made of the table.
 
 Axes: F flips of one position, S the token and those after it, T token, L letter.
 """
@@ -25,6 +25,7 @@ from duo_oracle.oracle.patterns import LETTERS, RoutingPattern
 from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.columns import EFFECT_DISTANCES
 from duo_oracle.search.rerun.opened import OpenedRun
+from duo_oracle.search.rerun.references import with_reference
 
 _SAVE_SECONDS = 30.0
 
@@ -60,23 +61,30 @@ def parse_base(opened: OpenedRun, text: str) -> RoutingPattern:
 def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None = None) -> GrowingTable:
     """The table `effects` of this question, for the run's first `max_sequences` sequences (default all).
 
-    Sequences that its file holds are not measured again; the file is saved every half minute, at the end, and when stopped.
-    Raises InputError for a run of one branch, which has no letter to change.
+    A position is measured where its window has all `ahead` later tokens. Sequences that its file holds are not measured again; the
+    file is saved every half minute, at the end, and when stopped. Raises InputError for a run of one branch, which has no letter
+    to change, for one without so long a window, and where the run's reference cannot be asked again.
     """
     if len(opened.problem.branches) < 2:
         raise InputError(f"{opened.run.path} has the one branch {opened.problem.branches[0].letter!r}: no letter can be another")
     table = GrowingTable(opened.run, "effects", asked.name)
-    sequences = opened.sequences[:max_sequences]
+    sequences = [sequence for sequence in opened.sequences[:max_sequences] if sequence.n_positions > asked.ahead]
+    if not sequences:
+        longest = max(sequence.n_positions for sequence in opened.sequences[:max_sequences])
+        raise InputError(
+            f"`ahead={asked.ahead}` needs a window of {asked.ahead + 1} scored positions; "
+            f"the longest of {opened.run.path} has {longest}"
+        )
     held = table.sequences
     left = [sequence for sequence in sequences if sequence.index not in held]
-    total = sum(sequence.n_positions for sequence in sequences)
-    bar = progress(total=total, initial=total - sum(s.n_positions for s in left), unit="tok", desc="effects", smoothing=0.1)
+    total = sum(sequence.n_positions - asked.ahead for sequence in sequences)
+    done = total - sum(sequence.n_positions - asked.ahead for sequence in left)
     saved = time.monotonic()
-    with bar:
+    with progress(total=total, initial=done, unit="tok", desc="effects", smoothing=0.1) as bar:
         try:
-            for sequence in left:
+            for sequence in with_reference(opened, left):
                 table.add(_of_sequence(opened, asked, sequence))
-                bar.update(sequence.n_positions)
+                bar.update(sequence.n_positions - asked.ahead)
                 if time.monotonic() - saved > _SAVE_SECONDS:
                     table.save()
                     saved = time.monotonic()
@@ -89,16 +97,16 @@ def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str,
     model, branches = opened.model, opened.problem.branches
     token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
     mask_NL = np.tile(np.array(asked.base.branches, dtype=np.uint8), (sequence.n_positions, 1))
-    flipped = FlippedSequence(model, token_id_T, sequence.run_mask(mask_NL), opened.problem.skip)
-    scored = range(len(token_id_T))[sequence.scored]
-    parts = [_columns(flipped.flips(place, branches, asked.ahead), place - sequence.n_front) for place in scored]
+    flipped = FlippedSequence(model, token_id_T, sequence.run_mask(mask_NL), opened.problem.skip, sequence.reference)
+    places = range(len(token_id_T))[sequence.scored][: -asked.ahead]
+    parts = [_columns(flipped.flips(place, branches, asked.ahead), place - sequence.n_front) for place in places]
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     n_rows = len(columns["position"])
     texts = {
         name: pa.array(np.array(list(LETTERS))[columns.pop(f"{name}_code")].tolist(), pa.string()) for name in ("before", "after")
     }
     return {
-        **columns,
+        **{name: pa.nulls(n_rows) if np.isnan(values).all() else values for name, values in columns.items()},
         **texts,
         "sequence": np.full(n_rows, sequence.index, np.int32),
         "layer": np.array(opened.run.layers, dtype=np.int16)[columns["letter"]],
@@ -108,17 +116,17 @@ def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str,
 
 
 def _columns(flips: Flips, position: int) -> dict[str, np.ndarray]:
-    n_flips, n_rows = flips.loss_FS.shape
+    n_flips = len(flips.letter_F)
     found = {
         "position": np.full(n_flips, position, np.int32),
         "letter": flips.letter_F,
         "before_code": flips.before_F,
         "after_code": flips.after_F,
-        "n_later": np.full(n_flips, n_rows - 1, np.int32),
     }
     for own, later, buckets, value_FS in (
         ("own_effect", "later_effect", "later", flips.loss_FS),
         ("kl_own", "kl_later", "kl", flips.kl_FS),
+        ("own_expected", "later_expected", "expected", flips.expected_FS),
     ):
         found |= {own: value_FS[:, 0], later: value_FS[:, 1:].sum(axis=1)}
         for name, (near, far) in EFFECT_DISTANCES.items():

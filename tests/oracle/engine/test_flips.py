@@ -9,8 +9,11 @@ import torch
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.flips import FlippedSequence
+from duo_oracle.oracle.engine.head import Head
+from duo_oracle.oracle.engine.reference import reference_of
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.reference import Reference
 from tests.small_models import random_tokens, small_duo
 
 ALL = tuple(Branch)
@@ -31,6 +34,13 @@ def brute_force(model: OracleModel, token_id_T: torch.Tensor, mask_TL: np.ndarra
     place, target_T = torch.arange(len(mask_TL)), token_id_T[1:]
     loss_T = (base_TV - flip_TV)[place, target_T]
     return loss_T.numpy(), (base_TV.exp() * (base_TV - flip_TV)).sum(dim=1).numpy()
+
+
+def some_reference(model: OracleModel, token_id_T: torch.Tensor, n: int) -> tuple[Reference, torch.Tensor]:
+    """A random distribution at each of the last n scored positions, as the engine wants it and as it is."""
+    generator = torch.Generator().manual_seed(1)
+    log_q_NV = (2 * torch.randn((n, model.n_vocabulary), generator=generator, dtype=torch.float64)).log_softmax(dim=1)
+    return reference_of(Head(model), log_q_NV, token_id_T[-n:]), log_q_NV.exp()
 
 
 def models() -> dict[str, OracleModel]:
@@ -58,6 +68,24 @@ def test_every_flip_is_the_difference_of_two_plain_passes(uniform: bool, name: s
             loss_T, kl_T = brute_force(model, token_id_T, mask_TL, skip, (position, *flip))
             np.testing.assert_allclose(found.loss_FS[f], loss_T[position : position + n_rows], atol=1e-6)
             np.testing.assert_allclose(found.kl_FS[f], kl_T[position : position + n_rows], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", list(models()))
+def test_what_a_reference_expects_is_the_mean_over_its_distribution(name: str) -> None:
+    model, token_id_T, n_warm = models()[name], random_tokens(N + 1, seed=4), 2
+    mask_TL = np.random.default_rng(0).integers(0, 3, (N, model.n_letters)).astype(np.uint8)
+    reference, q_NV = some_reference(model, token_id_T, N - n_warm)
+    base = FlippedSequence(model, token_id_T, mask_TL, SkipReading.FFN, reference)
+    for position in range(n_warm, N):
+        found = base.flips(position, ALL, 2)
+        rows = slice(position - n_warm, position - n_warm + found.expected_FS.shape[1])
+        for f, (letter, branch) in enumerate(zip(found.letter_F.tolist(), found.after_F.tolist(), strict=True)):
+            flipped_TL = mask_TL.copy()
+            flipped_TL[position, letter] = branch
+            base_TV, flip_TV = (log_probabilities(model, token_id_T, mask, SkipReading.FFN) for mask in (mask_TL, flipped_TL))
+            expected_N = (q_NV * (base_TV - flip_TV)[n_warm:]).sum(dim=1).numpy()
+            np.testing.assert_allclose(found.expected_FS[f], expected_N[rows], atol=1e-6)
+    assert np.isnan(FlippedSequence(model, token_id_T, mask_TL, SkipReading.FFN).flips(0, ALL, 2).expected_FS).all()
 
 
 @pytest.mark.parametrize("skip", list(SkipReading))
