@@ -108,7 +108,7 @@ def read_linear(
     spec: str, record: Mapping[str, Any], tensors: Mapping[str, Tensor], variant: str = "", kind: type[LinearRouter] = LinearRouter
 ) -> LinearRouter:
     """The router that `router.json` and its tensors describe; or a variant of it, named in the tensors:
-    a step of its training, or uncalibrated.
+    a step of its training, uncalibrated, or calibrated.
 
     Raises InputError, one line, for fields and tensors that are missing or do not fit one another.
     """

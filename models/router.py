@@ -128,7 +128,8 @@ def router_module(name: str) -> Any:
 
 def read_router(router: str | Path) -> Router:
     """The router of a directory, a shipped name, or a written form. `NAME@STEP` is a trained router as it was at an earlier
-    checkpoint of its training, `NAME@uncalibrated` before its calibration, and `expert_choice-4@batch` chooses among a whole batch.
+    checkpoint of its training, `NAME@uncalibrated` before its calibration, `NAME@calibrated` after one that it does not ask
+    for, and `expert_choice-4@batch` chooses among a whole batch.
 
     Raises InputError, one line, for what is none of them, and for files that are missing, cut short or not what they say.
     """

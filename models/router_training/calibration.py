@@ -32,16 +32,17 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Calibration:
-    """Maps with their cutoffs set, and the hard budget on the text that they were set on, before and after."""
+    """Maps with their cutoffs set, the hard budget on the text that they were set on, before and after, and each layer's share."""
 
     maps: LinearMaps
     how: str
     tokens: int
     budget_before: float
     budget_after: float
+    usage_L: list[float]
 
     def to_dict(self) -> dict[str, Any]:
-        return {key: getattr(self, key) for key in ("how", "tokens", "budget_before", "budget_after")}
+        return {key: getattr(self, key) for key in ("how", "tokens", "budget_before", "budget_after", "usage_L")}
 
 
 def calibrate(
@@ -67,7 +68,8 @@ def calibrate(
     for _ in range(ROUNDS if how == "pooled" else 0):
         maps = maps.shifted(float(np.quantile(margin_LN, 1 - share)))
         margin_LN, _ = _pass(maps, branches, module, token_id_BT, skip, None)
-    return Calibration(maps, how, margin_LN.shape[1], before, _budget(margin_LN))
+    usage_L = (margin_LN > 0).mean(axis=1).round(5).tolist()
+    return Calibration(maps, how, margin_LN.shape[1], before, _budget(margin_LN), usage_L)
 
 
 def _budget(margin_LN: np.ndarray) -> float:

@@ -1,9 +1,9 @@
 """What expert choice and expert threshold share: each layer's cutoff, an average of the k-th largest logit of every batch.
 
-The average is exponential with its bias corrected, c = m / (1 - beta^n) with m <- beta m + (1 - beta) kth, and moves once per
-optimiser step, after the step's routing (arXiv 2603.11535). Where `pooled`, all layers have the cutoff of their logits together.
+It moves once per optimiser step, after the step's routing, by the rule of `models/experts/rules.py`, here with one expert a layer,
+big. Where `pooled`, all layers have the cutoff of their logits together. The cutoffs as training leaves them are the router.
 
-Axes: B batch, T token, N tokens of the batch, L layer.
+Axes: B batch, T token, N tokens of the batch, L layer, S step.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duo_oracle.models.experts.rules import default_beta, kth_largest, move_cutoffs
 from duo_oracle.models.router_training.method import Method, Task, big_or_small, fixed_parameter, two_branch_margin
 from duo_oracle.oracle.base.errors import InputError
 
@@ -21,13 +22,15 @@ from duo_oracle.oracle.base.errors import InputError
 class CutoffMethod(Method):
     """A method with one expert, big, over the other branch, which is always on; it follows the k-th largest logit."""
 
-    def __init__(self, task: Task, settings: Any, beta: float, pooled: bool = False) -> None:
+    calibration = "none"
+
+    def __init__(self, task: Task, settings: Any, pooled: bool = False) -> None:
         if len(task.branches) != 2:
             raise InputError(f"an expert that is on or off chooses between two branches; got {len(task.branches)}")
         super().__init__(task, settings)
         self.everywhere = settings.gradient == "all"
-        self.beta, self.pooled = beta, pooled
-        self.calibration = "pooled" if pooled else "layer"
+        self.beta, self.pooled = settings.beta or default_beta(task.n_steps), pooled
+        self.repair = "pooled" if pooled else "layer"
         self.average_L = fixed_parameter(torch.zeros(task.n_letters))
         self.n_averaged = fixed_parameter(torch.zeros(()))
         self._logits: list[Tensor] = []
@@ -47,6 +50,7 @@ class CutoffMethod(Method):
         self._logits.append(logit_BT.detach().flatten())
         big_BT = self.choose(layer, logit_BT.detach(), step)
         self.note_usage(step, layer, big_BT)
+        self.note_passed(step, layer, int((logit_BT > self.cutoff_L[layer]).sum()), logit_BT.numel())
         return big_or_small(big_BT, torch.sigmoid(logit_BT), self.everywhere)
 
     @torch.no_grad()
@@ -57,18 +61,18 @@ class CutoffMethod(Method):
         if self.pooled:
             n_pooled = max(1, round(self.task.rate * logit_LN.numel()))
             kth_L = kth_largest(logit_LN.flatten()[None], n_pooled).expand_as(kth_L)
-        self.average_L.mul_(self.beta).add_((1 - self.beta) * kth_L)
-        self.n_averaged.add_(1)
-        self.cutoff_L.copy_(self.average_L / (1 - self.beta**self.n_averaged))
+        move_cutoffs(self.average_L, self.n_averaged, self.cutoff_L, kth_L, self.beta)
 
+    def bounds(self, n_tokens: int) -> tuple[int, int] | None:
+        """The fewest and most of a batch's tokens that are big in training; None where nothing is held."""
+        return None
 
-def kth_largest(logit_LN: Tensor, k: int) -> Tensor:
-    """The k-th largest value of every row."""
-    return logit_LN.topk(k, dim=1).values[:, -1]
-
-
-def top_k(logit_BT: Tensor, k: int) -> Tensor:
-    """big_BT: true for exactly the k largest of all tokens."""
-    chosen_N = torch.zeros(logit_BT.numel(), dtype=torch.bool, device=logit_BT.device)
-    chosen_N[logit_BT.flatten().topk(k).indices] = True
-    return chosen_N.view_as(logit_BT)
+    @torch.no_grad()
+    def note_passed(self, step: int, layer: int, n_passed: int, n_tokens: int) -> None:
+        """Records how many tokens were over the cutoff, before warm-up or capacity changed it; nothing at first."""
+        if step == 0:
+            return
+        self.passed_SL[step, layer] = n_passed / n_tokens
+        bounds = self.bounds(n_tokens)
+        if bounds is not None:
+            self.held_SL[step, layer] = int(n_passed > bounds[1]) - int(n_passed < bounds[0])

@@ -23,6 +23,8 @@ from duo_oracle.oracle.base.settings import OwnSettings
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
+RECORDED = ("usage", "cutoff", "batch_cutoff", "passed", "held")
+"""What a router's directory keeps of every training step and layer."""
 SNAPSHOTS = (0.25, 0.5)
 """Shares of the training after which the router is kept as it was, so that its routes can be compared with the final ones."""
 
@@ -58,7 +60,10 @@ class Method(nn.Module, ABC):
 
     Settings: ClassVar[type[OwnSettings]]
     calibration: str = "pooled"
-    """How cutoffs are set after training: pooled, one shift for all layers; or layer, so that each layer takes its target."""
+    """How cutoffs are set after training: pooled, one shift for all layers; layer, so that each layer takes its target; or none,
+    where the cutoffs that training followed are part of what it learned."""
+    repair: str = "pooled"
+    """How they would be set where `calibration` is none, for the variant `@calibrated`."""
     everywhere: bool = True
     """Whether all branches are computed for all tokens, because the gradient compares them; else those taken alone."""
 
@@ -73,7 +78,9 @@ class Method(nn.Module, ABC):
         self.cutoff_SL = fixed_parameter(torch.zeros(task.n_steps, task.n_letters))
         self.snapshot_step_C = tuple(round(share * task.n_steps) for share in SNAPSHOTS)
         self.snapshot_CLD = fixed_parameter(torch.zeros(len(SNAPSHOTS), task.n_letters, n_branches * (task.n_hidden + 1) + 1))
-        self.batch_cutoff_SL = fixed_parameter(torch.full((task.n_steps, task.n_letters), torch.nan))
+        self.batch_cutoff_SL, self.passed_SL, self.held_SL = (
+            fixed_parameter(torch.full((task.n_steps, task.n_letters), torch.nan)) for _ in range(3)
+        )
 
     def logits(self, layer: int, x_BTD: Tensor) -> Tensor:
         """logits_BTK, without the cutoff."""
@@ -89,6 +96,10 @@ class Method(nn.Module, ABC):
 
     def finish(self, step: int) -> None:
         """Hears that the optimiser has made the step: the place for rules that are no gradient."""
+
+    def record(self) -> dict[str, Tensor]:
+        """What is kept of every step, by name: as `models/router_training/record.py` reads it."""
+        return {name: getattr(self, f"{name}_SL") for name in RECORDED}
 
     def maps(self) -> LinearMaps:
         """What the router would choose by, as it stands."""

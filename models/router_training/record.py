@@ -14,6 +14,7 @@ from duo_oracle.models.router import WEIGHTS, read_router, router_directory
 from duo_oracle.oracle.base.errors import InputError
 
 _TENSORS = ("usage", "cutoff", "batch_cutoff")
+_COUNTS = ("passed", "held")
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class RouterRecord:
     usage_SL: np.ndarray  # share of the batch's tokens that took B
     cutoff_SL: np.ndarray  # what logits were compared with
     batch_cutoff_SL: np.ndarray  # the batch's own k-th largest logit; NaN where the router does not compute it
+    passed_SL: np.ndarray  # share of the batch's tokens over the cutoff, before warm-up and capacity; NaN where there is none
+    held_SL: np.ndarray  # -1, 1: fewer, more than the capacity were over the cutoff; 0 within it; NaN where nothing is held
     layers: tuple[int, ...] | None = None  # their numbers in the model; None where all are routed
 
     @property
@@ -45,5 +48,7 @@ def read_record(router: str) -> RouterRecord:
     missing = [name for name in _TENSORS if f"training/{name}" not in tensors]
     if missing or found.budget is None or not len(tensors["training/usage"]):
         raise InputError(f"router {router} has no record of its training: it was not trained on text, step by step")
-    usage_SL, cutoff_SL, batch_cutoff_SL = (tensors[f"training/{name}"].astype(np.float64) for name in _TENSORS)
-    return RouterRecord(router, found.budget, usage_SL, cutoff_SL, batch_cutoff_SL, found.layers)
+    kept = {name: tensors[f"training/{name}"].astype(np.float64) for name in (*_TENSORS, *_COUNTS) if f"training/{name}" in tensors}
+    for name in _COUNTS:  # routers of before had none
+        kept.setdefault(name, np.full_like(kept["usage"], np.nan))
+    return RouterRecord(router, found.budget, **{f"{name}_SL": values for name, values in kept.items()}, layers=found.layers)

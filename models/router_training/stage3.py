@@ -24,7 +24,7 @@ from duo_oracle.models.family import load_module, resolve_device
 from duo_oracle.models.linear_router import LinearMaps, LinearRouter, write_linear
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import ROUTERS, StoredRouter, router_module
-from duo_oracle.models.router_training.calibration import Calibration, calibrate, evaluate_router
+from duo_oracle.models.router_training.calibration import Calibration, RouterEvaluation, calibrate, evaluate_router
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.data import calibration_sequences, documents_of, split_stream
 from duo_oracle.models.router_training.labels import PatternLabels
@@ -98,10 +98,11 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     if method is not None:
         last = _learn(config, prepared, method.to(config.device), progress)[-1]
         maps, how, early = method.maps(), method.calibration, method.snapshots()
-        record = {"usage": method.usage_SL, "cutoff": method.cutoff_SL, "batch_cutoff": method.batch_cutoff_SL}
+        record = method.record()
         seconds = last.seconds + training.get("seconds", 0)
         training |= {"steps": prepared.task.n_steps, "seconds": round(seconds, 1), "loss": round(last.loss, 5)}
-    _finish(config, prepared, settings, training, maps, early, config.calibrate or how, record)
+    repair = how if method is None or how != "none" else method.repair
+    _finish(config, prepared, settings, training, maps, early, config.calibrate or how, repair, record)
 
 
 def prepare(config: RouterConfig) -> Prepared:
@@ -175,42 +176,62 @@ def _finish(
     maps: LinearMaps,
     early: dict[int, LinearMaps],
     how: str,
+    repair: str,
     record: dict[str, Tensor],
 ) -> None:
-    """Calibrates the router and its early checkpoints, evaluates it, prints what it reached, and writes the directory."""
+    """Calibrates the router and its early checkpoints, evaluates it, prints what it reached, and writes the directory.
+
+    Where its cutoffs stay as trained (`how` none), cutoffs set by `repair` are kept and evaluated beside them."""
     task, module = prepared.task, prepared.module
     fingerprint = prepared.checkpoint.fingerprint
     layers = None if config.route_layers is None else module.routed_layers
 
-    def calibrated(given: LinearMaps) -> Calibration:
+    def calibrated(given: LinearMaps, how: str = how) -> Calibration:
         return calibrate(given, task.branches, task.budget, module, prepared.held, config.skip, how)
 
+    def router_of(calibration: Calibration) -> LinearRouter:
+        maps, out = calibration.maps, config.out
+        return LinearRouter(config.router, maps, task.branches, fingerprint, config.skip, task.budget, out, layers=layers)
+
     calibration = calibrated(maps)
-    router = LinearRouter(
-        config.router, calibration.maps, task.branches, fingerprint, config.skip, task.budget, config.out, layers=layers
-    )
+    router = router_of(calibration)
+    repaired = calibrated(maps, repair) if how == "none" else None
     tensors = {"uncalibrated/cutoff": maps.cutoff_L.float().cpu()}
+    if repaired is not None:
+        tensors["calibrated/cutoff"] = repaired.maps.cutoff_L.float().cpu()
     for step, then in early.items():
         tensors |= calibrated(then).maps.to_tensors(f"step-{step}/")
     tensors |= {f"training/{name}": values.detach().cpu().contiguous() for name, values in record.items()}
     names = " and ".join(Path(text).name for text in config.calibration_text or config.text)
     kept = "" if config.calibration_text else "documents that the router's training held out of "
-    if how != "none":
-        print(
-            f"calibrated ({how}) on {calibration.tokens} tokens of {kept}{names}: "
-            f"{calibration.budget_before:.3f} -> {calibration.budget_after:.3f} B's per token, target {task.budget:g}"
-        )
-    evaluation = {}
+    where = f"on {calibration.tokens} tokens of {kept}{names}"
+    if repaired is None:
+        before, after = calibration.budget_before, calibration.budget_after
+        print(f"calibrated ({how}) {where}: {before:.3f} -> {after:.3f} B's per token, target {task.budget:g}")
+    else:
+        print(f"cutoffs as trained {where}: {calibration.budget_after:.3f} B's per token, target {task.budget:g}")
+    evaluation: dict[str, Any] = {}
+    evaluation_repaired: dict[str, Any] = {}
     tokenizer = load_tokenizer(prepared.checkpoint.tokenizer_json or "")
     for source in config.holdouts:
-        sequences = read_sequences(source, tokenizer, module.n_vocabulary, module.n_positions, prepared.seq_len)
-        reached = evaluate_router(router, module, sequences, config.skip, config.holdout_tokens)
-        evaluation[source] = replace(reached, loss=round(reached.loss, 5), budget=round(reached.budget, 4)).to_dict()
+        sequences = list(read_sequences(source, tokenizer, module.n_vocabulary, module.n_positions, prepared.seq_len))
+
+        def reached_by(router: LinearRouter, sequences: list[Window] = sequences) -> RouterEvaluation:
+            found = evaluate_router(router, module, sequences, config.skip, config.holdout_tokens)
+            return replace(found, loss=round(found.loss, 5), budget=round(found.budget, 4))
+
+        reached = reached_by(router)
+        evaluation[source] = reached.to_dict()
         off = reached.budget / task.budget - 1
-        print(
+        said = (
             f"{source}: {reached.loss:.4f} nats per token, {reached.budget:.3f} B's per token ({off:+.1%} of the target "
             f"{task.budget:g}), over {reached.tokens} tokens"
         )
+        if repaired is not None:
+            again = reached_by(router_of(repaired))
+            evaluation_repaired[source] = again.to_dict()
+            said += f"; with cutoffs calibrated ({repair}) {again.loss:.4f} at {again.budget:.3f}"
+        print(said)
     facts = {
         **({} if layers is None else {"layers": list(layers)}),
         "settings": vars(settings),
@@ -222,5 +243,6 @@ def _finish(
         "training": training,
         "calibration": {"text": [Path(text).name for text in config.calibration_text or config.text], **calibration.to_dict()},
         "evaluation": evaluation,
+        **({} if repaired is None else {"calibrated": {"how": repair, "evaluation": evaluation_repaired}}),
     }
     write_linear(Path(config.out), router, facts, tensors)

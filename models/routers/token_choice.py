@@ -1,6 +1,7 @@
 """Token choice: a token takes its top-1 branch at each layer; use is balanced by a loss, by a bias, or not at all.
 
-`balance=loss_free`: a bias per branch, for the choice alone, moves by u sign(target - use) after each step. `balance=aux`: the loss
+`balance=loss_free`: a bias per branch, for the choice alone, moves by u sign(target - use) after each step; u is scaled to the
+run, so that the bias can reach 10 logits in it. `balance=aux`: the loss
 adds alpha sum_i f_i P_i / target_i (f_i the share of tokens that take branch i, P_i its mean probability), which for equal targets
 is the usual alpha E sum f_i P_i. The targets are budget / L for big, the rest evenly.
 
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from duo_oracle.models.experts.rules import default_u, move_bias
 from duo_oracle.models.linear_router import LinearMaps, read_linear
 from duo_oracle.models.router_training.method import Method, Task, fixed_parameter, straight_through
 from duo_oracle.oracle.base.settings import OwnSettings, setting
@@ -24,7 +26,7 @@ from duo_oracle.oracle.base.settings import OwnSettings, setting
 @dataclass(frozen=True)
 class Settings(OwnSettings):
     balance: str = setting("loss_free", "how use is kept at its target", choices=("loss_free", "aux", "none"))
-    u: float = setting(0.005, "step of the bias", least=0, most=10)
+    u: float = setting(0.0, "step of the bias, 0 for 10 / steps", least=0, most=10)
     alpha: float = setting(0.1, "weight of the balance loss", least=0, most=1e6)
     gradient: str = setting(
         "all", "of all branches, or of the chosen one alone, as where the experts learn too", choices=("all", "chosen")
@@ -65,7 +67,7 @@ class TokenChoice(Method):
     @torch.no_grad()
     def finish(self, step: int) -> None:
         if self.settings.balance == "loss_free":
-            self.balance_LK.add_(self.settings.u * torch.sign(self.target_K - self.use_LK))
+            move_bias(self.balance_LK, self.use_LK, self.target_K, self.settings.u or default_u(self.task.n_steps))
 
     def maps(self) -> LinearMaps:
         """The bias for the choice is part of what is chosen by."""

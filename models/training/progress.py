@@ -114,8 +114,13 @@ def read_progress(folder: Path, config: TrainingOptions) -> Progress | None:
 
 
 def restore_weights(folder: Path, progress: Progress, module: nn.Module) -> None:
-    """Puts the weights back to a checkpoint's."""
+    """Puts the weights back to a checkpoint's. Raises InputError for one that lacks some of them."""
     tensors = load_file(folder / progress.state)
+    missing = [name for name, _ in module.named_parameters() if f"weight/{name}" not in tensors]
+    if missing:
+        raise InputError(
+            f"{folder} was written by another version, which kept no {missing[0]}; finish it by that one, or choose another `out`"
+        )
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             parameter.copy_(tensors[f"weight/{name}"])

@@ -31,18 +31,25 @@ class Record(Protocol):
     def cutoff_SL(self) -> np.ndarray: ...
     @property
     def batch_cutoff_SL(self) -> np.ndarray: ...
+    @property
+    def passed_SL(self) -> np.ndarray: ...
+    @property
+    def held_SL(self) -> np.ndarray: ...
 
 
 def usage_table(records: Sequence[Record]) -> pa.Table:
     """One row per router and layer: the share of tokens that take B over the last quarter of the steps, beside an even use of the
-    budget; the share of all steps in which the layer was starved (under 1%) or saturated (over 99%); and the signed deviation of
-    the batch's cutoff from its average, in logits (null where there is none)."""
+    budget; the share of them over the cutoff, before warm-up and capacity; the share of all steps in which the layer was starved
+    (under 1%) or saturated (over 99%), by what was over the cutoff where there is one; in which fewer or more were over it than the
+    capacity allows; and the signed deviation of the batch's cutoff from its average, in logits (null where there is none)."""
     rows = []
     for record in records:
         numbers = layers_of(record)
         last = slice(-max(1, round(LAST * len(record.usage_SL))), None)
         deviation_SL = record.batch_cutoff_SL - record.cutoff_SL
         for letter, usage_S in enumerate(record.usage_SL.T):
+            passed_S, held_S = record.passed_SL[:, letter], record.held_SL[:, letter]
+            raw_S = np.where(np.isnan(passed_S), usage_S, passed_S)
             deviation_S = deviation_SL[last, letter]
             known = not np.isnan(deviation_S).any()
             rows.append(
@@ -52,8 +59,11 @@ def usage_table(records: Sequence[Record]) -> pa.Table:
                     "even": record.even,
                     "big": float(usage_S[last].mean()),
                     "big_spread": float(usage_S[last].std()),
-                    "starved_steps": float((usage_S < STARVED).mean()),
-                    "saturated_steps": float((usage_S > SATURATED).mean()),
+                    "passed": _mean(passed_S[last]),
+                    "starved_steps": float((raw_S < STARVED).mean()),
+                    "saturated_steps": float((raw_S > SATURATED).mean()),
+                    "below_capacity": _mean(held_S < 0, held_S),
+                    "above_capacity": _mean(held_S > 0, held_S),
                     "cutoff": float(record.cutoff_SL[last, letter].mean()),
                     "deviation": float(deviation_S.mean()) if known else None,
                     "deviation_spread": float(deviation_S.std()) if known else None,
@@ -63,14 +73,21 @@ def usage_table(records: Sequence[Record]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=_SCHEMA)
 
 
+def _mean(values: np.ndarray, where: np.ndarray | None = None) -> float | None:
+    """The mean over the steps for which there is something; None where there is none."""
+    known = ~np.isnan(values if where is None else where)
+    return float(values[known].mean()) if known.any() else None
+
+
 def layers_of(record: Record) -> Sequence[int]:
     """The routed layers' numbers in the model: those that the record names (`layers`), or all."""
     return getattr(record, "layers", None) or range(record.usage_SL.shape[1])
 
 
+_NUMBERS = ("even", "big", "big_spread", "passed", "starved_steps", "saturated_steps", "below_capacity", "above_capacity", "cutoff")
 _SCHEMA = pa.schema(
     [("router", pa.string()), ("layer", pa.int64())]
-    + [(name, pa.float64()) for name in ("even", "big", "big_spread", "starved_steps", "saturated_steps", "cutoff")]
+    + [(name, pa.float64()) for name in _NUMBERS]
     + [("deviation", pa.float64()), ("deviation_spread", pa.float64()), ("steps", pa.int64())]
 )
 

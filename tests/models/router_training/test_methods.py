@@ -11,7 +11,7 @@ from duo_oracle.models.router_training.method import Task, big_or_small, straigh
 from duo_oracle.models.router_training.mixture import mixed_logits
 from duo_oracle.models.routers.budget import Budget
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
-from duo_oracle.models.routers.expert_choice import ExpertChoice, default_beta
+from duo_oracle.models.routers.expert_choice import ExpertChoice
 from duo_oracle.models.routers.expert_choice import Settings as ChoiceSettings
 from duo_oracle.models.routers.expert_threshold import ExpertThreshold
 from duo_oracle.models.routers.expert_threshold import Settings as ThresholdSettings
@@ -95,12 +95,20 @@ def test_expert_threshold_follows_the_plain_loop(pooled):
                 above = [token for token in range(20) if ahead[token] > cutoff[layer]]
                 n = len(above)
                 if not pooled:
-                    n = min(max(n, round((1 - capacity) * k)), round((1 + capacity) * k))
+                    n = min(max(n, int((1 - capacity) * k)), int((1 + capacity) * k))
                 clamped += n != len(above)
                 taken = set(order[:n])
             assert found[layer] == [[0.0, 1.0] if token in taken else [1.0, 0.0] for token in range(20)], (step, layer)
             assert method.usage_SL[step, layer].item() == pytest.approx(len(taken) / 20)
             assert method.cutoff_SL[step, layer].item() == pytest.approx(cutoff[layer], abs=1e-5)
+            over = sum(value > cutoff[layer] for value in ahead)
+            if step:  # counted before warm-up and capacity change it
+                assert method.passed_SL[step, layer].item() == pytest.approx(over / 20)
+            within = int((1 - capacity) * k) <= over <= int((1 + capacity) * k)
+            if step and not pooled:
+                assert (method.held_SL[step, layer].item() == 0) == within
+            else:
+                assert math.isnan(method.held_SL[step, layer].item())
             kth.append(sorted(ahead, reverse=True)[k - 1])
             everything += ahead
         method.finish(step)
@@ -172,10 +180,28 @@ def test_the_budget_router_mixes_by_softmax_and_pays_for_the_whole_sequence():
     assert shares(fresh, x_LBTD, 0)[0][0][-1] == pytest.approx(1.2 / N_LAYERS, abs=1e-5)
 
 
-def test_decay_is_scaled_to_the_run():
-    assert default_beta(10_000) == pytest.approx(0.999)
-    assert default_beta(100) == pytest.approx(0.9)
-    assert default_beta(10) == 0.5
+def test_the_bias_step_is_scaled_to_the_run_and_balances_a_short_one():
+    """Sixty steps, as the shipped routers once had, on logits that all favour big by two: the paper's 0.005 moves them nowhere."""
+    task = Task(N_LAYERS, N_HIDDEN, TWO, 1.0, 60)
+    use = {}
+    for u in (0.005, 0.0):
+        method = TokenChoice(task, TokenSettings(u=u))
+        with torch.no_grad():
+            method.bias_LK[:, 1] = 2.0
+            method.weight_LKD.copy_(torch.randn(method.weight_LKD.shape, generator=torch.Generator().manual_seed(1)) * 0.2)
+        for step in range(60):
+            shares(method, states(step), step)
+            method.finish(step)
+        use[u] = method.usage_SL[-10:].mean().item()
+    assert use[0.005] > 0.8
+    assert use[0.0] == pytest.approx(1 / N_LAYERS, abs=0.1)
+
+
+def test_the_cutoffs_that_training_ends_with_are_the_router_of_experts():
+    assert ExpertChoice(Task(N_LAYERS, N_HIDDEN, TWO, 1.0, 5), ChoiceSettings()).calibration == "none"
+    for cutoff, repair in (("layer", "layer"), ("pooled", "pooled")):
+        method = ExpertThreshold(Task(N_LAYERS, N_HIDDEN, TWO, 1.0, 5), ThresholdSettings(cutoff=cutoff))
+        assert (method.calibration, method.repair) == ("none", repair)
 
 
 def test_one_expert_needs_two_branches():

@@ -90,19 +90,50 @@ def test_the_hard_budget_is_met_on_held_out_training_text(name, folder, tmp_path
     config = router_config(folder, name, out=str(tmp_path / "r"), tokens=12 * 4 * N_POSITIONS, budget=1.3, holdouts=())
     train_router(config)
     prepared = prepare(config)
-    router = read_router(tmp_path / "r")
+    record = json.loads((tmp_path / "r" / "router.json").read_text())
+    as_trained = record["calibration"]["how"] == "none"
+    router = read_router(f"{tmp_path / 'r'}@calibrated" if as_trained else tmp_path / "r")
     skip, fingerprint = SkipReading.FFN, prepared.checkpoint.fingerprint
     mask_NL = np.concatenate(list(route(router, prepared.module, prepared.held, skip, fingerprint)))
     assert big_per_token(mask_NL) == pytest.approx(1.3, rel=0.02)
-    record = json.loads((tmp_path / "r" / "router.json").read_text())
-    assert record["calibration"]["budget_after"] == pytest.approx(big_per_token(mask_NL))
-    if record["calibration"]["how"] == "layer":
+    if as_trained:
+        assert record["calibration"]["budget_after"] == record["calibration"]["budget_before"]
+        assert record["calibrated"]["how"] == "layer"
+    else:
+        assert record["calibration"]["budget_after"] == pytest.approx(big_per_token(mask_NL))
+    if "layer" in (record["calibration"]["how"], record.get("calibrated", {}).get("how")):
         assert (mask_NL == Branch.BIG).mean(axis=0) == pytest.approx(np.full(N_LAYERS, 1.3 / N_LAYERS), rel=0.05)
     tensors = load_file(tmp_path / "r" / "router.safetensors")
     assert tensors["training/usage"].shape == (12, N_LAYERS)
     early = [read_router(f"{tmp_path / 'r'}@{step}") for step in (3, 6)]
     assert not torch.equal(early[0].maps.weight_LKD, early[1].maps.weight_LKD)
     assert not torch.equal(early[1].maps.weight_LKD, router.maps.weight_LKD)
+
+
+@pytest.mark.parametrize("name", ["expert_choice", "expert_threshold"])
+def test_expert_routers_choose_by_the_cutoffs_of_their_training(name, folder, tmp_path):
+    config = router_config(folder, name, out=str(tmp_path / "r"), tokens=12 * 4 * N_POSITIONS, budget=1.3)
+    train_router(config)
+    tensors = load_file(tmp_path / "r" / "router.safetensors")
+    assert torch.equal(tensors["cutoff"], tensors["uncalibrated/cutoff"])
+    assert not torch.equal(tensors["cutoff"], tensors["calibrated/cutoff"])
+    last = tensors["training/batch_cutoff"][-4:].mean(dim=0)  # near the last batches' own, as an average of them is
+    assert torch.allclose(tensors["cutoff"], last, atol=0.2)
+    prepared, record = prepare(config), json.loads((tmp_path / "r" / "router.json").read_text())
+    fingerprint = prepared.checkpoint.fingerprint
+    masks = [
+        np.concatenate(
+            list(route(read_router(f"{tmp_path / 'r'}{variant}"), prepared.module, prepared.held, SkipReading.FFN, fingerprint))
+        )
+        for variant in ("", "@calibrated")
+    ]
+    assert record["calibration"]["budget_after"] == pytest.approx(big_per_token(masks[0]))
+    (evaluation,), (again,) = record["evaluation"].values(), record["calibrated"]["evaluation"].values()
+    assert evaluation["tokens"] == again["tokens"]
+    assert evaluation["usage_L"] != again["usage_L"]
+    assert torch.isnan(tensors["training/passed"][0]).all()
+    assert tensors["training/passed"][1:].isfinite().all()
+    assert tensors["training/held"][1:].isfinite().all() == (name == "expert_threshold")
 
 
 def test_the_budget_router_is_better_than_random_routing_of_its_budget(folder, tmp_path):

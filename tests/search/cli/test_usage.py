@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from duo_oracle import results
 from duo_oracle.models.checkpoint import read_checkpoint
@@ -52,9 +53,31 @@ def test_use_and_cutoffs_are_those_of_the_last_steps(router: Path, capsys: pytes
     assert [row["saturated_steps"] for row in rows] == [0.0, 0.0, 0.25]
     assert [row["deviation"] for row in rows] == [2.0, 0.0, None]
     assert rows[0]["deviation_spread"] == 1.0
+    assert {row["passed"] for row in rows} == {row["below_capacity"] for row in rows} == {None}  # a router of before has no counts
     first = plot.read_bytes()
     assert main(["usage", str(router), "--plot", str(plot)]) == 0
     assert plot.read_bytes() == first
+
+
+def test_starved_is_what_was_over_the_cutoff_and_not_what_the_clamp_made_of_it(
+    router: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(router / "router.safetensors")
+    passed_SL = torch.full((N_STEPS, N_LAYERS), 0.5)
+    passed_SL[0] = torch.nan
+    passed_SL[1:3, 1], passed_SL[-2:, 2] = 0.0, 1.0
+    held_SL = torch.zeros(N_STEPS, N_LAYERS)
+    held_SL[0] = torch.nan
+    held_SL[1:3, 1], held_SL[-1, 2] = -1.0, 1.0
+    save_file({**tensors, "training/passed": passed_SL, "training/held": held_SL}, router / "router.safetensors")
+    assert main(["usage", str(router), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["big"] for row in rows] == pytest.approx([0.2, 0.5, 0.8])
+    assert [row["passed"] for row in rows] == [0.5, 0.5, 1.0]
+    assert [row["starved_steps"] for row in rows] == [1 / 8, 2 / 8, 0.0]  # the first step has no cutoff yet: its use counts
+    assert [row["saturated_steps"] for row in rows] == [0.0, 0.0, 3 / 8]
+    assert [row["below_capacity"] for row in rows] == pytest.approx([0.0, 2 / 7, 0.0])
+    assert [row["above_capacity"] for row in rows] == pytest.approx([0.0, 0.0, 1 / 7])
 
 
 @pytest.mark.parametrize(
