@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -143,14 +143,20 @@ def _read_tensors(directory: Path) -> dict[str, Tensor]:
 
 
 def write_checkpoint(
-    directory: Path, config: Mapping[str, Any], tensors: Mapping[str, Tensor], tokenizer_json: str | None, dtype: torch.dtype
+    directory: Path,
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    tokenizer_json: str | None,
+    dtype: torch.dtype,
+    as_they_are: Container[str] = (),
 ) -> None:
-    """Writes a model directory, tensors stored as `dtype`; each file whole or not at all, the weights last."""
+    """Writes a model directory, tensors stored as `dtype` but those named; each file whole or not at all, the weights last."""
     directory.mkdir(parents=True, exist_ok=True)
     write_text_whole(directory / CONFIG, json.dumps(dict(config), indent=2) + "\n")
     if tokenizer_json is not None:
         write_text_whole(directory / TOKENIZER, tokenizer_json)
-    save_file_whole(directory / WEIGHTS, {name: tensor.detach().to(dtype).contiguous() for name, tensor in tensors.items()})
+    stored = {name: tensor.detach().to(tensor.dtype if name in as_they_are else dtype) for name, tensor in tensors.items()}
+    save_file_whole(directory / WEIGHTS, {name: tensor.contiguous() for name, tensor in stored.items()})
 
 
 def save_file_whole(path: Path, tensors: Mapping[str, Tensor]) -> None:

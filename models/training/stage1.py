@@ -90,7 +90,7 @@ def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
     prepare_process(config.threads)
     out = Path(config.out)
     progress = read_progress(out / PROGRESS, config)
-    tokenizer = _tokenizer(config, out)
+    tokenizer = training_tokenizer_in(out, config.text, config.vocabulary)
     work = work_folder(config.out, config.work)
     streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
     windows = Windows(streams, config.positions, config.batch, config.seed)
@@ -101,13 +101,13 @@ def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
     _evaluate(config)
 
 
-def _tokenizer(config: TrainConfig, out: Path) -> Tokenizer:
+def training_tokenizer_in(out: Path, text: tuple[str, ...], n_vocabulary: int) -> Tokenizer:
     """The tokenizer of `out`, made from the training text where there is none yet."""
     path = out / TOKENIZER
     if path.exists():
         return load_tokenizer(path.read_text("utf-8"))
-    texts = itertools.islice(texts_of(config.text), TOKENIZER_DOCUMENTS)
-    tokenizer = train_tokenizer(texts, config.vocabulary)
+    texts = itertools.islice(texts_of(text), TOKENIZER_DOCUMENTS)
+    tokenizer = train_tokenizer(texts, n_vocabulary)
     out.mkdir(parents=True, exist_ok=True)
     write_text_whole(path, tokenizer.to_str())
     return tokenizer

@@ -1,0 +1,185 @@
+"""The mixture of experts: Llama-2 layers whose FFN is a shared expert, always on, and routed experts, each behind a sigmoid gate.
+
+A chosen expert adds sigmoid(its logit) times its output; nothing is normalised, forward or backward. At evaluation its experts
+follow from a token's own state alone: its best ones (token choice), or those whose logit is above the expert's cutoff (expert
+choice and threshold). Training chooses by an argument, `Choose`; its rules are `routing.py`. Branch `B` is the model's own
+routing, `s` the shared expert alone. The parameter names are the checkpoint's tensor names.
+
+Axes: B batch, T token, N tokens, R rows, E expert, L layer with experts, D hidden, F expert inner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from duo_oracle.models.duo_llm.module import Attention, FeedForward, RMSNorm, rotary_tables
+from duo_oracle.models.moe_llm.config import MoeLlamaConfig
+from duo_oracle.models.routable import RoutableModule
+from duo_oracle.oracle.patterns import Branch
+
+Choose = Callable[[int, Tensor], Tensor]
+"""(layer, logit_BTE) -> chosen_BTE: which experts a batch's tokens take."""
+
+
+class Gate(nn.Module):
+    """A layer's router: a linear map without bias, and what its rule keeps, which no gradient reaches.
+
+    Without the cutoffs a mixture trained by expert choice or threshold cannot be evaluated, so they are part of the checkpoint, as
+    is how many pools they are an average of.
+    """
+
+    def __init__(self, config: MoeLlamaConfig) -> None:
+        super().__init__()
+        n = config.n_experts
+        self.weight = nn.Parameter(torch.empty(n, config.hidden_size))
+        self.bias, self.cutoff, self.cutoff_average = (nn.Parameter(torch.zeros(n), requires_grad=False) for _ in range(3))
+        self.n_averaged = nn.Parameter(torch.zeros(()), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight)
+
+
+class Experts(nn.Module):
+    """The routed experts of a layer, fused as in transformers: SwiGLU, gate and up side by side."""
+
+    def __init__(self, config: MoeLlamaConfig) -> None:
+        super().__init__()
+        n, d, f = config.n_experts, config.hidden_size, config.expert_size
+        self.gate_up_proj, self.down_proj = nn.Parameter(torch.empty(n, 2 * f, d)), nn.Parameter(torch.empty(n, d, f))
+
+    def one(self, expert: int, x_RD: Tensor) -> Tensor:
+        """What an expert gives, before its weight."""
+        gate_RF, up_RF = F.linear(x_RD, self.gate_up_proj[expert]).chunk(2, dim=-1)
+        return F.linear(F.silu(gate_RF) * up_RF, self.down_proj[expert])
+
+    def forward(self, x_RD: Tensor, chosen_RE: Tensor, weight_RE: Tensor) -> Tensor:
+        """The sum of the chosen experts' outputs, each times its weight."""
+        out_RD = torch.zeros_like(x_RD)
+        for expert in range(chosen_RE.shape[1]):
+            rows = chosen_RE[:, expert].nonzero().squeeze(1)
+            if len(rows):
+                part_rD = self.one(expert, x_RD.index_select(0, rows)) * weight_RE[:, expert].index_select(0, rows)[:, None]
+                out_RD = out_RD.index_add(0, rows, part_rD)
+        return out_RD
+
+
+class Mixture(nn.Module):
+    """The FFN of a layer with experts."""
+
+    def __init__(self, config: MoeLlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.gate, self.experts = Gate(config), Experts(config)
+        self.shared_experts = FeedForward(config.hidden_size, config.expert_size) if config.shared_expert else None
+
+    def order(self, logit: Tensor) -> Tensor:
+        """By what the router orders experts, (..., E): a token's own experts are its `n_active` largest (token choice), or those
+        above 0, the margins over the cutoffs."""
+        return logit + self.gate.bias if self.config.router == "token_choice" else logit - self.gate.cutoff
+
+    def own_choice(self, logit: Tensor) -> Tensor:
+        """Which experts a token takes by its own state, (..., E): what evaluation does."""
+        if self.config.router != "token_choice":
+            return logit > self.gate.cutoff
+        best = self.order(logit).topk(self.config.n_active, dim=-1).indices
+        return torch.zeros_like(logit, dtype=torch.bool).scatter_(-1, best, True)
+
+    def forward(self, x: Tensor, logit: Tensor, chosen: Tensor) -> Tensor:
+        """What the layer adds to tokens (..., D) that take the chosen experts (..., E)."""
+        x_RD, n_experts = x.flatten(0, -2), self.config.n_experts
+        routed_RD = self.experts(x_RD, chosen.reshape(-1, n_experts), torch.sigmoid(logit).reshape(-1, n_experts))
+        routed = routed_RD.view(x.shape)
+        return routed if self.shared_experts is None else routed + self.shared_experts(x)
+
+
+class MoeLayer(nn.Module):
+    def __init__(self, config: MoeLlamaConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        has_experts = layer in config.expert_layers
+        self.mlp: nn.Module = Mixture(config) if has_experts else FeedForward(config.hidden_size, config.intermediate_size)
+
+
+class MoeTrunk(nn.Module):
+    """Embedding, layers and final norm, named as in a Llama checkpoint."""
+
+    def __init__(self, config: MoeLlamaConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(MoeLayer(config, layer) for layer in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class MoeLlama(RoutableModule):
+    """The trainable module. A layer without experts has no branch `s`."""
+
+    def __init__(self, config: MoeLlamaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.depth, self.n_hidden = config.num_hidden_layers, config.hidden_size
+        self.n_vocabulary, self.n_positions = config.vocab_size, config.max_position_embeddings
+        self.model = MoeTrunk(config)
+        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+
+    @property
+    def small_layers(self) -> tuple[int, ...]:
+        return self.config.expert_layers if self.config.shared_expert else ()
+
+    @property
+    def unembedding_VD(self) -> Tensor:
+        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+
+    def embed(self, token_id_BT: Tensor) -> Tensor:
+        return self.model.embed_tokens(token_id_BT)
+
+    def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
+        cos_Td, sin_Td = rotary_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
+        part = self.layer(layer)
+        return x_BTD + part.self_attn(part.input_layernorm(x_BTD), cos_Td.to(x_BTD), sin_Td.to(x_BTD))
+
+    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
+        return self.layer(layer).post_attention_layernorm(attended)
+
+    def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
+        mlp = self.layer(layer).mlp
+        if not isinstance(mlp, Mixture):
+            return mlp(normed)
+        if branch is Branch.BIG:
+            logit = mlp.gate(normed)
+            return mlp(normed, logit, mlp.own_choice(logit))
+        assert mlp.shared_experts is not None
+        return mlp.shared_experts(normed)
+
+    def final_norm(self, x: Tensor) -> Tensor:
+        return self.model.norm(x)
+
+    def mixed_logits(self, token_id_BT: Tensor, choose: Choose | None = None) -> Tensor:
+        """logits_BTV of a pass in which `choose` says who takes which experts; by default each token's own choice."""
+        x_BTD = self.embed(token_id_BT)
+        for layer in range(self.depth):
+            attended_BTD = self.attend(layer, x_BTD)
+            normed_BTD, mlp = self.ffn_input(layer, attended_BTD, x_BTD), self.layer(layer).mlp
+            if isinstance(mlp, Mixture):
+                logit_BTE = mlp.gate(normed_BTD)
+                chosen_BTE = mlp.own_choice(logit_BTE) if choose is None else choose(layer, logit_BTE)
+                x_BTD = attended_BTD + mlp(normed_BTD, logit_BTE, chosen_BTE)
+            else:
+                x_BTD = attended_BTD + mlp(normed_BTD)
+        return self.logits(x_BTD)
+
+    def layer(self, layer: int) -> MoeLayer:
+        part = self.model.layers[layer]
+        assert isinstance(part, MoeLayer)
+        return part
+
+    def mixture(self, layer: int) -> Mixture:
+        """The FFN of a layer with experts."""
+        mlp = self.layer(layer).mlp
+        assert isinstance(mlp, Mixture)
+        return mlp

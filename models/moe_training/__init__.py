@@ -1,0 +1,1 @@
+"""The training of mixtures of experts from scratch, by every rule of routing alike."""
