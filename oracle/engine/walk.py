@@ -121,7 +121,7 @@ def attend_forest(trie: Trie, attend: Attend, routed_layers: tuple[int, ...]) ->
 class FixedContext:
     """One sequence whose earlier tokens took `routing`: one pattern, or mask_TL, each its own; the first `n_warm` all-big.
 
-    `start_TD` are its states before the first routed layer.
+    `start_TD` are its states before the first routed layer, `end_TD` those after the last layer.
     """
 
     def __init__(
@@ -158,6 +158,7 @@ class FixedContext:
             before_1TD, x_1TD = x_1TD, model.attend_causal(layer, x_1TD)
             if branch is not Branch.SKIP:
                 x_1TD = model.ffn(layer, branch, x_1TD, before_1TD)
+        self.end_TD = x_1TD[0]
 
     def keys_and_values(self, layer: int) -> tuple[Tensor, Tensor]:
         """What every token wrote at the layer, k_GKTd and v_GKTd of one group."""
@@ -197,6 +198,11 @@ class CommittedContext:
             return self._model.attend(layer, x_SND.transpose(0, 1), position_11, k_GKCd, v_GKCd).transpose(0, 1)
 
         return attend
+
+    def keep(self, lane_N: Tensor) -> None:
+        """Lane n goes on from what lane_N[n] wrote so far; of the lanes behind those, nothing is kept."""
+        for kv in (self._k_LNKCd, self._v_LNKCd):
+            kv[:, : len(lane_N)] = kv[:, lane_N]
 
     def begin(self, position: int, token_id_N: Tensor) -> Tensor:
         """The states x_ND of the first lanes' tokens before the first routed layer; keeps those layers' keys and values."""
