@@ -55,7 +55,7 @@ class JointProblem:
     >>> window = JointProblem(random_toy(seed=0, n_letters=3), torch.tensor([3, 1, 4, 1]), (Branch.SMALL, Branch.BIG), 0, 4)
     >>> start = window.route(np.full((3, 3), Branch.SMALL, dtype=np.uint8))
     >>> best = window.beam(start, width=1 << 9)
-    >>> best.loss_N.sum() < start.loss_N.sum(), best.cost <= 4
+    >>> bool(best.loss_N.sum() < start.loss_N.sum()), best.cost <= 4
     (True, True)
     """
 
