@@ -108,6 +108,13 @@ class Run(reader.StoredRun):
         """
         return query(self, "SELECT * EXCLUDE (run) FROM effects ORDER BY ALL")
 
+    def joint(self) -> pd.DataFrame:
+        """One row per scored position, of every budget and width that `duo-oracle joint` has solved.
+
+        Raises InputError where it has solved none.
+        """
+        return query(self, "SELECT * EXCLUDE (run) FROM joint ORDER BY ALL")
+
     def report(
         self,
         file: str | os.PathLike[str],

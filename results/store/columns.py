@@ -138,10 +138,26 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
             for key, (near, far) in EFFECT_DISTANCES.items()
         ),
     ),
+    "joint": (
+        _SEQUENCE,
+        _POSITION,
+        Column("budget", _TEXT, "", "budget of the run; in the joint oracle of a window's total, so much per token on average"),
+        Column("width", _INT32, "prefixes", "how many prefixes of routes the beam over tokens held; 0 where there was none"),
+        Column("pattern", _TEXT, "", "the token's pattern in the joint route of its window"),
+        _COST,
+        Column("pattern_committed", _TEXT, "", "what the run committed there, where the joint search began"),
+        Column("cost_committed", _INT16, "big layers", "cost of that pattern"),
+        Column("loss", _DOUBLE, "nats", "loss of the token when its whole window takes the joint route"),
+        Column("loss_committed", _DOUBLE, "nats", "its loss when the window takes what the run committed"),
+        Column("loss_full", _DOUBLE, "nats", "its loss when every token takes the full model"),
+        Column("expected", _DOUBLE, "nats", "loss as the run's reference expects it, where that is the objective; else null"),
+        Column("expected_committed", _DOUBLE, "nats", "loss_committed as the reference expects it"),
+        Column("expected_full", _DOUBLE, "nats", "loss_full as the reference expects it"),
+    ),
 }
 
-BESIDE = ("effects",)
-"""Tables that a finished run gets when it is asked for them (`duo-oracle effects`), each a folder of files beside its parts."""
+BESIDE = ("effects", "joint")
+"""Tables that a finished run gets when it is asked for them (the command of the name), each a folder of files beside its parts."""
 TABLES = tuple(table for table in COLUMNS if table not in BESIDE)
 """Tables that a search writes, in parts."""
 
@@ -151,6 +167,7 @@ ABOUT = {
     "losses": "every pattern's loss at every position (runs that kept losses)",
     "trials": "every evaluated pattern, in the order asked for (runs that kept trials)",
     "effects": "one row per position with enough tokens after it, letter and other branch: what it changes (`duo-oracle effects`)",
+    "joint": "one row per position, budget and width: its part of the best route found for its whole window (`duo-oracle joint`)",
 }
 """What a row of each table is."""
 
