@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 reference check test families pages docs train bench clean
+.PHONY: help install demo paper smollm2 reference check test fuzz families pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, whi
 	.ci/typed && $(BIN)/mypy
 	$(FAST)
 	$(BIN)/pytest -q -m slow
+
+fuzz: $(INSTALLED)  ## ten thousand mutated inputs: no traceback, no hang, no great memory, nothing written elsewhere (SEED=N, INPUTS=N)
+	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),10000) $(if $(SEED),--seed $(SEED))
 
 pages: $(INSTALLED)  ## write again the pages of docs/ that are made from the code
 	$(BIN)/python .ci/pages.py

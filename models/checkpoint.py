@@ -20,6 +20,7 @@ from torch import Tensor
 from duo_oracle.models.hub.model import fetch_model, is_model_name
 from duo_oracle.models.hub.repository import NotThere
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
@@ -189,9 +190,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: a model directory must hold {path.name}; it does not")
     try:
-        content = json.loads(_read_text(path))
-    except json.JSONDecodeError as fault:
-        raise InputError(f"{path}: must be JSON; {fault.msg} at line {fault.lineno}") from None
+        content = parsed_json(_read_text(path))
+    except ValueError as fault:
+        raise InputError(f"{path}: must be JSON; {fault}") from None
     if not isinstance(content, dict):
         raise InputError(f"{path}: must be a JSON object; got {content!r:.80}")
     return content

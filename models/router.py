@@ -10,7 +10,6 @@ Axes: B batch, T token, L layer, D hidden, K the router's branches.
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from torch import Tensor
 from duo_oracle.models.checkpoint import SHIPPED
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -188,10 +188,7 @@ def _read_record(directory: Path) -> dict[str, Any]:
     path = directory / RECORD
     if not path.is_file():
         raise InputError(f"{directory}: a router directory must hold {RECORD}; it does not")
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise InputError(f"{path}: must be JSON; {fault}") from None
+    record = read_json(path)
     if not isinstance(record, dict) or not isinstance(record.get("name"), str):
         raise InputError(f"{path}: must be a JSON object with the name of a router; got {str(record)[:80]!r}")
     if record.get("format") != FORMAT:

@@ -51,6 +51,8 @@ class DuoLlamaConfig:
         known = {key: config[key] for key in (field.name for field in fields(cls)) if config.get(key) is not None}
         known.setdefault("num_key_value_heads", known.get("num_attention_heads"))
         rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+        if not isinstance(rope, Mapping):
+            raise InputError(f"config.json: rope_parameters must be an object; got {rope!r:.80}")
         if rope.get("rope_theta") is not None:
             known["rope_theta"] = rope["rope_theta"]
         rope_type = rope.get("rope_type", rope.get("type", "default"))

@@ -28,6 +28,7 @@ from duo_oracle.models.hf.pretrained import PretrainedModel
 from duo_oracle.models.hf.routed import Ffns, routed_logits
 from duo_oracle.models.hf.trunk import Trunk
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.patterns import Branch
@@ -151,7 +152,7 @@ def _file() -> Path:
 def _read() -> dict[str, Checked]:
     """The models that passed; none where the file is not there or not what was written."""
     try:
-        content = json.loads(_file().read_text("utf-8"))
+        content = read_json(_file())
         return {key: Checked(float(value["error"]), float(value["seconds"])) for key, value in content.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

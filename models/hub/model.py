@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 from duo_oracle.models.hub.repository import fetched, looked_in
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 SMALL_FILES = (CONFIG, "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", INDEX)
@@ -44,6 +44,6 @@ def fetch_model(model: str) -> Path:
 def _shards(index: Path) -> list[str]:
     """The weight files that an index names, or WEIGHTS where it is no index: its reader says what is wrong with it."""
     try:
-        return sorted({str(file) for file in json.loads(index.read_text("utf-8"))["weight_map"].values()}) or [WEIGHTS]
+        return sorted({str(file) for file in read_json(index)["weight_map"].values()}) or [WEIGHTS]
     except (ValueError, KeyError, AttributeError, TypeError):
         return [WEIGHTS]

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import codecs
 import io
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
 from duo_oracle.models.text.sources import DataFile, Kind
+from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
 
 FIELDS = ("text", "tokens", "input_ids", "attention_mask", "document")
@@ -147,12 +148,8 @@ def _json_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = json.loads(line)
-    except json.JSONDecodeError as fault:
-        raise InputError(f"{where}: each line must be a JSON object; {fault.msg} at column {fault.colno}") from None
-    except RecursionError:
-        raise InputError(f"{where}: each line must be a JSON object; it is nested too deeply") from None
-    except ValueError as fault:  # a number of thousands of digits
+        row = parsed_json(line)
+    except ValueError as fault:
         raise InputError(f"{where}: each line must be a JSON object; {fault}") from None
     if not isinstance(row, dict):
         raise InputError(f"{where}: each line must be a JSON object; got {row!r:.80}")
@@ -179,8 +176,10 @@ def _table_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{file.shown}: not a readable {what} file: {str(fault).splitlines()[0]}") from None
 
 
-def _wanted(names: list[str], column: str | None) -> list[str]:
-    return [name for name in names if name in FIELDS or name == column]
+def _wanted(names: list[str], file: DataFile) -> list[str]:
+    wanted = [name for name in names if name in FIELDS or name == file.column]
+    refuse_doubled(names, wanted, file.shown)
+    return wanted
 
 
 def _parquet_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
@@ -188,7 +187,7 @@ def _parquet_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
 
     with pq.ParquetFile(file.path) as table:
         names = table.schema_arrow.names
-        for batch in table.iter_batches(batch_size=_ROWS, columns=_wanted(names, file.column)):
+        for batch in table.iter_batches(batch_size=_ROWS, columns=_wanted(names, file)):
             yield names, batch
 
 
@@ -207,7 +206,7 @@ def _arrow_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
             batches = iter(opened)
         names = opened.schema.names
         for batch in batches:
-            chosen = batch.select(_wanted(names, file.column))
+            chosen = batch.select(_wanted(names, file))
             for start in range(0, batch.num_rows, _ROWS):
                 yield names, chosen.slice(start, _ROWS)
 

@@ -10,7 +10,6 @@ document within its source and none of another.
 from __future__ import annotations
 
 import glob
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from pathlib import Path
 from duo_oracle.models.hub.dataset import fetch_dataset
 from duo_oracle.models.text.options import sources_of
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.places import local_path
 
 HOLDOUT_PREFIX, DATASET_PREFIX = "holdout:", "hf:"
@@ -137,7 +137,7 @@ def _saved_dataset(folder: Path, word: str, split: str = "") -> list[DataFile]:
     elif split:
         folder = folder / split if (folder / split / "state.json").is_file() else folder
     try:
-        state = json.loads((folder / "state.json").read_text("utf-8"))
+        state = read_json(folder / "state.json")
         names = [str(part["filename"]) for part in state["_data_files"]]
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{word}: {folder} is no saved dataset: it has no state.json that names its Arrow files") from None

@@ -19,6 +19,7 @@ from torch import nn
 
 from duo_oracle.models.checkpoint import save_file_whole
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -102,7 +103,7 @@ def read_progress(folder: Path, config: TrainingOptions) -> Progress | None:
     path = folder / "progress.json"
     if not path.is_file():
         return None
-    record = json.loads(path.read_text("utf-8"))
+    record = read_json(path)
     wanted, found = config_identity(config), record["config"]
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):

@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.statistics.effects import Ratio
 from duo_oracle.results.store.kept_losses import LossTable, read_losses
@@ -102,7 +103,7 @@ class Material:
 
     def study(self) -> dict[str, Trained]:
         """The models of the training study, by name."""
-        content = json.loads((self.directory / "study" / "losses.json").read_text(encoding="utf-8"))
+        content = read_json(self.directory / "study" / "losses.json")
         found = {}
         for name, entry in content["models"].items():
             losses = {
@@ -114,7 +115,7 @@ class Material:
 
     def study_notes(self) -> str:
         """One line: on what the study's models were trained."""
-        return str(json.loads((self.directory / "study" / "losses.json").read_text(encoding="utf-8"))["about"])
+        return str(read_json(self.directory / "study" / "losses.json")["about"])
 
 
 @lru_cache(maxsize=16)

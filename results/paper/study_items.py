@@ -7,7 +7,6 @@ Axes: N tokens.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
 from duo_oracle.results.answers.reached import Reached, reached_of_run
 from duo_oracle.results.paper.figure import Answer, Question, Table, number
@@ -230,7 +230,7 @@ def _budget_table(text: str, run: StoredRun, lines: Sequence[BudgetLine]) -> Tab
 def _speed_table(runs: dict[str, StoredRun], lines: dict[str, list[BudgetLine]]) -> Table:
     rows = []
     for text, run in runs.items():
-        speed = json.loads((run.path / "speed.json").read_text("utf-8"))
+        speed = read_json(run.path / "speed.json")
         rows.append(
             (
                 text,
@@ -248,7 +248,7 @@ def _speed_table(runs: dict[str, StoredRun], lines: dict[str, list[BudgetLine]])
 def _calibration_table(runs: dict[str, StoredRun]) -> Table:
     rows = []
     for text, run in runs.items():
-        found = json.loads((run.path / "calibration.json").read_text("utf-8"))
+        found = read_json(run.path / "calibration.json")
         errors = number(found["error"]), number(found["error_by_chance"])
         rows.append((text, found["loss"], found["entropy"], found["overconfidence"], *errors, number(found["temperature"], 2)))
     headings = (

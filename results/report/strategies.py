@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import parsed_json
 
 
 def read_strategies(file: str | os.PathLike[str]) -> dict[str, Any]:
@@ -18,10 +18,10 @@ def read_strategies(file: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(file)
     law = "strategies are the JSON of duo-oracle strategies --format json, a list of objects with strategy, budget and regret"
     try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
+        rows = parsed_json(path.read_bytes())
     except OSError as error:
         raise InputError(f"{law}; {path}: {error.strerror}") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise InputError(f"{law}; {path} is not JSON: {error}") from None
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{law}; {path} holds {'an empty list' if rows == [] else 'a ' + type(rows).__name__}")

@@ -161,6 +161,20 @@ BESIDE = ("effects", "joint")
 TABLES = tuple(table for table in COLUMNS if table not in BESIDE)
 """Tables that a search writes, in parts."""
 
+NULLABLE: dict[str, tuple[str, ...]] = {
+    "tokens": (
+        *("document", "token", "target", "context_pattern", "context_tokens", "warm_ids"),
+        *("reference_loss_target", "reference_entropy"),
+    ),
+    "paths": (
+        *("n_big", "n_small", "n_skip", "null_gain", "excess", "null_difficulty", "null_above", "entropy_full", "leaves"),
+        *("ref_pattern", "ref_cost", "ref_expected_gain", "ref_loss"),
+    ),
+    "losses": ("budget",),
+    "trials": ("n_big", "n_small", "n_skip", "loss", "message"),
+}
+"""The columns that may be null, or missing in a part of an older run: all others are in every row."""
+
 ABOUT = {
     "tokens": "one row per scored position: the token there, and the target after it",
     "paths": "one row per position and budget: the oracle path, and what it is compared with",

@@ -78,7 +78,7 @@ def listed(directory: Path, below: Path | None = None) -> dict[str, Any]:
         "tokens": _tokens(manifest),
         "started": manifest.sessions[0]["started"] if manifest.sessions else None,
     }
-    means = {budget: found for budget, found in (manifest.facts.get("means") or {}).items() if found["gain"] is not None}
+    means = {budget: found for budget, found in (manifest.facts.get("means") or {}).items() if found.get("gain") is not None}
     if means:
         best = "any" if "any" in means else max(means, key=lambda budget: means[budget]["gain"])
         row |= {**{name: means[best].get(name) for name in ("gain", "excess", "control")}, "at": best}

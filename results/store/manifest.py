@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.whole_file import write_text_whole
-from duo_oracle.results.store.records import UnitFault, UnitRecord, of_type, parsed_json, session_from_json
+from duo_oracle.results.store.columns import SCHEMA_VERSION
+from duo_oracle.results.store.identity_check import check_identity
+from duo_oracle.results.store.records import UnitFault, UnitRecord, of_type, session_from_json
 
 MANIFEST = "run.json"
 JOURNAL = "units.jsonl"
@@ -90,13 +93,17 @@ def _manifest_of(values: Any) -> Manifest:
         raise ValueError(f"its identity is not that of run {run_id:.40}; edited by hand?")
     if values["state"] not in ("running", "complete"):
         raise ValueError(f"state must be running or complete; got {values['state']!r:.80}")
+    version = of_type(values["schema_version"], int, "schema_version")
+    if version <= SCHEMA_VERSION:  # a later one may say other things
+        check_identity(identity)
     facts = {key: value for key, value in values.items() if key not in _OWN_KEYS}
     for key, kind in _FACTS.items():
         if facts.get(key) is not None:
             of_type(facts[key], kind, key)
+    _check_means(facts.get("means") or {})
     return Manifest(
         run_id,
-        of_type(values["schema_version"], int, "schema_version"),
+        version,
         identity,
         facts,
         values["state"],
@@ -104,6 +111,14 @@ def _manifest_of(values: Any) -> Manifest:
         {fault.unit: fault.message for fault in map(UnitFault.from_json, of_type(values["failed"], list, "failed"))},
         {record.unit: record for record in map(UnitRecord.from_json, of_type(values["units"], list, "units"))},
     )
+
+
+def _check_means(means: Mapping[str, Any]) -> None:
+    for budget, found in means.items():
+        of_type(found, dict, f"the means of budget {budget!r:.80}")
+        for name, value in found.items():
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise ValueError(f"{name} at budget {budget!r:.80} must be a number or null; got {value!r:.80}")
 
 
 def damaged_journal(manifest: Manifest) -> str:
@@ -139,7 +154,16 @@ def file_sha256(path: Path) -> str:
 
 
 _OWN_KEYS = {"run_id", "schema_version", "state", "identity", "sessions", "failed", "units"}
-_FACTS = {"config": dict, "versions": dict, "model": str, "data": str, "unit_sequences": int, "depth": int, "positions": int}
+_FACTS = {
+    "means": dict,
+    "config": dict,
+    "versions": dict,
+    "model": str,
+    "data": str,
+    "unit_sequences": int,
+    "depth": int,
+    "positions": int,
+}
 
 
 def _read_journal(path: Path) -> tuple[list[UnitRecord | UnitFault], tuple[int, ...]]:

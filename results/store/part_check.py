@@ -11,8 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.results.store.columns import COLUMNS, NULLABLE
 from duo_oracle.results.store.manifest import file_sha256, part_path
 from duo_oracle.results.store.records import UnitRecord
+from duo_oracle.results.store.version1 import stored_columns
 
 
 def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
@@ -32,6 +34,12 @@ def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
         n_rows = pq.read_metadata(path).num_rows
     except (pa.ArrowException, OSError) as fault:
         return f"is no Parquet file: {str(fault).splitlines()[0]}"
+    said = _columns_fault(path, table)
+    if said is not None:
+        return said
+    said = _columns_fault(path, table)
+    if said is not None:
+        return said
     if n_rows != part.rows or (table == "tokens" and n_rows != record.tokens):
         return f"has {n_rows:,} rows, of {record.tokens if table == 'tokens' else part.rows:,}"
     return None
@@ -60,6 +68,34 @@ def wrote_part(path: Path, run_id: str) -> bool:
         return (pq.read_schema(path).metadata or {}).get(b"duo_oracle.run_id") == run_id.encode()
     except (pa.ArrowException, OSError):
         return False
+
+
+def _columns_fault(path: Path, table: str) -> str | None:
+    """What is wrong with a part's columns: of another type, doubled, missing, or null where they must not be."""
+    metadata = pq.read_metadata(path)
+    schema = pq.read_schema(path)
+    if (schema.metadata or {}).get(b"duo_oracle.schema_version") == b"1":
+        wanted, free = dict(stored_columns(table)), None
+    else:
+        wanted, free = {column.name: column.type for column in COLUMNS[table]}, NULLABLE[table]
+    for name, kind in wanted.items():
+        found = [schema.field(place).type for place in schema.get_all_field_indices(name)]
+        if len(found) > 1:
+            return f"has two columns {name}"
+        if not found and free is not None and name not in free:
+            return f"has no column {name}"
+        if found and found[0] != kind:
+            return f"has the column {name} as {found[0]}, not {kind}"
+    leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
+    for name in wanted if free is not None else ():
+        if name in leaves and name not in (free or ()) and _has_nulls(metadata, leaves[name]):
+            return f"has a null in the column {name}"
+    return None
+
+
+def _has_nulls(metadata: pq.FileMetaData, column: int) -> bool:
+    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
+    return any(each is not None and each.has_null_count and each.null_count for each in groups)
 
 
 def _sequences(path: Path) -> tuple[int, int] | None:

@@ -8,7 +8,6 @@ ids inside, so a unit that is repeated replaces its parts by the same ones.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import aside_of, settle
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
@@ -130,8 +130,8 @@ class UnitWriter:
     def _check_run(self) -> None:
         # The directory may have been given to another run since, or lie on another machine's disk.
         try:
-            found = json.loads((self._directory / MANIFEST).read_text(encoding="utf-8"))["run_id"]
-        except OSError:
+            found = read_json(self._directory / MANIFEST)["run_id"]
+        except (OSError, ValueError, KeyError, TypeError):
             found = None
         if found != self._run_id:
             holds = "no run" if found is None else f"run {found}"

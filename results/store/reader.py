@@ -22,6 +22,7 @@ from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import LETTERS, Branch
 from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
+from duo_oracle.results.store.identity_check import Identity
 from duo_oracle.results.store.manifest import Manifest, damaged_journal, part_path, read_manifest
 from duo_oracle.results.store.part_check import order_fault, part_fault
 from duo_oracle.results.store.records import UnitRecord
@@ -56,7 +57,7 @@ class StoredRun:
     def identity(self) -> dict[str, Any]:
         """All that decides the run's tables, in the words of this version."""
         identity = self.manifest.identity
-        return identity if self.manifest.schema_version == SCHEMA_VERSION else converted_identity(identity)
+        return Identity(identity if self.manifest.schema_version == SCHEMA_VERSION else converted_identity(identity))
 
     @property
     def budgets(self) -> tuple[str, ...]:

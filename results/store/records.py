@@ -6,7 +6,6 @@ reaches beyond the run's own folders.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,14 +86,6 @@ def of_type(value: Any, kind: type, what: str) -> Any:
         name = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}[kind]
         raise ValueError(f"{what} must be {name}; got {value!r:.80}")
     return value
-
-
-def parsed_json(content: bytes | str) -> Any:
-    """JSON of any origin. Raises ValueError, in a line, for what is none: not UTF-8, too deep, or a number too long to be read."""
-    try:
-        return json.loads(content)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
 
 
 def _count(values: Any, name: str) -> int:

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
 
@@ -91,10 +92,35 @@ class ReferenceFile:
                 f"{self.path}: a reference file has the columns document (or sequence), position, token_ids and log_probs; "
                 f"this one has {', '.join(sorted(names))}"
             )
+        refuse_doubled(self._dataset.schema.names, names, str(self.path))
+        self._check_types()
         self.by_document = "document" in names
         """Whether positions are a document's, or a sequence's of one run's windows."""
         self._checks_token = "token_id" in names
         self._held: tuple[object, dict[int, int], pa.Table] | None = None
+
+    def _check_types(self) -> None:
+        types = pa.types
+        laws = {
+            "document": (types.is_string, "texts"),
+            "sequence": (types.is_integer, "whole numbers"),
+            "position": (types.is_integer, "whole numbers"),
+            "token_id": (types.is_integer, "whole numbers"),
+            "token_ids": (types.is_integer, "lists of whole numbers"),
+            "log_probs": (types.is_floating, "lists of numbers"),
+        }
+        for field in self._dataset.schema:
+            if field.name not in laws:
+                continue
+            is_right, what = laws[field.name]
+            kind = field.type.value_type if types.is_dictionary(field.type) else field.type
+            if what.startswith("lists"):
+                is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+                right = is_list and is_right(kind.value_type)
+            else:
+                right = is_right(kind) or (field.name == "document" and (types.is_large_string(kind) or types.is_string_view(kind)))
+            if not right:
+                raise InputError(f"{self.path}: the column {field.name} holds {what}; its type is {field.type}")
 
     def at(self, key: str | int, position: int, token_id: int) -> Listed:
         """The tokens listed behind a position of a document (or sequence) whose token is `token_id`.

@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import written_whole
@@ -187,6 +188,7 @@ def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
                 f"{path}: routes have the columns sequence, position and pattern; {missing[0]} is missing "
                 f"among {', '.join(schema.names) or 'none'}"
             )
+        refuse_doubled(schema.names, ("sequence", "position", "pattern"), str(path))
         table = opened.read(columns=["sequence", "position", "pattern"])
     except (pa.ArrowException, OSError) as fault:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None

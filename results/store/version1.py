@@ -56,7 +56,7 @@ class ConvertedDataset:
         return ds.Scanner.from_dataset(self._stored(), columns=self._expressions())
 
     def _stored(self) -> ds.Dataset:
-        return ds.dataset(self._files, schema=pa.schema(_stored_columns(self._table)), format="parquet")
+        return ds.dataset(self._files, schema=pa.schema(stored_columns(self._table)), format="parquet")
 
     def _expressions(self) -> dict[str, ds.Expression]:
         renamed = _NEW_NAMES.get(self._table, {})
@@ -83,7 +83,7 @@ class ConvertedDataset:
         return ds.field("position") if name == "context_tokens" else None
 
 
-def _stored_columns(table: str) -> list[tuple[str, pa.DataType]]:
+def stored_columns(table: str) -> list[tuple[str, pa.DataType]]:
     """Version 1's columns, whose order is not told: parts of its first months lack the latest ones, which read as null."""
     renamed = _NEW_NAMES.get(table, {})
     columns = {renamed.get(column.name, column.name): column.type for column in COLUMNS[table]}

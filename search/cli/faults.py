@@ -32,6 +32,8 @@ def fault_of_surroundings(error: Exception) -> Fault | None:
     first_line = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return Fault(f"the memory does not suffice: {first_line or 'MemoryError'}", 1)
+    if type(error).__module__.split(".")[0] in ("duckdb", "_duckdb") and "the stream registered as" in str(error):
+        return Fault(f"a part of a run cannot be read: {first_line.partition('failed: ')[2] or first_line}", 2)
     if isinstance(error, OSError):
         if error.filename is not None:
             return Fault(f"{os.fsdecode(error.filename)}: {error.strerror}", 2)

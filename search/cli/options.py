@@ -220,7 +220,7 @@ def _read_yaml(path: str, options: type) -> dict[str, Any]:
         loaded = yaml.safe_load(Path(local_path(path)).read_text(encoding="utf-8"))
     except RecursionError:
         raise InputError(f"--config {path} cannot be read as YAML: it is nested too deeply") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, yaml.YAMLError) as error:
         raise InputError(f"--config {path} cannot be read as YAML: {error}") from None
     if loaded is None:
         return {}

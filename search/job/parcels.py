@@ -6,11 +6,11 @@ A worker that sees the run writes there itself. Knows the files of a run, and no
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import MANIFEST, part_path
@@ -30,7 +30,7 @@ class Parcel:
 def sees_run(directory: str, run_id: str) -> bool:
     """Whether this machine's disk has the run there. Makes nothing."""
     try:
-        return json.loads(Path(directory, MANIFEST).read_text(encoding="utf-8"))["run_id"] == run_id
+        return read_json(Path(directory, MANIFEST))["run_id"] == run_id
     except (OSError, ValueError, KeyError, TypeError):
         return False
 

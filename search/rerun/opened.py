@@ -61,7 +61,9 @@ def open_run(run: StoredRun, model: str | None = None, device: str = "cpu") -> O
     """
     if not run.n_tokens:
         raise InputError(f"{run.path} has no finished unit yet")
-    name = model or run.manifest.facts["model"]
+    name = model or run.manifest.facts.get("model")
+    if name is None:
+        raise InputError(f"{run.path} does not say its model; name it (`model`)")
     checkpoint = read_checkpoint(name)
     check_model(run, checkpoint, name)
     return OpenedRun(run, checkpoint, load_model(checkpoint, run.identity["dtype"], device, run.route_layers))

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 
@@ -47,7 +48,7 @@ def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text_whole(file, json.dumps({"settings": wanted}, indent=1) + "\n")
         return
-    found = json.loads(file.read_text(encoding="utf-8"))["settings"]
+    found = read_json(file)["settings"]
     differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
     if differing:
         raise InputError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another `out`")

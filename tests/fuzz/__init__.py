@@ -1,0 +1,1 @@
+"""Mutated inputs of every kind that the commands read, and what must hold of whatever becomes of them. `make fuzz`."""

@@ -1,0 +1,94 @@
+"""Manifests and parts that were changed together with their ids and checksums: refused in a line, by what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results import load
+from duo_oracle.results.store.columns import COLUMNS, NULLABLE
+from duo_oracle.results.store.manifest import file_sha256, run_id_of
+from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.reader import load as load_stored
+from tests.results.synthetic import Synthetic
+
+WORK = Synthetic()
+IDENTITIES: list[tuple[str, Any]] = [
+    *(("n_letters", value) for value in (0, -1, 10**9, "4", 2.0, True)),
+    *(("budgets", value) for value in ([], "any", [4], ["99"], ["0-3"], ["x"], {})),
+    *(("context", value) for value in (1, "sideways", "BsBsBsBsBsBsBs")),
+    *(("branches", value) for value in ("", "xyz", 5, ["s"])),
+    *(("route_layers", value) for value in ([1], ["a"], [3, 2, 1, 0], "0-3")),
+    *(("cheapest", "q"), ("skip", "most"), ("dtype", "float8"), ("seed", -1), ("seed", 2**70), ("seq_len", "x")),
+    *(("null_temperature", "hot"), ("null_temperature", -1), ("null_temperatures", {"a": "b"}), ("reference", "x")),
+    *(("model_fingerprint", 7), ("settings", []), ("bos", [None]), ("null_draws", 1.5)),
+]
+
+
+def with_identity(directory: Path, **changed: Any) -> None:
+    values = json.loads((directory / "run.json").read_text())
+    identity = {**values["identity"], **changed}
+    (directory / "run.json").write_text(json.dumps({**values, "identity": identity, "run_id": run_id_of(identity)}))
+
+
+@pytest.mark.parametrize(("key", "value"), IDENTITIES)
+def test_an_identity_of_no_run_is_refused_in_a_line(tmp_path: Path, key: str, value: Any) -> None:
+    run = WORK.write(tmp_path / "x")
+    with_identity(run.path, **{key: value})
+    with pytest.raises(InputError, match=r"run.json is not a run's manifest: .+") as refused:
+        load(run.path)
+    assert "\n" not in str(refused.value)
+    assert len(str(refused.value)) < 400
+
+
+def test_what_an_identity_does_not_say_is_said_by_who_asks(tmp_path: Path) -> None:
+    run = WORK.write(tmp_path / "x")
+    values = json.loads((run.path / "run.json").read_text())
+    identity = {key: value for key, value in values["identity"].items() if key != "budgets"}
+    (run.path / "run.json").write_text(json.dumps({**values, "identity": identity, "run_id": run_id_of(identity)}))
+    with pytest.raises(InputError, match="does not say budgets"):
+        _ = load_stored(run.path).budgets
+
+
+def sealed(directory: Path, table: str, changed: pa.Table) -> StoredRun:
+    """The run with the part of its first unit replaced, and named by the manifest as it is."""
+    path = directory / table / "part-00000.parquet"
+    pq.write_table(changed, path)
+    values = json.loads((directory / "run.json").read_text())
+    part = {"rows": changed.num_rows, "bytes": path.stat().st_size, "sha256": file_sha256(path)}
+    values["units"][0]["parts"][table] = part
+    (directory / "run.json").write_text(json.dumps(values))
+    return load_stored(directory)
+
+
+@pytest.mark.parametrize("table", ["tokens", "paths"])
+def test_columns_of_other_types_doubled_missing_or_null(tmp_path: Path, table: str) -> None:
+    run = WORK.write(tmp_path / "x")
+    whole = pq.read_table(run.path / table / "part-00000.parquet")
+    for number, column in enumerate(COLUMNS[table]):
+        other = pa.array(["x"] * whole.num_rows) if not pa.types.is_string(column.type) else pa.array([1] * whole.num_rows)
+        faults = {
+            rf"has the column {column.name} as": whole.set_column(number, column.name, other),
+            rf"has two columns {column.name}": whole.append_column(column.name, whole.column(number)),
+        }
+        if column.name not in NULLABLE[table]:
+            faults[rf"has no column {column.name}"] = whole.remove_column(number)
+            nulls = pa.nulls(whole.num_rows, column.type)
+            faults[rf"has a null in the column {column.name}"] = whole.set_column(number, column.name, nulls)
+        for fault, changed in faults.items():
+            with pytest.raises(InputError, match=fault):
+                sealed(run.path, table, changed).dataset(table)
+    sealed(run.path, table, whole).dataset(table)
+
+
+def test_a_part_of_an_older_run_lacks_columns_that_may_be_null(tmp_path: Path) -> None:
+    run = WORK.write(tmp_path / "x")
+    whole = pq.read_table(run.path / "paths" / "part-00000.parquet")
+    older = sealed(run.path, "paths", whole.drop_columns(list(NULLABLE["paths"])))
+    assert older.dataset("paths").to_table()["null_gain"].null_count >= whole.num_rows
