@@ -148,7 +148,7 @@ def _json_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _json_object(line: str, where: str) -> dict[str, Any]:
     try:
-        row = parsed_json(line)
+        row = parsed_json(line, surrogates=True)  # its place in the text is said later
     except ValueError as fault:
         raise InputError(f"{where}: each line must be a JSON object; {fault}") from None
     if not isinstance(row, dict):
@@ -208,7 +208,9 @@ def _arrow_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
         for batch in batches:
             chosen = batch.select(_wanted(names, file))
             for start in range(0, batch.num_rows, _ROWS):
-                yield names, chosen.slice(start, _ROWS)
+                rows = chosen.slice(start, _ROWS)
+                rows.validate(full=True)  # offsets that lead out of the file would end the process
+                yield names, rows
 
 
 def _values(column: Any) -> list[Any]:

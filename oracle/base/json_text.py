@@ -4,14 +4,18 @@ digits are no JSON either; Python's own reader says so in errors of other types.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 
+_SURROGATE = re.compile(rb"\\[uU][dD][89a-fA-F]|\xed[\xa0-\xbf]")
 
-def parsed_json(content: bytes | str) -> Any:
-    r"""The value of a JSON text. Raises ValueError, in a line, for what is none.
+
+def parsed_json(content: bytes | str, surrogates: bool = False) -> Any:
+    r"""The value of a JSON text. Raises ValueError, in a line, for what is none; and for half of a surrogate pair, which cannot be
+    written anywhere, unless the caller looks for `surrogates`.
 
     >>> parsed_json(b'{"a": [1, null]}')
     {'a': [1, None]}
@@ -21,7 +25,7 @@ def parsed_json(content: bytes | str) -> Any:
     ValueError: it is nested too deeply
     """
     try:
-        return json.loads(content)
+        value = json.loads(content)
     except UnicodeDecodeError as fault:
         raise ValueError(f"it is not UTF-8: byte {fault.start} is {fault.object[fault.start]:#04x}") from None
     except RecursionError:
@@ -30,6 +34,12 @@ def parsed_json(content: bytes | str) -> Any:
         raise ValueError(f"{fault.msg} at line {fault.lineno}, column {fault.colno}") from None
     except ValueError as fault:  # a whole number of more digits than Python reads
         raise ValueError(str(fault).partition(";")[0]) from None
+    if not surrogates and _SURROGATE.search(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")):
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as fault:
+            raise ValueError(f"it has a text with {fault.object[fault.start]!a}, half of a surrogate pair") from None
+    return value
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.store.columns import SCHEMA_VERSION
+from duo_oracle.results.store.identity_check import Identity
 from duo_oracle.results.store.manifest import MANIFEST, Manifest, read_manifest
 from duo_oracle.results.store.version1 import converted_identity
 
@@ -130,4 +131,4 @@ def _tokens(manifest: Manifest) -> int:
 def _identity(manifest: Manifest) -> dict[str, Any]:
     if manifest.schema_version == SCHEMA_VERSION or "n_layers" not in manifest.identity:
         return manifest.identity
-    return converted_identity(manifest.identity)
+    return converted_identity(Identity(manifest.identity))

@@ -57,7 +57,7 @@ class StoredRun:
     def identity(self) -> dict[str, Any]:
         """All that decides the run's tables, in the words of this version."""
         identity = self.manifest.identity
-        return Identity(identity if self.manifest.schema_version == SCHEMA_VERSION else converted_identity(identity))
+        return Identity(identity if self.manifest.schema_version == SCHEMA_VERSION else converted_identity(Identity(identity)))
 
     @property
     def budgets(self) -> tuple[str, ...]:

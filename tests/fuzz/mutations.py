@@ -176,7 +176,19 @@ def _changed(rng: Rng, value: Any) -> Any:
     if isinstance(value, bool):
         return not value if rng.random() < 0.5 else any_value(rng)
     if isinstance(value, int) and rng.random() < 0.5:
-        return pick(rng, [value + 1, value - 1, -value, value * 2, value // 2, value * 1000, float(value), str(value)])
+        return pick(
+            rng,
+            [
+                value + 1,
+                value - 1,
+                -value,
+                value * 2,
+                value // 2,
+                value * 1000,
+                value + 0.5 if abs(value) < 2**60 else 0.5,
+                str(value),
+            ],
+        )
     if isinstance(value, str) and value and rng.random() < 0.4:
         at = int(rng.integers(len(value)))
         added, cut = value[:at] + pick(rng, TEXTS) + value[at:], value[:at] + value[at + 1 :]

@@ -13,6 +13,7 @@ NONE = {
     b"[" * 5000: "nested too deeply",
     b"1" * 5000: "4300 digits",
     b"\xff{}": "not UTF-8: byte 0 is 0xff",
+    rb'{"a": ["\ud83d"]}': "half of a surrogate pair",
     b"": "Expecting value at line 1, column 1",
     b'{"a": 1\n"b": 2}': "at line 2, column 1",
 }
@@ -30,6 +31,8 @@ def test_what_is_no_json_is_said_in_a_line(tmp_path: Path, content: bytes) -> No
 
 
 def test_a_value(tmp_path: Path) -> None:
+    assert parsed_json(rb'["\ud83d\ude00"]') == ["\U0001f600"]
+    assert parsed_json(rb'["\ud83d"]', surrogates=True) == ["\ud83d"]
     (tmp_path / "x.json").write_bytes(b'\xef\xbb\xbf{"a": [1, null]}'[3:])
     assert read_json(tmp_path / "x.json") == {"a": [1, None]}
     with pytest.raises(FileNotFoundError):
