@@ -133,6 +133,10 @@ def test_ray_is_in_one_file() -> None:
     assert files_importing("ray") == {"search/job/ray_pool.py"}
 
 
+def test_every_bar_is_the_one_bar() -> None:
+    assert files_importing("tqdm") == {"oracle/base/progress.py"}
+
+
 def test_optuna_is_in_at_most_one_strategy() -> None:
     files = files_importing("optuna")
     assert len(files) <= 1

@@ -7,7 +7,6 @@ Knows nothing of routing, and of the file format only what `models/gguf/file.py`
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import WEIGHTS, write_checkpoint
 from duo_oracle.models.gguf.file import GgufFile
 from duo_oracle.models.gguf.tokenizer import tokenizer_of
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 
 ARCHITECTURES = ("llama",)
 _LAYER = {  # GGUF's name in a layer: ours, its shape by the config's keys, and the key of its heads where rows are permuted
@@ -140,7 +139,7 @@ def tensors_of(file: GgufFile, config: Mapping[str, Any], dtype: torch.dtype) ->
         if file.shape(name) != place.shape:
             raise InputError(f"{file.path}: tensor {name} must have the shape {place.shape}; got {file.shape(name)}")
     tensors = {}
-    for name, place in tqdm(places.items(), desc="import", unit="tensor", disable=not sys.stderr.isatty()):
+    for name, place in progress(places.items(), desc="import", unit="tensor"):
         weights = file.tensor(name)
         tensor = torch.from_numpy(side_by_side(weights, place.n_heads) if place.n_heads else weights).to(dtype)
         if not torch.isfinite(tensor).all():

@@ -8,7 +8,6 @@ Axes: B batch, T token, V vocabulary.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,7 +19,6 @@ from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import register_model
 from lm_eval.models.utils import handle_stop_sequences, normalize_gen_kwargs, postprocess_generated_text
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.family import load_module
@@ -31,6 +29,7 @@ from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.training.batches import separator_of
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import looked_on, progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -200,5 +199,5 @@ def _scored(log_p_TV: Tensor, window: list[int], n_asked: int) -> tuple[float, b
     return float(log_p), bool((rows_TV.argmax(-1) == target_T).all())
 
 
-def _bar(total: int, what: str, disable: bool) -> tqdm:
-    return tqdm(total=total, desc=what, disable=disable or not sys.stderr.isatty())
+def _bar(total: int, what: str, disable: bool) -> Any:
+    return progress(total=total, desc=what, disable=disable or not looked_on())

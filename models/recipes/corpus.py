@@ -16,11 +16,10 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tqdm import tqdm
-
 from duo_oracle.models.recipes.corpus_sources import HELD_OUT_NOVELS, SOURCES, Source, read_standard_library
 from duo_oracle.models.recipes.near_copies import SHINGLE_WORDS, copied_shares
 from duo_oracle.models.recipes.packages import pip_download, run_tool
+from duo_oracle.oracle.base.progress import progress
 
 MIN_CHARACTERS = 200
 MAX_COPIED_SHARE = 0.05
@@ -84,7 +83,7 @@ def build(out: Path, holdouts: Path | None = None) -> None:
     """
     read: dict[str, list[tuple[str, str]]] = {"prose": [], "code": []}
     packages = []
-    for source in tqdm(SOURCES, desc="packages", unit="package", disable=not sys.stderr.isatty()):
+    for source in progress(SOURCES, desc="packages", unit="package"):
         path = fetch(source, out / "raw")
         read[source.split].extend(source.read(path))
         archive = path if path.is_file() else next(file for file in path.parent.iterdir() if file.is_file())

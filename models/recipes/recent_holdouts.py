@@ -19,13 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tqdm import tqdm
-
 from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, write_documents
 from duo_oracle.models.recipes.near_copies import copied_shares
 from duo_oracle.models.recipes.packages import pip_download
 from duo_oracle.models.recipes.recent_texts import first_definitions, first_paragraphs, section_paragraphs, sections_of, titles_of
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 
 MIN_CHARACTERS = 900
 _KNOWN_PARAGRAPH = 0.5  # a paragraph of which more than this share stood elsewhere is not new
@@ -202,7 +201,7 @@ def build(out: Path) -> None:
     licences: dict[str, str] = {}
     for split, sources in (("prose", MANUALS), ("code", LIBRARIES)):
         documents = []
-        for source in tqdm(sources, desc=split, unit="package", disable=not sys.stderr.isatty()):
+        for source in progress(sources, desc=split, unit="package"):
             kind = "sdist" if isinstance(source, Manual) else "wheel"
             files = _fetched(source.new, kind)
             texts = list(pages_of(source, files) if isinstance(source, Manual) else modules_of(source, files))

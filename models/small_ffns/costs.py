@@ -7,7 +7,6 @@ Axes: B batch, T token, D hidden.
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -16,10 +15,10 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.text.windows import Window, read_sequences
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.model import losses_of
 from duo_oracle.oracle.patterns import Branch
 
@@ -82,7 +81,7 @@ def small_costs(module: RoutableModule, layers: tuple[int, ...], sequences: list
     """The losses of the sequences. `layers`, ascending, have a small FFN; the others stay big."""
     big, small, alone = 0.0, 0.0, dict.fromkeys(layers, 0.0)
     n_tokens = sum(sequence.n_positions for sequence in sequences)
-    with tqdm(total=n_tokens, unit="token", desc=what, disable=not sys.stderr.isatty()) as bar:
+    with progress(total=n_tokens, unit="token", desc=what) as bar:
         for sequence in sequences:
             token_id_BT = torch.from_numpy(sequence.token_ids.astype("int64"))[None].to(module.unembedding_VD.device)
             target_T = token_id_BT[0, 1:]

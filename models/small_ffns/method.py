@@ -8,7 +8,6 @@ Axes: B batch, T token, L layer, N tokens of a batch, I inputs of a linear map.
 from __future__ import annotations
 
 import importlib
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +15,6 @@ from typing import Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from duo_oracle.models.hf.pretrained import PretrainedModule
 from duo_oracle.models.hf.small_ffn import linear_shape, linears
@@ -24,6 +22,7 @@ from duo_oracle.models.routable import run_trunk
 from duo_oracle.models.small_ffns.config import DuoConfig
 from duo_oracle.models.training.batches import Windows
 from duo_oracle.oracle.base.choices import check_choice, names_in
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.patterns import Branch
 
 _PACKAGE = "duo_oracle.models.small_ffns.methods"
@@ -88,7 +87,7 @@ def hear_inputs(task: SmallTask, maps: Mapping[K, nn.Module], hear: Callable[[K,
         each.register_forward_pre_hook(lambda _, inputs, key=key: hear(key, inputs[0].flatten(0, -2))) for key, each in maps.items()
     ]
     try:
-        for step in tqdm(range(task.n_steps), desc="listening", unit="batch", disable=not sys.stderr.isatty()):
+        for step in progress(range(task.n_steps), desc="listening", unit="batch"):
             token_id_BT = task.token_id_BT(step)
             run_trunk(task.module, token_id_BT, torch.full((*token_id_BT.shape, task.module.n_letters), int(Branch.BIG)))
     finally:

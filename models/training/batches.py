@@ -19,7 +19,6 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.documents import Document, read_documents
@@ -27,6 +26,7 @@ from duo_oracle.models.text.pieces import PIECE, token_ids_in_pieces
 from duo_oracle.models.text.sources import find_files, source_name
 from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, load_tokenizer
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import written_whole
 
 WORK = "work"
@@ -88,7 +88,7 @@ def tokenised(source: str, tokenizer: Tokenizer, separator: int, work: Path) -> 
     path = work / f"{source_name(source)}-{digest.hexdigest()[:16]}.npy"
     if not path.exists():
         work.mkdir(parents=True, exist_ok=True)
-        documents = tqdm(read_documents(source), desc=f"tokenising {path.stem}", unit="document", disable=not sys.stderr.isatty())
+        documents = progress(read_documents(source), desc=f"tokenising {path.stem}", unit="document")
         count = SpecialTokenCount(tokenizer)
         with written_whole(path) as aside:
             _save(aside, _separated(documents, tokenizer, separator, count))

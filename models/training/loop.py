@@ -7,15 +7,14 @@ functions of the step's number: a training that was killed goes on as if it had 
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from duo_oracle.models.training.progress import (
     LossPoint,
@@ -29,6 +28,7 @@ from duo_oracle.models.training.progress import (
 from duo_oracle.models.training.schedule import cosine_rate
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 PROGRESS, HISTORY = "progress", "loss.csv"
@@ -111,14 +111,13 @@ class Training:
     def _save_history(self, history: list[LossPoint]) -> None:
         write_text_whole(self.out / HISTORY, history_csv(history))
 
-    def _bar(self, n_done: int) -> tqdm:
-        return tqdm(
+    def _bar(self, n_done: int) -> Any:
+        return progress(
             total=self.n_steps * self.n_step_tokens,
             initial=n_done * self.n_step_tokens,
             unit="token",
             unit_scale=True,
             desc=self.what,
-            disable=not sys.stderr.isatty(),
         )
 
 

@@ -12,12 +12,16 @@ def progress(steps: Iterable[Any] | None = None, **settings: Any) -> Any:
     """A bar of tqdm over `steps`, or one that is moved by hand; `settings` are tqdm's (total, desc, unit, ...)."""
     from tqdm import tqdm  # here: reading a run needs no bar
 
-    notebook = in_notebook()
-    if notebook:
+    if in_notebook():
         with warnings.catch_warnings():  # without ipywidgets tqdm writes its bar as text, and would say so each time
             warnings.simplefilter("ignore")
             from tqdm.autonotebook import tqdm
-    return tqdm(steps, disable=not (notebook or sys.stderr.isatty()), **settings)
+    return tqdm(steps, **({"disable": not looked_on()} | settings))
+
+
+def looked_on() -> bool:
+    """Whether somebody sees a bar: stderr is a terminal, or this is a notebook."""
+    return in_notebook() or sys.stderr.isatty()
 
 
 def in_notebook() -> bool:

@@ -25,7 +25,13 @@ def at_least(options: object, **least_of: float) -> None:
         if value is not None and not value >= least:
             raise InputError(f"`{name}` must be at least {least}; got {value}")
         if isinstance(value, int) and value > MOST:
-            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {value:.3g}")
+            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {_short(value)}")
+
+
+def _short(value: int) -> str:
+    """A great whole number as a power of ten: `float` and a line hold no more."""
+    digits = str(value)
+    return f"{digits[0]}.{digits[1:3]}e+{len(digits) - 1}"
 
 
 def above(options: object, **bound_of: float) -> None:

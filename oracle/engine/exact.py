@@ -93,7 +93,7 @@ class ExactOracle:
     Working memory beyond the weights stays under about `memory_bytes`. With `on_losses`, every pattern's loss is computed
     and handed over; without, only as many as the proof needs. A sequence's `reference` has a row for each of its scored positions,
     and is searched in the same pass; with `by_reference` a committed context is made of the patterns of least expected loss under
-    it.
+    it. `on_found` is told how many rows more were found, while a long search goes on.
     """
 
     def __init__(
@@ -106,11 +106,12 @@ class ExactOracle:
         memory_bytes: int = 1 << 30,
         on_losses: OnLosses | None = None,
         by_reference: bool = False,
+        on_found: Callable[[int], None] | None = None,
     ) -> None:
         check_skip(skip, model)
         self._model, self._budgets, self._skip = model, budgets, skip
         self._null = null or NullLabels()
-        self._on_losses, self._by_reference = on_losses, by_reference
+        self._on_losses, self._by_reference, self._on_found = on_losses, by_reference, on_found
         self._head = Head(model)
         self._branches, self._cheapest = branches, cheapest_branch(model)
         # of a leaf: its state at the walk's widest place, four times (before, attended, after, normed), and the search's own
@@ -294,6 +295,8 @@ class ExactOracle:
     def _paths(self, search: CertifiedSearch, position_N: Tensor, budget_Q: Sequence[int]) -> OraclePaths:
         """Rows by position, then budget."""
         n, q = len(position_N), len(budget_Q)
+        if self._on_found is not None:
+            self._on_found(n * q)
         loss_NYQ = search.loss_NYQ.double().cpu().numpy()
         small_NY, big_NY = (loss_NY.double().cpu().numpy() for loss_NY in (search.loss_cheapest_NY, search.loss_full_NY))
         n_labels = 1 + self._null.draws  # behind them stands the reference

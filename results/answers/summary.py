@@ -86,7 +86,12 @@ def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
         notes.append("no labels were drawn, so the gain is not told from selection bias: search with `null_draws=4`")
     n_documents = lines[0].oracle.n_documents
     if n_documents == 1:
-        notes.append("warning: one document; there is no interval and no other document to choose a fixed pattern on")
+        cure = (
+            "search more documents"
+            if run.config.get("split")
+            else "`split='blank-lines'` or `split=512` (tokens) makes documents of its parts"
+        )
+        notes.append(f"warning: one document; there is no interval and no other document to choose a fixed pattern on: {cure}")
     elif n_documents < FEW_DOCUMENTS:
         notes.append(f"warning: {n_documents} documents only; the intervals are rough, take {FEW_DOCUMENTS} or more")
     if run.manifest.state != "complete" and not run.manifest.failed:

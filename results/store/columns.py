@@ -161,19 +161,16 @@ BESIDE = ("effects", "joint")
 TABLES = tuple(table for table in COLUMNS if table not in BESIDE)
 """Tables that a search writes, in parts."""
 
-NULLABLE: dict[str, tuple[str, ...]] = {
-    "tokens": (
-        *("document", "token", "target", "context_pattern", "context_tokens", "warm_ids"),
-        *("reference_loss_target", "reference_entropy"),
-    ),
+REQUIRED: dict[str, tuple[str, ...]] = {
+    "tokens": ("sequence", "position", "token_id", "target_id"),
     "paths": (
-        *("n_big", "n_small", "n_skip", "null_gain", "excess", "null_difficulty", "null_above", "entropy_full", "leaves"),
-        *("ref_pattern", "ref_cost", "ref_expected_gain", "ref_loss"),
+        *("sequence", "position", "budget", "budget_low", "budget_high", "pattern", "cost"),
+        *("loss", "loss_full", "loss_cheapest", "difficulty", "evaluations", "certified"),
     ),
-    "losses": ("budget",),
-    "trials": ("n_big", "n_small", "n_skip", "loss", "message"),
+    "losses": ("sequence", "position", "pattern", "cost", "loss"),
+    "trials": ("sequence", "position", "budget", "trial", "pattern", "cost", "state"),
 }
-"""The columns that may be null, or missing in a part of an older run: all others are in every row."""
+"""The columns that every part has, without a null. All others may be null, or missing in a part of an older run."""
 
 ABOUT = {
     "tokens": "one row per scored position: the token there, and the target after it",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from duo_oracle.results.store.columns import COLUMNS, NULLABLE
+from duo_oracle.results.store.columns import COLUMNS, REQUIRED
 from duo_oracle.results.store.manifest import file_sha256, part_path
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.version1 import stored_columns
@@ -74,21 +74,19 @@ def _columns_fault(path: Path, table: str) -> str | None:
     """What is wrong with a part's columns: of another type, doubled, missing, or null where they must not be."""
     metadata = pq.read_metadata(path)
     schema = pq.read_schema(path)
-    if (schema.metadata or {}).get(b"duo_oracle.schema_version") == b"1":
-        wanted, free = dict(stored_columns(table)), None
-    else:
-        wanted, free = {column.name: column.type for column in COLUMNS[table]}, NULLABLE[table]
-    for name, kind in wanted.items():
+    first = (schema.metadata or {}).get(b"duo_oracle.schema_version") == b"1"
+    types = dict(stored_columns(table)) if first else {column.name: column.type for column in COLUMNS[table]}
+    required = () if first else REQUIRED[table]
+    leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
+    for name, kind in types.items():
         found = [schema.field(place).type for place in schema.get_all_field_indices(name)]
         if len(found) > 1:
             return f"has two columns {name}"
-        if not found and free is not None and name not in free:
+        if not found and name in required:
             return f"has no column {name}"
         if found and found[0] != kind:
             return f"has the column {name} as {found[0]}, not {kind}"
-    leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
-    for name in wanted if free is not None else ():
-        if name in leaves and name not in (free or ()) and _has_nulls(metadata, leaves[name]):
+        if name in required and name in leaves and _has_nulls(metadata, leaves[name]):
             return f"has a null in the column {name}"
     return None
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +25,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.duo_llm.flops import flops_of
@@ -37,6 +35,7 @@ from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw
@@ -120,7 +119,7 @@ def run_bench(config: BenchConfig) -> BenchResult:
         "batched_naive": bench.batched_naive,
         "naive": bench.naive,
     }
-    with tqdm(total=config.rounds * len(steps), desc="bench", unit="step", disable=not sys.stderr.isatty()) as bar:
+    with progress(total=config.rounds * len(steps), desc="bench", unit="step") as bar:
         for _ in range(config.rounds):
             for name, step in steps.items():
                 seconds.setdefault(name, []).append(step())

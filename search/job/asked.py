@@ -8,7 +8,7 @@ Axes: N places or tokens of a strategy, Y targets (labels, then the reference), 
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,6 +32,17 @@ class Sink(Protocol):
     def losses(self, sequence: Window, block: PatternLosses) -> None: ...
 
     def trials(self, sequence: Window, trials: records.Trials) -> None: ...
+
+    def found(self, n_rows: int) -> None:
+        """So many rows of paths more are known, though not yet handed over."""
+
+
+class Nowhere:
+    """A sink that keeps nothing."""
+
+    def _ignored(self, *found: Any) -> None: ...
+
+    paths = losses = trials = found = _ignored
 
 
 def ask(
@@ -60,6 +71,7 @@ def ask(
             sink.trials(window, _stored(trials, rows, position_N[place_R[rows]] - window.n_front, budget))
 
     best = run_strategy(strategy, scorer, keep_trials if problem.keep is Keep.TRIALS else None)
+    sink.found(scorer.n_places)
     small_NY, big_NY = (uniform_losses(scorer, branch, problem.n_letters) for branch in (cheapest, Branch.BIG))
     return paths_of(best, scorer, space, position_N, budget, small_NY, big_NY)
 

@@ -105,12 +105,13 @@ class SearchConfig:
         memory: bound on one worker's working memory
         unit_sequences: sequences per unit of work; default by the size of the search
         workers: worker processes; default one per core, or per GPU with --device cuda
-        threads: threads of one worker
+        threads: threads of one worker; another number changes the last digits of losses
         address: of the Ray cluster to use; its nodes share the run directory
         local: work in this process, without Ray
         # output
         out: run directory to make, or to resume
         keep: what to store besides the oracle paths
+        dry_run: read model and data, say what would be searched and about how long it takes, and make nothing
         overwrite: replace what the run directory holds, where that is a run of another configuration
     """
 
@@ -150,6 +151,7 @@ class SearchConfig:
     address: str | None = None
     local: bool = False
     overwrite: bool = False
+    dry_run: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))

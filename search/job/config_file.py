@@ -1,6 +1,6 @@
 """`config.yaml` of a run directory: the options of its search, as `duo-oracle search --config` takes them back.
 
-Knows the fields of SearchConfig and no particular one but `overwrite`, which a file must not ask for.
+Knows the fields of SearchConfig and none in particular but those that are of one call alone.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ CONFIG = "config.yaml"
 _HEADING = """# What this run was searched with, defaults included. To resume it, or to search again elsewhere:
 #   duo-oracle search --config THIS_FILE [--out ANOTHER_DIRECTORY]
 """
-_OF_ONE_CALL = ("overwrite",)
+_OF_ONE_CALL = ("overwrite", "dry_run")
 
 
 def write_config(directory: Path, config: SearchConfig) -> Path:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import platform
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -27,6 +26,7 @@ from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.options import shown
 from duo_oracle.models.text.windows import Window, data_fingerprint
 from duo_oracle.oracle.base.allocator import return_freed_memory
+from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
@@ -34,16 +34,18 @@ from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, ch
 from duo_oracle.results.statistics.means import run_means
 from duo_oracle.results.store.manifest import damaged_journal
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.texts import vocabulary_texts
 from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.all_full import fitted_temperatures
+from duo_oracle.search.job.bar import Bar
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
 from duo_oracle.search.job.config_file import write_config
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.local_pool import LocalPool
+from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, patterns_said, tried
 from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_units
-from duo_oracle.search.job.ray_pool import RayPool, check_address
+from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.ray_pool import RayPool, check_address, default_workers
 from duo_oracle.search.job.reference import open_reference, with_references
 from duo_oracle.search.job.routed import context_name, routed
 from duo_oracle.search.job.text import text_of
@@ -60,15 +62,24 @@ class Outcome:
     directory: Path
     solved: int
     failures: tuple[UnitFailure, ...]
+    plan: tuple[str, ...] = ()
+    """Of a dry run, what would be done, in lines."""
 
 
-def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Solve = solve_sequences) -> Outcome:
+def run_search(
+    config: SearchConfig,
+    *,
+    notify: Notify | None = None,
+    solve: Solve = solve_sequences,
+    spell: Callable[[str], str] = str,
+) -> Outcome:
     """Does the job of `duo-oracle search`, or goes on with it where `config.out` holds a part of it already.
 
     Raises InputError for a model, data or run directory that does not fit. A unit that fails costs no other: it is in the
     outcome, in run.json, and tried again by the next call. Progress is shown on a terminal and in a notebook; `notify`
-    takes what is said of failures and dead workers (default: a line on stderr). Raises Outage where the disk takes no more: the
-    run is kept as it is, and goes on once there is room.
+    takes what is said of failures and dead workers (default: a line on stderr), and `spell` writes the parameters in it.
+    Raises Outage where the disk takes no more: the run is kept as it is, and goes on once there is room. A `dry_run` reads
+    everything, makes nothing, and says what would be done.
     """
     _check_device(config)
     if config.address is not None:
@@ -93,7 +104,8 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         context = context_name(problem.context.router)
         sequences = partial(_routed, router, module, read, problem.skip, checkpoint.fingerprint)
     references = open_reference(config, checkpoint, model, len(front))
-    fingerprint, n_positions = _surveyed(read(notify=notify or _say))
+    fingerprint, survey = _surveyed(read(notify=notify or _say))
+    n_positions = survey.n_positions
     if parse_temperature(config.null_temperature) is None:
         problem = replace(problem, null_temperatures=fitted_temperatures(model, read()))
     identity = identity_of(
@@ -107,6 +119,9 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         null_temperatures=problem.null_temperatures,
         reference=None if references is None else references.identity,
     )
+    if config.dry_run:
+        seconds = tried(model, sequences(), problem, solve, config.unit_sequences or 1) if references is None else None
+        return Outcome(Path(config.out), 0, (), (str(_plan(config, problem, survey)), *_estimated(config, survey, seconds)))
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     facts = {**_facts(config, model.depth, checks), "positions": n_positions}
     with RunWriter.open(config.out, identity, facts, config.overwrite, n_positions) as run:
@@ -130,18 +145,22 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
         if references is not None:
             units = with_references(planned, finished, references)
         done = run.manifest.positions
-        with _Progress(n_positions, done, notify) as progress:
+        with Bar(n_positions, done, notify, spell) as bar:
             if asked_units not in (None, run.manifest.unit_sequences):
-                progress.say(f"the run was begun in units of {run.manifest.unit_sequences} sequences and keeps them")
+                bar.say(f"the run was begun in units of {run.manifest.unit_sequences} sequences and keeps them")
             if run.manifest.damaged_lines:
-                progress.say(f"{damaged_journal(run.manifest)}; what they were of is searched again")
+                bar.say(f"{damaged_journal(run.manifest)}; what they were of is searched again")
             if run.broken_units:
-                progress.say(f"parts of {len(run.broken_units)} units are not what the run wrote; the units are searched again")
+                bar.say(f"parts of {len(run.broken_units)} units are not what the run wrote; the units are searched again")
             for line in checks:
-                progress.say(f"{config.model}: {line}")
+                bar.say(f"{config.model}: {line}")
             solved, failures = 0, []
             if done != n_positions:
-                entered = _pool(config, job, checkpoint, model, progress.say)
+                plan = _plan(replace(config, unit_sequences=run.manifest.unit_sequences), problem, survey, done)
+                bar.tell(str(plan))
+                if plan.warning is not None:
+                    bar.tell(plan.warning)
+                entered = _pool(config, job, checkpoint, model, bar)
                 del checkpoint, model  # the pool has what it needs; with Ray the driver then holds no weights
                 with prepared(config.threads), entered as pool:  # the reference is asked in this process
                     return_freed_memory()
@@ -151,20 +170,44 @@ def run_search(config: SearchConfig, *, notify: Notify | None = None, solve: Sol
                         if isinstance(outcome, UnitFailure):
                             failures.append(outcome)
                             run.add_failure(outcome.unit, outcome.message)
-                            progress.say(f"failed: {outcome.message}")
+                            bar.say(f"failed: {outcome.message}")
                         else:
                             solved += 1
                             run.add_unit(outcome)
-                            progress.add(outcome)
+                            bar.add(outcome)
             means = None if failures else run_means(StoredRun(run.directory, run.manifest))
-            run.finish({"local": config.local, "tokens_per_second": progress.rate}, means)
+            run.finish({"local": config.local, "tokens_per_second": bar.rate}, means)
         return Outcome(run.directory, solved, tuple(failures))
 
 
-def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, notify: Notify) -> Pool:
+def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, bar: Bar) -> Pool:
     if config.local:
-        return LocalPool(job, model)
-    return RayPool(job, checkpoint, config.workers, config.address, notify)
+        return LocalPool(job, model, bar.moved)
+    return RayPool(job, checkpoint, config.workers, config.address, bar.say, bar.moved if bar.looked_on else None)
+
+
+def _plan(config: SearchConfig, problem: Problem, survey: Survey, n_done: int = 0) -> Plan:
+    n_units = -(-survey.n_windows // (config.unit_sequences or 1))
+    if config.local:
+        cores = n_cores()
+        more = f" of {cores} cores (without `local=True` every core has a worker)" if cores > config.threads else ""
+        workers = f"in this process, on {counted(config.threads, 'thread')}{more}"
+    elif config.address is not None:
+        workers = f"on the cluster at {config.address}" + (f", {config.workers} at a time" if config.workers else "")
+    else:
+        workers = f"on {counted(config.workers or default_workers(config.device, config.threads), 'worker')}"
+    said = patterns_said(problem)
+    return Plan(survey.n_windows, survey.n_documents, survey.n_positions, n_done, n_units, said, workers, config.split is not None)
+
+
+def _estimated(config: SearchConfig, survey: Survey, seconds: float | None) -> list[str]:
+    """What a dry run says of the time, from the seconds that one worker took a position."""
+    if seconds is None:
+        return ["the time is not estimated for a search with a reference"]
+    n_workers = 1 if config.local else config.workers or default_workers(config.device, config.threads)
+    n_units = -(-survey.n_windows // (config.unit_sequences or 1))
+    total = seconds * survey.n_positions / min(n_workers, n_units)
+    return [f"about {duration_said(total)}: {seconds * 1000:,.3g} ms a token on one worker, by a trial of the first positions"]
 
 
 def _routed(
@@ -173,20 +216,20 @@ def _routed(
     return routed(router, module, read(), skip, fingerprint)
 
 
-def _surveyed(sequences: Iterable[Window]) -> tuple[str, int]:
-    """The data's fingerprint and how many positions are scored, in one reading that holds one sequence at a time.
+def _surveyed(sequences: Iterable[Window]) -> tuple[str, Survey]:
+    """The data's fingerprint and how much there is to search, in one reading that holds one sequence at a time.
 
     It meets every error of the data before any work is done.
     """
-    n_positions = 0
+    survey = Survey()
+    with progress(desc="reading", unit=" windows") as bar:
 
-    def counted() -> Iterator[Window]:
-        nonlocal n_positions
-        for sequence in sequences:
-            n_positions += sequence.n_positions
-            yield sequence
+        def shown() -> Iterator[Window]:
+            for window in survey.counted(sequences):
+                bar.update(1)
+                yield window
 
-    return data_fingerprint(counted()), n_positions
+        return data_fingerprint(shown()), survey
 
 
 def _check_device(config: SearchConfig) -> None:
@@ -217,33 +260,3 @@ def _facts(config: SearchConfig, depth: int, checks: list[str]) -> dict[str, Any
 
 def _say(line: str) -> None:
     print(f"duo-oracle: {line}", file=sys.stderr)
-
-
-class _Progress:
-    """The bar: positions done, positions per second, time left."""
-
-    def __init__(self, total: int, done: int, notify: Notify | None) -> None:
-        self._notify = notify
-        self._done, self._started = 0, time.monotonic()
-        self._bar = progress(total=total, initial=done, unit="tok", desc="search", smoothing=0.1)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    @property
-    def rate(self) -> float:
-        """Positions per second of this session, with the time that the workers took to start."""
-        return round(self._done / max(time.monotonic() - self._started, 1e-9), 3)
-
-    def add(self, record: UnitRecord) -> None:
-        self._done += record.tokens
-        self._bar.update(record.tokens)
-
-    def say(self, line: str) -> None:
-        if self._notify is not None:
-            self._notify(line)
-        else:
-            self._bar.write(f"duo-oracle: {line}", file=sys.stderr)

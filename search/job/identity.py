@@ -18,7 +18,7 @@ from duo_oracle.search.strategy import parse_settings
 # The model and the data are known by their fingerprints, whatever they were called and however the data was cut into windows.
 _NAMES = ("model", "data", "split", "special_tokens", "out")
 # How the work is spread, bounded, shown and begun: no loss and no path depends on it.
-_WORK = ("memory", "unit_sequences", "workers", "threads", "address", "local", "overwrite")
+_WORK = ("memory", "unit_sequences", "workers", "address", "local", "overwrite", "dry_run")
 # Said below in words that have one spelling for one meaning.
 _SAID = (
     *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context", "offset"),
@@ -63,6 +63,8 @@ def identity_of(
         values["bos"] = list(front)
     if config.stride not in (None, config.seq_len):
         values["stride"] = config.stride
+    if config.threads == 1:
+        values.pop("threads")  # more of them add in another order: the last digits of losses differ
     if config.min_context > 1:
         values["min_context"] = config.min_context
     if config.offset:

@@ -8,12 +8,13 @@ from typing import Self
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
+from duo_oracle.search.job.tally import Moved, counting
 from duo_oracle.search.job.worker import Job, prepared, solve_unit
 
 
 class LocalPool:
-    def __init__(self, job: Job, model: OracleModel) -> None:
-        self._job, self._model = job, model
+    def __init__(self, job: Job, model: OracleModel, moved: Moved | None = None) -> None:
+        self._job, self._model, self._moved = job, model, moved
 
     def __enter__(self) -> Self:
         self._prepared = prepared(self._job.threads)
@@ -25,4 +26,6 @@ class LocalPool:
 
     def run(self, units: Iterable[Unit]) -> Iterator[UnitRecord | UnitFailure]:
         for unit in units:
-            yield solve_unit(self._job, self._model, unit)
+            n_budgets = len(self._job.problem.budgets)
+            found = None if self._moved is None else counting(unit.index, n_budgets, self._moved)
+            yield solve_unit(self._job, self._model, unit, found)

@@ -16,6 +16,7 @@ from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import MANIFEST, part_path
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
+from duo_oracle.search.job.tally import Found
 from duo_oracle.search.job.worker import Job, solve_unit
 
 
@@ -35,10 +36,10 @@ def sees_run(directory: str, run_id: str) -> bool:
         return False
 
 
-def solve_elsewhere(job: Job, model: OracleModel, unit: Unit) -> Parcel | UnitFailure:
+def solve_elsewhere(job: Job, model: OracleModel, unit: Unit, found: Found | None = None) -> Parcel | UnitFailure:
     """Solves the unit as `solve_unit` does, in a temporary folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="duo-oracle-") as scratch:
-        outcome = solve_unit(replace(job, directory=scratch, elsewhere=True), model, unit)
+        outcome = solve_unit(replace(job, directory=scratch, elsewhere=True), model, unit, found)
         if isinstance(outcome, UnitFailure):
             return outcome
         return Parcel(outcome, {table: part_path(Path(scratch), table, unit.index).read_bytes() for table in outcome.parts})

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import platform
 import secrets
 import socket
@@ -23,6 +22,7 @@ import torch
 
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.family import load_model
+from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
@@ -30,6 +30,7 @@ from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, so
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
 from duo_oracle.search.job.surroundings import environment, import_path, kept_signal_handlers
+from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally, counting
 from duo_oracle.search.job.weights import Weights
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
@@ -71,7 +72,9 @@ class _Unusable:
     reason: str
 
 
-def _solve(job: Job, weights: Weights, unit: Unit, travels: bool) -> tuple[str, UnitRecord | UnitFailure | Parcel | _Unusable]:
+def _solve(
+    job: Job, weights: Weights, unit: Unit, travels: bool, tally: Any = None
+) -> tuple[str, UnitRecord | UnitFailure | Parcel | _Unusable]:
     """Of a worker: what became of the unit, and the node's name. `travels`: the node's own disk is not to be written to."""
     try:
         model = _model_of(job, weights)
@@ -80,9 +83,10 @@ def _solve(job: Job, weights: Weights, unit: Unit, travels: bool) -> tuple[str, 
 
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         return platform.node(), _Unusable(ray.get_runtime_context().get_node_id(), reason)
+    found = None if tally is None else counting(unit.index, len(job.problem.budgets), tally.tell.remote, TOLD_SECONDS)
     if travels or not sees_run(job.directory, job.run_id):
-        return platform.node(), solve_elsewhere(job, model, unit)
-    return platform.node(), solve_unit(job, model, unit)
+        return platform.node(), solve_elsewhere(job, model, unit, found)
+    return platform.node(), solve_unit(job, model, unit, found)
 
 
 @dataclass(frozen=True)
@@ -97,8 +101,18 @@ class _Try:
 class RayPool:
     """Workers of Ray. Without an address a Ray of this machine's own is started, and stopped at the end."""
 
-    def __init__(self, job: Job, checkpoint: Checkpoint, workers: int | None, address: str | None, notify: Notify) -> None:
-        self._job, self._address, self._notify = job, address, notify
+    def __init__(
+        self,
+        job: Job,
+        checkpoint: Checkpoint,
+        workers: int | None,
+        address: str | None,
+        notify: Notify,
+        moved: Moved | None = None,
+    ) -> None:
+        self._job, self._address, self._notify, self._moved = job, address, notify, moved
+        self._tally: Any = None  # an actor that workers tell how far they are, where somebody looks on
+        self._asked: Any = None  # what it was last asked
         self._workers = workers
         self._checkpoint: Checkpoint | None = checkpoint  # until it is in the object store, which all processes of a node share
         self._cleanup = contextlib.ExitStack()
@@ -123,6 +137,8 @@ class RayPool:
             self._checkpoint = None
             self._task = ray.remote(**task_options(self._job))(_solve)
             client = self._address is not None and self._address.startswith("ray://")
+            if self._moved is not None:
+                self._tally = ray.remote(num_cpus=0, max_restarts=0)(Tally).remote()
             self._head = str(self._address if client else ray.get_runtime_context().gcs_address)
             self._cleanup = stack.pop_all()
         return self
@@ -171,12 +187,13 @@ class RayPool:
                 self._submit(running, _Try(unit))
             if not running:
                 return
-            for ref in self._ray.wait(list(running), num_returns=1, timeout=_LOOK_SECONDS)[0]:
+            for ref in self._ray.wait(list(running), num_returns=1, timeout=self._look_seconds)[0]:
                 settled = self._settled(ref, running.pop(ref))
                 if isinstance(settled, _Try):
                     self._submit(running, settled)
                 else:
                     yield settled
+            self._ask_tally(running)
             now = time.monotonic()
             if now - looked >= _LOOK_SECONDS:
                 looked = now
@@ -189,11 +206,32 @@ class RayPool:
                         f"cluster (`address`) or on this machine"
                     )
 
+    @property
+    def _look_seconds(self) -> float:
+        return _LOOK_SECONDS if self._tally is None else min(_LOOK_SECONDS, TOLD_SECONDS)
+
+    def _ask_tally(self, running: dict[Any, _Try]) -> None:
+        """Passes on what workers have told since. Never waits, and does without where the tally is gone."""
+        if self._tally is None or self._moved is None:
+            return
+        try:
+            if self._asked is not None and self._ray.wait([self._asked], timeout=0)[0]:
+                in_flight = {attempt.unit.index for attempt in running.values()}
+                for unit, positions in self._ray.get(self._asked).items():
+                    if unit in in_flight:
+                        self._moved(unit, positions)
+                self._asked = None
+            if self._asked is None:
+                self._asked = self._tally.take.remote()
+        except self._ray.exceptions.RayError:
+            self._tally = self._asked = None
+
     def _submit(self, running: dict[Any, _Try], attempt: _Try) -> None:
         task = self._task
         if self._unusable:
             task = task.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._unusable))})"})
-        running[task.remote(self._job_ref, self._weights_ref, attempt.unit, attempt.travels)] = attempt
+        tally = () if self._tally is None else (self._tally,)
+        running[task.remote(self._job_ref, self._weights_ref, attempt.unit, attempt.travels, *tally)] = attempt
 
     def _settled(self, ref: Any, attempt: _Try) -> UnitRecord | UnitFailure | _Try:
         """What became of the unit, its parts in the run's directory; or how to try it again."""
@@ -265,8 +303,7 @@ def default_workers(device: str, threads: int) -> int:
     """One worker per GPU with cuda; otherwise one per `threads` cores that this process may use."""
     if device.startswith("cuda"):
         return max(torch.cuda.device_count(), 1)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(cores // threads, 1)
+    return max(n_cores() // threads, 1)
 
 
 def _import_ray(values: dict[str, str]) -> Any:

@@ -91,6 +91,7 @@ def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], 
         problem.memory_bytes,
         (lambda index, block: sink.losses(by_index[index], _in_text(by_index[index], block))) if kept else None,
         problem.by_reference,
+        sink.found,
     )
     references = _references(sequences)
     if problem.tolerance:

@@ -23,6 +23,7 @@ from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.problem import Keep, Problem
 from duo_oracle.search.job.routed import RoutedSequence
+from duo_oracle.search.job.tally import Found
 
 Solve = Callable[[OracleModel, list[Window], Problem, "UnitSink"], None]
 
@@ -46,8 +47,13 @@ class Job:
 class UnitSink:
     """Takes what the engine finds, in any order of its sequences, to the unit's files."""
 
-    def __init__(self, writer: UnitWriter) -> None:
-        self._writer = writer
+    def __init__(self, writer: UnitWriter, found: Found | None = None) -> None:
+        self._writer, self._found = writer, found
+
+    def found(self, n_rows: int) -> None:
+        """Passed on to whoever shows how far the search is."""
+        if self._found is not None:
+            self._found(n_rows)
 
     def paths(self, sequence: Window, paths: OraclePaths) -> None:
         """The oracle paths of one whole sequence."""
@@ -81,13 +87,16 @@ def prepared(threads: int) -> Iterator[None]:
         torch.set_num_threads(threads_before)
 
 
-def solve_unit(job: Job, model: OracleModel, unit: Unit) -> UnitRecord | UnitFailure:
-    """Solves the unit and writes its parts. Its rows depend on the unit, the model and the problem alone."""
+def solve_unit(job: Job, model: OracleModel, unit: Unit, found: Found | None = None) -> UnitRecord | UnitFailure:
+    """Solves the unit and writes its parts. Its rows depend on the unit, the model and the problem alone.
+
+    `found` is told how far it is.
+    """
     problem = job.problem
     keep = None if problem.keep is Keep.NONE else str(problem.keep)
     try:
         with UnitWriter(job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts, job.elsewhere) as writer:
-            job.solve(model, list(unit.sequences), problem, UnitSink(writer))
+            job.solve(model, list(unit.sequences), problem, UnitSink(writer, found))
         return writer.record
     except Exception as error:
         reason = " ".join(str(error).split())

@@ -32,6 +32,7 @@ from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.asking.loop import run_strategy
 from duo_oracle.search.asking.pooled import PooledScorer
 from duo_oracle.search.asking.rounds import rank_in_group
+from duo_oracle.search.job.asked import Nowhere
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.unit import scorer_of, solve_sequences
 from duo_oracle.search.rerun.opened import OpenedRun
@@ -229,9 +230,6 @@ def _best_so_far(rounds: list[Trials], space: SearchSpace, n_tokens: int) -> np.
 
 
 def _exact_seconds(model: OracleModel, problem: Problem, group: Group) -> float:
-    class Nowhere:
-        paths = losses = trials = staticmethod(lambda *_: None)
-
     started = time.process_time()
     solve_sequences(model, group.sequences, replace(problem, strategy="exhaustive", settings={}), Nowhere())
     return time.process_time() - started

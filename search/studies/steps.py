@@ -6,17 +6,15 @@ Knows nothing of what the steps do.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 
@@ -30,7 +28,7 @@ class Step:
 
 def run_steps(steps: Sequence[Step], what: str) -> None:
     """Does the steps in order, with a bar on stderr where that is a terminal."""
-    with tqdm(total=len(steps), desc=what, unit="step", disable=not sys.stderr.isatty()) as bar:
+    with progress(total=len(steps), desc=what, unit="step") as bar:
         for step in steps:
             bar.set_postfix_str(step.name)
             step.work()

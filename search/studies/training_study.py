@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import platform
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
@@ -22,7 +21,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint
 from duo_oracle.models.families.duo_llama import build_module
@@ -37,6 +35,7 @@ from duo_oracle.models.training.config import TrainConfig, TrainOrder
 from duo_oracle.models.training.schedule import random_mask
 from duo_oracle.models.training.stage1 import train
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 HOLDOUT = "holdout:code"
@@ -95,7 +94,7 @@ def run_study(folder: Path, size: StudySize, seed: int, workers: int | None) -> 
         return
     about = _prepare(folder, size)
     configs = [_config(folder, size, student) for student in students(size, seed)]
-    with tqdm(total=len(configs), desc="trainings", unit="model", disable=not sys.stderr.isatty()) as bar:
+    with progress(total=len(configs), desc="trainings", unit="model") as bar:
         for _ in _trained(configs, workers or os.cpu_count() or 1):
             bar.update()
     models = {}

@@ -54,6 +54,14 @@ def solves_slowly(model: OracleModel, sequences: list[Window], problem: Problem,
     solves(model, sequences, problem, sink)
 
 
+def tells_slowly(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
+    """Says after each sequence how far it is, more than a worker's second apart."""
+    for sequence in sequences:
+        time.sleep(1.1)
+        sink.found(sequence.n_positions * len(problem.budgets))
+    solves(model, sequences, problem, sink)
+
+
 def fails_on_sequence_2(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     solves(model, sequences, problem, sink)
     if any(sequence.index == 2 for sequence in sequences):

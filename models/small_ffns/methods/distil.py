@@ -10,14 +10,12 @@ Axes: B batch, T token, L layer, D hidden, F the small FFN's neurons, N tokens o
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from duo_oracle.models.hf.pretrained import PretrainedModule
 from duo_oracle.models.hf.small_ffn import linears, matrix_OI
@@ -27,6 +25,7 @@ from duo_oracle.models.training.config import steps_for
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import random_mask
+from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.patterns import Branch
 
 TOKENS = 60_000
@@ -106,7 +105,7 @@ def fit_output_projections(task: SmallTask) -> None:
         return small_BTD
 
     try:
-        for step in tqdm(range(task.n_steps), desc="fitting", unit="batch", disable=not sys.stderr.isatty()):
+        for step in progress(range(task.n_steps), desc="fitting", unit="batch"):
             _routed_at_random(task, step, listen)
     finally:
         for hook in hooks:

@@ -6,6 +6,7 @@ Distributed on Ray workers unless `--local`; interrupted or killed, the same com
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.search.cli.command import Command, Work, settings_notes
@@ -18,7 +19,11 @@ def _run(config: SearchConfig) -> int:
     from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.driver import run_search
 
-    outcome = run_search(config)
+    spell = partial(spell_parameters, command=COMMAND)
+    outcome = run_search(config, spell=spell)
+    if config.dry_run:
+        print(spell("\n".join(outcome.plan)))
+        return 0
     if outcome.failures:
         for failure in outcome.failures:
             print(failure.traceback.rstrip(), file=sys.stderr)
@@ -28,7 +33,7 @@ def _run(config: SearchConfig) -> int:
             file=sys.stderr,
         )
         return 1
-    print(spell_parameters(summarise(load(outcome.directory)).rstrip(), COMMAND))
+    print(spell(summarise(load(outcome.directory)).rstrip()))
     return 0
 
 
@@ -39,6 +44,7 @@ COMMAND = Command(
     examples=(
         "duo-oracle search duo-tiny holdout:prose --max-sequences 4 --out runs/first",
         "duo-oracle search duo-tiny my.txt --context full --budget 0-12 --out runs/curve",
+        "duo-oracle search MODEL my.txt --split blank-lines --dry-run --out runs/mine",
         "duo-oracle search MODEL my.jsonl --branches .sB --skip layer --budget atmost:4 --out runs/skips",
         "duo-oracle search MODEL my.parquet --strategy random_search --set n=64 --keep trials --out runs/random",
         "duo-oracle search MODEL my.parquet --address auto --workers 64 --out /shared/runs/big",

@@ -12,7 +12,7 @@ import pytest
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results import load
-from duo_oracle.results.store.columns import COLUMNS, NULLABLE
+from duo_oracle.results.store.columns import COLUMNS, REQUIRED
 from duo_oracle.results.store.manifest import file_sha256, run_id_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.reader import load as load_stored
@@ -77,7 +77,7 @@ def test_columns_of_other_types_doubled_missing_or_null(tmp_path: Path, table: s
             rf"has the column {column.name} as": whole.set_column(number, column.name, other),
             rf"has two columns {column.name}": whole.append_column(column.name, whole.column(number)),
         }
-        if column.name not in NULLABLE[table]:
+        if column.name in REQUIRED[table]:
             faults[rf"has no column {column.name}"] = whole.remove_column(number)
             nulls = pa.nulls(whole.num_rows, column.type)
             faults[rf"has a null in the column {column.name}"] = whole.set_column(number, column.name, nulls)
@@ -90,5 +90,5 @@ def test_columns_of_other_types_doubled_missing_or_null(tmp_path: Path, table: s
 def test_a_part_of_an_older_run_lacks_columns_that_may_be_null(tmp_path: Path) -> None:
     run = WORK.write(tmp_path / "x")
     whole = pq.read_table(run.path / "paths" / "part-00000.parquet")
-    older = sealed(run.path, "paths", whole.drop_columns(list(NULLABLE["paths"])))
+    older = sealed(run.path, "paths", whole.select(list(REQUIRED["paths"])).replace_schema_metadata(whole.schema.metadata))
     assert older.dataset("paths").to_table()["null_gain"].null_count >= whole.num_rows

@@ -158,7 +158,7 @@ FAULTS: list[tuple[Exception, int]] = [
 def test_what_the_program_is_not_to_blame_for_is_a_line(
     argv: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
 ) -> None:
-    def faulty(*_: object) -> None:
+    def faulty(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(driver, "run_search", faulty)

@@ -22,9 +22,7 @@ from tests.search.conftest import N_SEQUENCES, assert_same_tables, tables_of
 Asks = Callable[..., SearchConfig]
 
 
-@pytest.mark.parametrize(
-    "other", [{"memory": "1GB"}, {"memory": "2GiB"}, {"unit_sequences": 3}, {"unit_sequences": None}, {"threads": 2}]
-)
+@pytest.mark.parametrize("other", [{"memory": "1GB"}, {"memory": "2GiB"}, {"unit_sequences": 3}, {"unit_sequences": None}])
 def test_what_changes_no_answer_refuses_no_resume(asks: Asks, other: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_search(asks(), solve=fakes.is_interrupted)
