@@ -21,7 +21,13 @@ from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
-BLOCK_ROWS = 512  # a block of states and its FFN's inner values stay near the core
+_BLOCK_ROWS = 512  # a block of states and its FFN's inner values stay near the core
+_GPU_BLOCK_ROWS = 8192  # or fill a GPU
+
+
+def block_rows(device: torch.device) -> int:
+    """How many states a layer is run over at once."""
+    return _BLOCK_ROWS if device.type == "cpu" else _GPU_BLOCK_ROWS
 
 
 class FrozenModel(ABC):
@@ -77,7 +83,7 @@ class FrozenModel(ABC):
         keys_GKdC = F.pad(k_GKCd, (0, 0, 0, 1)).transpose(2, 3).reshape(n_groups * n_kv, d, n_context + 1)
         values_GKCd = v_GKCd.reshape(n_groups * n_kv, n_context, d)
         out_GSD = torch.empty_like(x_GSD)
-        for rows in chunks(n_rows, max(1, BLOCK_ROWS // n_groups)):
+        for rows in chunks(n_rows, max(1, block_rows(self.device) // n_groups)):
             x_GsD = x_GSD[:, rows]
             q_GsKrd, k_GsKd, v_GsKd = self._qkv(layer, x_GsD)
             own_GKsr = torch.linalg.vecdot(q_GsKrd, k_GsKd[:, :, :, None]).transpose(1, 2)
@@ -90,7 +96,7 @@ class FrozenModel(ABC):
                 hidden_GsC = hidden_GSC if hidden_GSC.shape[1] == 1 else hidden_GSC[:, rows]
                 scores_GKsrC[..., :n_context].masked_fill_(hidden_GsC[:, None, :, None], -torch.inf)
             scores_GKsrC[..., n_context] = own_GKsr
-            p_GKsrC = torch.softmax(scores_GKsrC, dim=-1)
+            p_GKsrC = torch.softmax(scores_GKsrC, dim=-1, dtype=torch.promote_types(self.dtype, torch.float32)).to(self.dtype)
             seen_GKsrd = p_GKsrC.view(n_groups * n_kv, -1, n_context + 1)[:, :, :n_context] @ values_GKCd
             own_v_GKs1d = v_GsKd.transpose(1, 2)[:, :, :, None]
             seen_GKsrd = torch.addcmul(seen_GKsrd.view(n_groups, n_kv, -1, n_repeat, d), p_GKsrC[..., n_context:], own_v_GKs1d)

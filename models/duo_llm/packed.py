@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.models.duo_llm.module import Attention, AttentionSizes, DuoLayer, DuoLlama, RMSNorm, rotary_tables, rotate
-from duo_oracle.models.frozen import BLOCK_ROWS, FrozenModel
+from duo_oracle.models.frozen import FrozenModel, block_rows
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.patterns import Branch
@@ -121,7 +121,7 @@ class PackedDuoLlama(PackedLlama):
         n_inner = len(down_FD)
         x_RD = x.reshape(-1, self.n_hidden)
         out_RD = torch.empty_like(x_RD)
-        for rows in chunks(len(x_RD), BLOCK_ROWS):
+        for rows in chunks(len(x_RD), block_rows(x_RD.device)):
             inner_RF = self._normed(x_RD[rows]) @ gate_up_DF
             value_RF = F.silu(inner_RF[:, :n_inner]).mul_(inner_RF[:, n_inner:])
             torch.addmm(x_RD[rows], value_RF, down_FD, out=out_RD[rows])

@@ -81,6 +81,7 @@ class Arguments:
         self._n_tokens = 0
         self._calls: list[Call] = []
         self._hidden: dict[int, Tensor | None] = {}
+        self._last: Tensor | None = None
         self.one_group = False
         """Whether some table can be taken for one group's positions alone."""
 
@@ -93,18 +94,24 @@ class Arguments:
 
     def at(self, layer: int, position_GS: Tensor) -> Call:
         """For states at these positions (each axis may be 1, and is then broadcast)."""
-        self._reach(int(position_GS.max()) + 1)
+        self._reach_all(position_GS)
         call = self._calls[layer]
         args, kwargs = map_tokens((call.args, call.kwargs), lambda tokens: tokens.at(position_GS))
         return Call(args, kwargs)
 
     def hidden(self, layer: int, position_GS: Tensor, n_context: int) -> Tensor | None:
         """hidden_GSC: the earlier tokens that the layer's own mask hides from these positions; None where it hides none."""
-        self._reach(int(position_GS.max()) + 1)
+        self._reach_all(position_GS)
         if layer not in self._hidden:
             self._hidden[layer] = _hidden_by(self._calls[layer], layer)
         hidden_TT = self._hidden[layer]
         return None if hidden_TT is None else hidden_TT[position_GS][..., :n_context]
+
+    def _reach_all(self, position_GS: Tensor) -> None:
+        """All layers of a walk are asked for the same tensor of positions: a device is waited for once, not at each of them."""
+        if position_GS is not self._last:
+            self._reach(int(position_GS.max()) + 1)
+            self._last = position_GS
 
     def _reach(self, n_tokens: int) -> None:
         if n_tokens <= self._n_tokens:

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duo_oracle.models.frozen import BLOCK_ROWS
+from duo_oracle.models.frozen import block_rows
 from duo_oracle.models.hf import calls
 from duo_oracle.models.hf.blocks import Blocks, Plan
 from duo_oracle.models.hf.library import SMALL, library_model, one_line, use_attention
@@ -149,7 +149,7 @@ class PretrainedModel:
         x_RD = x.reshape(-1, self.n_hidden)
         before_RD = None if before is None else before.reshape(-1, self.n_hidden)
         out_RD = torch.empty_like(x_RD)
-        for rows in chunks(len(x_RD), BLOCK_ROWS):
+        for rows in chunks(len(x_RD), block_rows(x_RD.device)):
             before_1RD = None if before_RD is None else before_RD[None, rows]
             out_RD[rows] = self._blocks.finished(layer, x_RD[None, rows], before_1RD, call, ffn)[0]
         return out_RD.view(x.shape)
@@ -175,7 +175,7 @@ class PretrainedModel:
         one_position = position_GS.shape[1] == 1
         call = self._blocks.arguments.at(layer, position_GS) if one_position else None
         out_GSD = torch.empty_like(x_GSD)
-        for rows in chunks(n_rows, max(1, BLOCK_ROWS // n_groups)):
+        for rows in chunks(n_rows, max(1, block_rows(x_GSD.device) // n_groups)):
             hidden = hidden_GSC if hidden_GSC is None or hidden_GSC.shape[1] == 1 else hidden_GSC[:, rows]
             here = call or self._blocks.arguments.at(layer, position_GS[:, rows])
             out_GSD[:, rows] = self._blocks.candidates(layer, x_GSD[:, rows], here, kv, hidden)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from duo_oracle.models.duo_llm.packed import PackedLlama
-from duo_oracle.models.frozen import BLOCK_ROWS
+from duo_oracle.models.frozen import block_rows
 from duo_oracle.models.moe_llm.module import MoeLayer, MoeLlama
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.patterns import Branch
@@ -26,6 +26,6 @@ class PackedMoeLlama(PackedLlama):
         norm = self._mixtures.layer(layer).post_attention_layernorm
         x_RD = x.reshape(-1, self.n_hidden)
         out_RD = torch.empty_like(x_RD)
-        for rows in chunks(len(x_RD), BLOCK_ROWS):
+        for rows in chunks(len(x_RD), block_rows(x_RD.device)):
             out_RD[rows] = x_RD[rows] + self._mixtures.ffn(layer, branch, norm(x_RD[rows]))
         return out_RD.view(x.shape)

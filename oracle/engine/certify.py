@@ -25,6 +25,7 @@ is one), Q budgets, M evaluated leaves, D hidden, L layer.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -32,6 +33,7 @@ from torch import Tensor
 
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.engine.choice import Choice, Groups, tie_tolerance
+from duo_oracle.oracle.engine.device import resident
 from duo_oracle.oracle.engine.head import Distributions, Head, Tangent
 from duo_oracle.oracle.patterns import Branch
 
@@ -61,6 +63,7 @@ class CertifiedSearch:
         self._reference = reference
         self._unit_roundoff = torch.finfo(head.dtype).eps / 2
         self._cuts: list[list[Tangent]] = []  # per position: offsets c (in lse_M) and gradients g of lse(h) >= c + g.h
+        self._rounds: list[_Cuts] = []  # the same where positions go together
         self.label_NY: Tensor | None = None
 
     def search(self, h_NPD: Tensor, groups: Groups, every: bool = False) -> Tensor | None:
@@ -125,6 +128,10 @@ class CertifiedSearch:
         tangent = self._head.tangent(h_MD)
         block.lse_NP[position_M, place_M] = tangent.lse_M
         offset_M = tangent.lse_M - torch.linalg.vecdot(tangent.gradient_MD, h_MD)
+        if together(block.h_NPD.device):
+            self._rounds.append(_Cuts.of(position_M, len(block.h_NPD), offset_M, tangent.gradient_MD))
+            self._rounds[-1].raise_bounds(block)
+            return
         counts = picked_NP.sum(dim=1).tolist()
         for position, cut in enumerate(zip(offset_M.split(counts), tangent.gradient_MD.split(counts), strict=True)):
             if counts[position]:
@@ -132,6 +139,8 @@ class CertifiedSearch:
                 block.raise_bounds(position, Tangent(*cut))
 
     def _certify(self, block: _Block) -> None:
+        for cuts_of_all in self._rounds:
+            cuts_of_all.raise_bounds(block)
         for position, cuts in enumerate(self._cuts):
             if cuts:
                 gradient_MD, offset_M = torch.cat([cut.gradient_MD for cut in cuts]), torch.cat([cut.lse_M for cut in cuts])
@@ -140,8 +149,8 @@ class CertifiedSearch:
         if not spans:
             return
         device = block.h_NPD.device
-        admits_GQ = torch.from_numpy(block.groups.admits_QG.T.copy()).to(device)
-        place_GW = torch.from_numpy(block.groups.padded_GW).to(device)
+        admits_GQ = resident(block.groups.admits_QG, device).T
+        place_GW = resident(block.groups.padded_GW, device)
         scale = _GUARD * self._unit_roundoff
         root_d = block.h_NPD.shape[2] ** 0.5
         guard_NP = scale * (root_d * self._head.longest * block.length_NP + block.bound_NP.abs())
@@ -175,6 +184,35 @@ class CertifiedSearch:
             if choice is not None:
                 choice.fold(groups, loss_NYP, least_NYQ, self.loss_NYQ, self._head.dtype)
         self.loss_NYQ = torch.minimum(self.loss_NYQ, least_NYQ)
+
+
+def together(device: torch.device) -> bool:
+    """Whether the cuts of all positions go through one product. On a CPU one position after the other is as fast, and its bounds do
+    not depend on the others'; a GPU waits for the launches."""
+    return device.type != "cpu"
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """One round's cuts of N positions side by side, W of each; an offset of minus infinity stands for none."""
+
+    offset_NW: Tensor
+    gradient_NWD: Tensor
+
+    @classmethod
+    def of(cls, position_M: Tensor, n: int, offset_M: Tensor, gradient_MD: Tensor) -> _Cuts:
+        """`position_M` is ascending: which position each cut is of."""
+        counts_N = torch.bincount(position_M, minlength=n)
+        slot_M = torch.arange(len(position_M), device=position_M.device) - (counts_N.cumsum(0) - counts_N)[position_M]
+        width = int(counts_N.max())
+        offset_NW = offset_M.new_full((n, width), -torch.inf)
+        gradient_NWD = gradient_MD.new_zeros((n, width, gradient_MD.shape[1]))
+        offset_NW[position_M, slot_M], gradient_NWD[position_M, slot_M] = offset_M, gradient_MD
+        return cls(offset_NW, gradient_NWD)
+
+    def raise_bounds(self, block: _Block) -> None:
+        bound_NWP = torch.baddbmm(self.offset_NW[:, :, None], self.gradient_NWD, block.h_NPD.transpose(1, 2))
+        torch.maximum(block.bound_NP, bound_NWP.amax(dim=1), out=block.bound_NP)
 
 
 class _Block:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.engine.device import resident
 from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order, to_strings
 
 
@@ -68,8 +69,8 @@ class Groups:
 
     def least_by_budget(self, loss_NYP: Tensor) -> Tensor:
         """The least loss of the leaves that each budget admits, infinite where it admits none: (N, Y, Q)."""
-        least_NYG = loss_NYP[..., torch.from_numpy(self.padded_GW).to(loss_NYP.device)].amin(dim=3)
-        admits_QG = torch.from_numpy(self.admits_QG).to(loss_NYP.device)
+        least_NYG = loss_NYP[..., resident(self.padded_GW, loss_NYP.device)].amin(dim=3)
+        admits_QG = resident(self.admits_QG, loss_NYP.device)
         return torch.where(admits_QG, least_NYG[:, :, None], torch.inf).amin(dim=3)
 
     @property
@@ -93,21 +94,20 @@ class Choice:
         least_NQ, old_NQ, loss_NP = least_NYQ[:, self.target], old_NYQ[:, self.target], loss_NYP[:, self.target]
         # the first leaf, in the order of ties, whose loss is the least up to rounding
         tie_NQ1 = (least_NQ + tie_tolerance(least_NQ, dtype))[..., None]
-        tied_NQP = (loss_NP[:, None] <= tie_NQ1) & torch.from_numpy(groups.admits_QP).to(loss_NP.device)
+        tied_NQP = (loss_NP[:, None] <= tie_NQ1) & resident(groups.admits_QP, loss_NP.device)
         place_NQ = tied_NQP.to(torch.uint8).argmax(dim=2)
         loss_NQ, label_NQ = loss_NP.gather(1, place_NQ), loss_NYP[:, 0].gather(1, place_NQ)
         margin_NQ = tie_tolerance(loss_NQ, dtype)
-        better_NQ, equal_NQ = (loss_NQ < old_NQ - margin_NQ).tolist(), (loss_NQ <= old_NQ + margin_NQ).tolist()
-        for position, places in enumerate(place_NQ.tolist()):
-            for budget, place in enumerate(places):
-                if not groups.admits_QG[budget].any():
-                    continue
-                branches_L, kept_L = groups.branches_PL[place], self.branches_NQL[position, budget]
-                better, equal = better_NQ[position][budget], equal_NQ[position][budget]
-                if better or (equal and _tie_key(branches_L) < _tie_key(kept_L)):
-                    self.branches_NQL[position, budget] = branches_L
-                    self.loss_NQ[position, budget] = loss_NQ[position, budget]
-                    self.label_loss_NQ[position, budget] = label_NQ[position, budget]
+        place_NQ8, admitted_Q = place_NQ.cpu().numpy(), groups.admits_QG.any(axis=1)
+        take_NQ = (loss_NQ < old_NQ - margin_NQ).cpu().numpy() & admitted_Q
+        equal_NQ = (loss_NQ <= old_NQ + margin_NQ).cpu().numpy() & admitted_Q & ~take_NQ
+        for position, budget in np.argwhere(equal_NQ):
+            kept_L = self.branches_NQL[position, budget]
+            take_NQ[position, budget] = _tie_key(groups.branches_PL[place_NQ8[position, budget]]) < _tie_key(kept_L)
+        self.branches_NQL[take_NQ] = groups.branches_PL[place_NQ8[take_NQ]]
+        taken_NQ = torch.from_numpy(take_NQ).to(loss_NQ.device)
+        self.loss_NQ = torch.where(taken_NQ, loss_NQ, self.loss_NQ)
+        self.label_loss_NQ = torch.where(taken_NQ, label_NQ, self.label_loss_NQ)
 
 
 def _tie_key(branches_L: np.ndarray) -> tuple[int, str]:

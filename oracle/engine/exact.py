@@ -23,6 +23,7 @@ from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.certify import CertifiedSearch, Draw
 from duo_oracle.oracle.engine.choice import Groups
+from duo_oracle.oracle.engine.device import at_once, resident
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullGains, NullLabels
 from duo_oracle.oracle.engine.lanes import Step, left_to_right
@@ -34,6 +35,7 @@ from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, 
 from duo_oracle.oracle.reference import Reference
 
 _TARGET_ROWS = 8192  # states that fill the matrix products; more would only leave the cache
+_GPU_ROWS = 1 << 16  # the same where there is no such cache, and each launch costs what thousands of rows do
 _WIDER_ROUNDS = 2  # so many times as many positions are certified together where the head's weights leave the cache
 _TOP_STATES = 64  # the narrow first layers are walked for many positions at once
 _FEW_LEAVES = 48  # evaluating so few through the whole head costs less than certifying them
@@ -232,7 +234,7 @@ class ExactOracle:
         return concatenated(parts)
 
     def _plan(self, budgets: tuple[Budget, ...], n_positions: int = 1) -> _Plan:
-        most_leaves = max(1, min(max(_TARGET_ROWS, self._most_rows // 64), self._most_rows) // n_positions)
+        most_leaves = max(1, min(max(self._target_rows, self._most_rows // 64), self._most_rows) // n_positions)
         key = (budgets, most_leaves)
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
@@ -243,9 +245,13 @@ class ExactOracle:
             self._plans[key] = _Plan(tree, budgets, most_leaves, least_depth)
         return self._plans[key]
 
+    @property
+    def _target_rows(self) -> int:
+        return at_once(self._model.device, _TARGET_ROWS, _GPU_ROWS)
+
     def _side_by_side(self, n_states: int) -> int:
         """How many positions of so many states fill the matrix products."""
-        wanted = _TARGET_ROWS * (1 if self._head.cached else _WIDER_ROUNDS)
+        wanted = self._target_rows * (1 if self._head.cached else _WIDER_ROUNDS)
         return max(1, min(wanted, self._most_rows) // n_states)
 
     def _descend_top(self, plan: _Plan, x_ND: Tensor, attend: Attend) -> Tensor:
@@ -255,9 +261,9 @@ class ExactOracle:
     def _leaves(self, plan: _Plan, top_SND: Tensor, attend: Attend) -> Leaves:
         """Walk the tree below its top for N positions side by side."""
         for roots, trie, groups in plan.blocks():
-            root_SND = top_SND[torch.from_numpy(roots).to(top_SND.device)]
+            root_SND = top_SND[resident(roots, top_SND.device)]
             x_PND = descend(self._model, trie.levels, trie.first_layer, root_SND, attend, self._skip)
-            order_P = torch.from_numpy(groups.order_P).to(x_PND.device)
+            order_P = resident(groups.order_P, x_PND.device)
             yield self._head.states(x_PND.transpose(0, 1).index_select(1, order_P)), groups
 
     def _search(

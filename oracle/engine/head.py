@@ -15,10 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
+from duo_oracle.oracle.engine.device import at_once
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.reference import Reference
 
 _BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
+_GPU_LOGITS = 1 << 27  # or takes half a GiB of a GPU
 _CACHED_WEIGHTS = 1 << 22  # beyond so many the weights do not, and each block reads them anew: then it has rows to make up for it
 _DIRECTION_ROWS = 1 << 13  # of the weights, held in float64 at once
 _LEAST_ROWS, _LEAST_ROWS_UNCACHED = 16, 128
@@ -122,12 +124,11 @@ class Head:
         return torch.softmax(self.logits(h_MD).double() / temperature, dim=1)
 
     def entropy(self, h_MD: Tensor) -> Tensor:
-        """The entropy of softmax(W h) in nats, float64 (M,). One state at a time: it must not depend on which others there are."""
-        entropies = []
-        for h_D in h_MD:
-            log_p_V = torch.log_softmax(self.logits(h_D).double(), dim=0)
-            entropies.append(-(log_p_V.exp() * log_p_V).sum())
-        return torch.stack(entropies)
+        """The entropy of softmax(W h) in nats, float64 (M,). One state at a time, so that it does not depend on which others there
+        are; on a GPU, which would read the whole head for each, so many as a block holds."""
+        if h_MD.device.type == "cpu":
+            return torch.stack([_entropy(self.logits(h_D)) for h_D in h_MD])
+        return torch.cat([_entropy(self.logits(h_MD[rows])) for rows in self._blocks(h_MD)])
 
     def logits(self, h: Tensor) -> Tensor:
         """Logits (..., V): of so many states as a block holds."""
@@ -138,7 +139,13 @@ class Head:
 
     def _blocks(self, h_MD: Tensor) -> list[slice]:
         least = _LEAST_ROWS if self.cached else _LEAST_ROWS_UNCACHED
-        return list(chunks(len(h_MD), max(least, _BLOCK_LOGITS // len(self.w_VD)))) or [slice(0, 0)]
+        n_logits = at_once(h_MD.device, _BLOCK_LOGITS, _GPU_LOGITS)
+        return list(chunks(len(h_MD), max(least, n_logits // len(self.w_VD)))) or [slice(0, 0)]
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    log_p = torch.log_softmax(logits.double(), dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
 
 
 def _exponentials(logits_MV: Tensor) -> tuple[Tensor, Tensor, Tensor]:

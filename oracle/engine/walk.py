@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.device import resident
 from duo_oracle.oracle.engine.trie import Level, Trie, root_of_states
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
@@ -63,7 +64,7 @@ def run_big(model: OracleModel, layers: range, x_SND: Tensor, attend: Attend) ->
 def _take(x_SND: Tensor, index_S: np.ndarray) -> Tensor:
     if len(index_S) == len(x_SND):  # ascending indices, so these are all the states
         return x_SND
-    return x_SND.index_select(0, torch.from_numpy(index_S).to(x_SND.device))
+    return x_SND.index_select(0, resident(index_S, x_SND.device))
 
 
 class SameContext:
@@ -166,7 +167,8 @@ class FixedContext:
 
     def attend(self, position_N: Tensor) -> Attend:
         """Attention for N positions of the sequence, each a group of states over the tokens before it."""
-        n, longest = len(position_N), int(position_N.max())
+        n, longest = len(position_N), int(position_N.max())  # the one answer that a walk waits for
+        position_N1 = position_N[:, None]
         hidden_N1C = None
         if n > 1:
             hidden_N1C = (torch.arange(longest, device=position_N.device) >= position_N[:, None])[:, None]
@@ -174,7 +176,7 @@ class FixedContext:
         def attend(layer: int, x_SND: Tensor) -> Tensor:
             k_GKCd, v_GKCd = (kv[:, :, :longest].expand(n, -1, -1, -1) for kv in self._kv[layer])
             x_NSD = x_SND.transpose(0, 1)
-            return self._model.attend(layer, x_NSD, position_N[:, None], k_GKCd, v_GKCd, hidden_N1C).transpose(0, 1)
+            return self._model.attend(layer, x_NSD, position_N1, k_GKCd, v_GKCd, hidden_N1C).transpose(0, 1)
 
         return attend
 

@@ -71,20 +71,23 @@ class UnitSink:
 
 
 def prepare_worker(threads: int) -> None:
-    """Settings of a process that will solve units: its share of the cores, and no pages given back between calls."""
+    """Settings of a process that will solve units: its share of the cores, no pages given back between calls, and float32 that is
+    float32 on a GPU too, for the head decides between nearly equal patterns."""
     torch.set_num_threads(threads)
+    torch.set_float32_matmul_precision("highest")
     keep_freed_memory()
 
 
 @contextmanager
 def prepared(threads: int) -> Iterator[None]:
-    """The same for as long as the block lasts: afterwards the process has its threads again."""
-    threads_before = torch.get_num_threads()
+    """The same for as long as the block lasts: afterwards the process has its own again."""
+    threads_before, precision_before = torch.get_num_threads(), torch.get_float32_matmul_precision()
     prepare_worker(threads)
     try:
         yield
     finally:
         torch.set_num_threads(threads_before)
+        torch.set_float32_matmul_precision(precision_before)
 
 
 def solve_unit(job: Job, model: OracleModel, unit: Unit, found: Found | None = None) -> UnitRecord | UnitFailure:
