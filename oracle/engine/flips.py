@@ -134,7 +134,7 @@ class FlippedSequence:
                 row_r = np.flatnonzero(touched_FS[flip, columns])
                 index_r = torch.from_numpy(row_r).to(x_GSD.device)
                 flip_rV, flip_r = self._said(x_GSD[1 + flip, columns][index_r], place_s[index_r], expects)
-                row_r += columns.start
+                row_r = row_r + columns.start  # anew: index_r is the same memory
                 target_r1 = target_S[columns][index_r, None]
                 loss_FS[flip, row_r] = (own_s[index_r] - flip_rV.gather(1, target_r1)[:, 0]).cpu().numpy()
                 if p_sV is not None:

@@ -8,6 +8,7 @@ import torch
 
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine import flips
 from duo_oracle.oracle.engine.flips import FlippedSequence
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.reference import reference_of
@@ -86,6 +87,18 @@ def test_what_a_reference_expects_is_the_mean_over_its_distribution(name: str) -
             expected_N = (q_NV * (base_TV - flip_TV)[n_warm:]).sum(dim=1).numpy()
             np.testing.assert_allclose(found.expected_FS[f], expected_N[rows], atol=1e-6)
     assert np.isnan(FlippedSequence(model, token_id_T, mask_TL, SkipReading.FFN).flips(0, ALL, 2).expected_FS).all()
+
+
+def test_a_large_vocabulary_is_compared_in_pieces_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, token_id_T = models()["all layers"], random_tokens(N + 1, seed=4)
+    mask_TL = np.random.default_rng(0).integers(0, 3, (N, model.n_letters)).astype(np.uint8)
+    reference, _ = some_reference(model, token_id_T, N)
+    base = FlippedSequence(model, token_id_T, mask_TL, SkipReading.LAYER, reference)
+    whole = base.flips(1, ALL, 5)
+    monkeypatch.setattr(flips, "_LOGITS", 2 * model.n_vocabulary)  # two tokens at once
+    pieces = base.flips(1, ALL, 5)
+    for name in ("loss_FS", "kl_FS", "expected_FS"):
+        np.testing.assert_allclose(getattr(pieces, name), getattr(whole, name), atol=1e-12)
 
 
 @pytest.mark.parametrize("skip", list(SkipReading))
