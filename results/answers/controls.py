@@ -12,14 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from duo_oracle.oracle.base.shown import json_text
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
+from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.calibration import Calibration
-from duo_oracle.results.statistics.intervals import Estimate, contrast
+from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.statistics.luck import SAME_NUMBER, LayerLuck, best_of_n_of_run, layers_of_run
 from duo_oracle.results.store.reader import StoredRun
 
@@ -79,44 +77,16 @@ def calibration_section(found: Calibration) -> Section:
 
 def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
     title = f"selection bias: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
-    columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "excess - that at 0")
-    beyond = _excess_beyond_zero(run)
+    columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "where nothing is chosen", "difference")
     rows: list[tuple[Cell, ...]] = []
     for line in lines:
         shown = None if line.excess is None else line.excess.detectable
-        rows.append((line.budget, line.oracle, line.gain, line.null_gain, line.excess, shown, beyond.get(line.budget)))
+        rows.append((line.budget, line.oracle, line.gain, line.null_gain, line.excess, shown, line.control, line.beyond))
     reference = run.identity.get("null_temperature")
     note = "excess = gain - null gain, zero if all-big were the truth; could have shown: with 80% power"
     if reference is not None:
         note = f"labels drawn from all-big at temperature {reference}: the excess is against a calibrated all-big"
-    if lines[0].excess is None:
-        note = "no labels were drawn, so nothing is told from selection bias: search with `null_draws=4`"
-    elif not beyond:
-        note += "; the excess at 0 big layers, where nothing is chosen, needs `budget=0` as well"
-    return Section("gains", title, columns, tuple(rows), note)
-
-
-def _excess_beyond_zero(run: StoredRun) -> dict[str, Estimate]:
-    """By budget the excess minus that at exactly 0 big layers, paired; empty where one is not known."""
-    if "0" not in run.budgets:
-        return {}
-    connection = connect([run])
-    try:
-        rows = connection.execute(
-            "SELECT budget, document, sum(excess::DOUBLE), count(excess) FROM oracle GROUP BY ALL ORDER BY document"
-        ).fetchall()
-    finally:
-        connection.close()
-    sums = {name: np.array([row[2] or 0.0 for row in rows if row[0] == name]) for name in run.budgets}
-    counts = {name: np.array([row[3] for row in rows if row[0] == name], dtype=np.float64) for name in run.budgets}
-    if not counts["0"].sum():
-        return {}
-    answer = {}
-    for name in run.budgets:
-        if name != "0":
-            sums_D2, counts_D2 = (np.stack([of[name], of["0"]], axis=1) for of in (sums, counts))
-            answer[name] = contrast(sums_D2, counts_D2, np.array([1.0, -1.0]))
-    return answer
+    return Section("gains", title, columns, tuple(rows), f"{note}. {verdict(lines)}")
 
 
 def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Section:

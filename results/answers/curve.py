@@ -1,7 +1,7 @@
 """Loss against the budget: the oracle beside all-big, all-small, the best fixed and the mean pattern, with intervals.
 
-The table of Duo-LLM's Figure 4b, and what the figure lacks: the gain on labels drawn from all-big itself, and the excess
-over it.
+The table of Duo-LLM's Figure 4b, and what the figure lacks: the gain on labels drawn from all-big itself, the excess over it, the
+same excess where nothing is chosen, and what that leaves to say.
 
 Axes: D documents, M measures.
 """
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, perplexity_text
@@ -23,6 +24,7 @@ from duo_oracle.results.store.reader import StoredRun
 if TYPE_CHECKING:
     from duo_oracle.results.drawing import Picture
 
+_CONTROL = "loss_full - loss_cheapest - (null_gain - null_difficulty)"
 _MEASURES = {
     "oracle": "loss",
     "all_small": "loss_cheapest",
@@ -33,8 +35,23 @@ _MEASURES = {
     "n_big": "n_big",
     "null_gain": "null_gain",
     "excess": "excess",
+    "control": _CONTROL,
+    "beyond": f"excess - ({_CONTROL})",
 }
-_HEADINGS = ("k", "oracle", "best fixed", "mean pattern", "all-big", "gain", "null gain", "excess", "oracle ppl", "best fixed ppl")
+_HEADINGS = (
+    "k",
+    "oracle",
+    "best fixed",
+    "mean pattern",
+    "all-big",
+    "gain",
+    "null gain",
+    "excess",
+    "where nothing is chosen",
+    "difference",
+    "oracle ppl",
+    "best fixed ppl",
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +68,10 @@ class BudgetLine:
     n_big: Estimate
     null_gain: Estimate | None
     excess: Estimate | None
+    control: Estimate | None
+    """The excess where nothing is chosen, of the cheapest pattern: what all-big's miscalibration alone shows."""
+    beyond: Estimate | None
+    """The excess minus the control, paired."""
     fixed: FixedPatterns | None
     """The label-free lines, None where the run kept no losses."""
 
@@ -86,6 +107,8 @@ def as_record(line: BudgetLine) -> dict[str, Any]:
         "gain": line.gain,
         "null_gain": line.null_gain,
         "excess": line.excess,
+        "control": line.control,
+        "excess_beyond": line.beyond,
         "n_big": line.n_big,
         "certified": line.certified,
     }
@@ -123,7 +146,7 @@ def _line(budget: str, rows: list[Sequence[float]], fixed: FixedPatterns | None)
     known = counts_DM.sum(axis=0) > 0
     answers = iter(bootstrap_sums(sums_DM[:, known], counts_DM[:, known]))
     estimates = {name: next(answers) if there else None for name, there in zip(_MEASURES, known, strict=True)}
-    return BudgetLine(budget=budget, fixed=fixed, **estimates)  # type: ignore[arg-type]  # only the last two may be None
+    return BudgetLine(budget=budget, fixed=fixed, **estimates)  # type: ignore[arg-type]  # only the last may be None
 
 
 def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> str:
@@ -138,10 +161,10 @@ def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> s
     ]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
-        cells = [line.oracle, best, mean, line.all_big, line.gain, line.null_gain, line.excess]
+        cells = [line.oracle, best, mean, line.all_big, line.gain, line.null_gain, line.excess, line.control, line.beyond]
         perplexities = [perplexity(line.oracle), perplexity(best)]
         rows.append(f"| {line.budget} | {' | '.join([*('' if c is None else str(c) for c in cells), *perplexities])} |")
-    return "\n".join(rows) + "\n"
+    return "\n".join([*rows, "", verdict(lines).text]) + "\n"
 
 
 def perplexity(estimate: Estimate | None) -> str:

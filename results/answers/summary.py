@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
 from duo_oracle.results.answers.reached import reached_lines
+from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.store.reader import StoredRun
@@ -13,9 +14,11 @@ _EARLIER = {
     "committed": "each earlier token ran its own chosen pattern",
     "same": "earlier tokens took the candidate pattern itself",
 }
-_HEADINGS = ("budget", "oracle", "perplexity", "best fixed", "mean random", None, "all-big", "gain", "null gain", "excess [95%]")
-"""None: what the run's cheapest pattern is called."""
-_NUMERIC = (*[True] * 9, False)
+_HEADINGS = (
+    *("budget", "oracle", "perplexity", "best fixed", "mean random", None, "all-big", "gain", "null gain", "excess"),
+    *("nothing chosen", "difference [95%]"),
+)
+"""None: what the run's cheapest pattern is called. Nothing chosen: the excess of that pattern, the control of the excess."""
 
 
 def summarise(run: StoredRun) -> str:
@@ -24,8 +27,13 @@ def summarise(run: StoredRun) -> str:
     Raises InputError for a run without a finished unit.
     """
     lines = budget_lines(run)
-    body = _one_budget(run, lines[0]) if len(lines) == 1 else aligned(budget_rows(run, lines), _NUMERIC)
+    if len(lines) == 1:
+        body = _one_budget(run, lines[0])
+    else:
+        rows = budget_rows(run, lines)
+        body = aligned(rows, [*[True] * (len(rows[0]) - 1), False])
     reached = reached_lines(run)
+    body = [*body, "", verdict(lines).text]
     body = [*body, "", *reached] if reached else body
     return "\n".join([*heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
 
@@ -58,18 +66,22 @@ def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
     if line.null_gain is not None:
         rows.append(["null gain (the same for labels drawn from all-big)", str(line.null_gain), ""])
         rows.append(["excess = gain - null gain", str(line.excess), ""])
+    if line.control is not None:
+        rows.append(["the same where nothing is chosen", str(line.control), ""])
+        rows.append(["difference, paired", str(line.beyond), ""])
     return aligned(rows, [False, False, True])
 
 
 def budget_rows(run: StoredRun, lines: list[BudgetLine]) -> list[list[str]]:
-    """A heading, and a row of figures per budget."""
+    """A heading, and a row of figures per budget; a column that nothing is known of is left out."""
     rows = [[heading or run.cheapest_name for heading in _HEADINGS]]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
-        numbers = [_number(e) for e in (best, mean, line.all_small, line.all_big, line.gain, line.null_gain)]
-        excess = "-" if line.excess is None else str(line.excess)
-        rows.append([line.budget, _number(line.oracle), perplexity(line.oracle), *numbers, excess])
-    return rows
+        numbers = (best, mean, line.all_small, line.all_big, line.gain, line.null_gain, line.excess, line.control)
+        beyond = "-" if line.beyond is None else str(line.beyond)
+        rows.append([line.budget, _number(line.oracle), perplexity(line.oracle), *map(_number, numbers), beyond])
+    known = [column for column in range(len(rows[0])) if any(row[column] != "-" for row in rows[1:])]
+    return [[row[column] for column in known] for row in rows]
 
 
 def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
@@ -82,8 +94,6 @@ def _notes(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
         notes.append("fixed and random patterns stand beside the oracle with `keep='losses'`")
     elif len(lines) > 1:
         notes.append("best fixed: chosen on other documents; mean random: every pattern in the budget as likely; nats per token")
-    if lines[0].null_gain is None:
-        notes.append("no labels were drawn, so the gain is not told from selection bias: search with `null_draws=4`")
     n_documents = lines[0].oracle.n_documents
     if n_documents == 1:
         cure = (

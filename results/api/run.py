@@ -137,12 +137,15 @@ class Run(reader.StoredRun):
     def _repr_html_(self) -> str:
         from duo_oracle.results.answers.curve import budget_lines
         from duo_oracle.results.answers.summary import budget_rows, heading
+        from duo_oracle.results.answers.verdict import verdict
 
         if not self.n_tokens:
             return card(f"run {self.path}", [("state", "no finished unit yet")])
         lines = budget_lines(self)
         searched, how = heading(self, lines)
-        return card(f"run {self.path}", [("searched", searched), ("how", how)], budget_rows(self, lines))
+        return card(
+            f"run {self.path}", [("searched", searched), ("how", how), ("verdict", str(verdict(lines)))], budget_rows(self, lines)
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Run:

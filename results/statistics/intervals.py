@@ -180,6 +180,14 @@ def student_quantile(probability: float, freedom: float) -> float:
     return math.sqrt(freedom) * math.tan(float(np.interp(probability, share / share[-1], angle)))
 
 
+def student_tail(value: float, freedom: float) -> float:
+    """The probability that Student's t is above a value, of which the distribution is `student_quantile`'s."""
+    angle = np.linspace(-math.pi / 2, math.pi / 2, 8_001)
+    density = np.cos(angle) ** (freedom - 1)
+    above = np.cumsum(((density[1:] + density[:-1]) / 2)[::-1])[::-1]
+    return float(np.interp(math.atan(value / math.sqrt(freedom)), angle, np.append(above / above[0], 0.0)))
+
+
 def _resampled(sums_DM: np.ndarray, counts_DM: np.ndarray, seed: int) -> np.ndarray:
     ratios = []
     for times_SD in _draws(len(sums_DM), seed):

@@ -28,10 +28,14 @@ def _run(config: CurveConfig) -> int:
     from duo_oracle.results.answers.curve import draw_curve, markdown
     from duo_oracle.results.answers.reached import markdown as reached
     from duo_oracle.results.answers.rows import curve_rows
+    from duo_oracle.search.cli.options import spell_parameters
+
+    def text() -> str:
+        return spell_parameters("\n".join([markdown(runs), *filter(None, map(reached, runs))]), COMMAND)
 
     runs = [load(path) for path in config.runs]
     shown = Format.TABLE if config.format is Format.MARKDOWN else config.format  # the table is Markdown
-    write_answer(shown, lambda: curve_rows(runs), lambda: "\n".join([markdown(runs), *filter(None, map(reached, runs))]))
+    write_answer(shown, lambda: curve_rows(runs), text)
     if config.plot is not None:
         draw_curve(runs).save(config.plot)
     return 0

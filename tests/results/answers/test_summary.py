@@ -74,7 +74,8 @@ def test_a_summary_of_many_budgets_has_a_line_for_each(tmp_path: Path) -> None:
     run = Synthetic().write(tmp_path / "x")
     text = summarise(run)
     for line in budget_lines(run):
-        assert re.search(rf"^ *{line.budget}  +{line.oracle.mean:.3f} .*{re.escape(str(line.excess))}$", text, re.MULTILINE)
+        controlled = rf"{line.excess.mean:.3f} +{line.control.mean:.3f} +{re.escape(str(line.beyond))}"
+        assert re.search(rf"^ *{line.budget}  +{line.oracle.mean:.3f} .*{controlled}$", text, re.MULTILINE)
 
 
 def test_what_was_not_kept_or_drawn_is_said(tmp_path: Path) -> None:
