@@ -183,7 +183,7 @@ def run_search(
 def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, bar: Bar) -> Pool:
     if config.local:
         return LocalPool(job, model, bar.moved)
-    return RayPool(job, checkpoint, config.workers, config.address, bar.say, bar.moved if bar.looked_on else None)
+    return RayPool(job, checkpoint, config.workers, config.address, bar.say, bar.moved if bar.looked_on else None, model)
 
 
 def _plan(config: SearchConfig, problem: Problem, survey: Survey, n_done: int = 0) -> Plan:

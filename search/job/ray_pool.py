@@ -1,7 +1,8 @@
 """Units on Ray workers, of this machine or of a cluster. The only file that knows Ray.
 
 The weights go through the object store once, and each worker process builds its model once. A window of tasks a little
-ahead of the workers keeps them busy and the driver's memory flat. A unit whose worker died is given to another; Ray's own
+ahead of the workers keeps them busy and the driver's memory flat. While Ray and its workers start, a fork of the driver
+(`early_worker.py`) solves units. A unit whose worker died is given to another; Ray's own
 retries are off, so that it is said, counted, and the same for a crash, a kill and a lost node.
 """
 
@@ -13,6 +14,7 @@ import platform
 import secrets
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -26,6 +28,7 @@ from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
+from duo_oracle.search.job.early_worker import Broken, Died, EarlyWorker, Told, can_fork
 from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
@@ -38,6 +41,7 @@ MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to 
 _LEAST_STORE_BYTES = 256 << 20
 _CONNECT_SECONDS = 10
 _LOOK_SECONDS = 2.0  # between looks at the cluster
+_SHORT_SECONDS = 0.05  # between looks at the early worker
 _GONE_SECONDS = 4.0  # without an answer: the head is gone
 
 # How a Ray of our own is to start: on the loopback alone, with a token that is in no file, and telling nobody. Ray reads
@@ -89,6 +93,12 @@ def _solve(
     return platform.node(), solve_unit(job, model, unit, found)
 
 
+def _begin(job: Job, weights: Weights) -> None:
+    """Of a worker: the model is built before the first unit is there."""
+    with contextlib.suppress(Exception):  # the first unit says what is wrong
+        _model_of(job, weights)
+
+
 @dataclass(frozen=True)
 class _Try:
     """A unit in flight: which attempt it is, and whether its rows travel whatever its node sees."""
@@ -109,39 +119,52 @@ class RayPool:
         address: str | None,
         notify: Notify,
         moved: Moved | None = None,
+        model: OracleModel | None = None,
     ) -> None:
         self._job, self._address, self._notify, self._moved = job, address, notify, moved
         self._tally: Any = None  # an actor that workers tell how far they are, where somebody looks on
         self._asked: Any = None  # what it was last asked
         self._workers = workers
         self._checkpoint: Checkpoint | None = checkpoint  # until it is in the object store, which all processes of a node share
+        self._model = model if address is None and can_fork(job) else None  # what an early worker begins with
+        self._early: EarlyWorker | None = None
+        self._starting: list[Any] = []  # what says that a worker has its model
+        self._lock = threading.Lock()  # of the units that are waiting
         self._cleanup = contextlib.ExitStack()
         self._unusable: set[str] = set()  # ids of nodes on which no unit can begin
         self._apart: set[str] = set()  # names of nodes that do not see the run's directory
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
-            # Ray prints its notes about dead workers to stdout, which is for results.
-            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-            assert self._checkpoint is not None, "a pool is entered once"
-            self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
-            folder = stack.enter_context(ray_folder()) if self._address is None else None
-            stack.callback(ray.shutdown)
-            with kept_signal_handlers():
-                if folder is not None:
-                    self._start(self._checkpoint, folder)
-                else:
-                    self._join()
-            self._job_ref = ray.put(self._job)
-            self._weights_ref = ray.put(Weights.of(self._checkpoint))
-            self._checkpoint = None
-            self._task = ray.remote(**task_options(self._job))(_solve)
-            client = self._address is not None and self._address.startswith("ray://")
-            if self._moved is not None:
-                self._tally = ray.remote(num_cpus=0, max_restarts=0)(Tally).remote()
-            self._head = str(self._address if client else ray.get_runtime_context().gcs_address)
-            self._cleanup = stack.pop_all()
+            if self._model is not None:  # forked before Ray has threads here
+                self._early, self._model = EarlyWorker(self._job, self._model), None
+                stack.callback(self._early.close)
+                self._cleanup = stack.pop_all()
+            else:
+                self._enter_ray(stack)
+                self._cleanup = stack.pop_all()
         return self
+
+    def _enter_ray(self, stack: contextlib.ExitStack) -> None:
+        # Ray prints its notes about dead workers to stdout, which is for results.
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        assert self._checkpoint is not None, "a pool is entered once"
+        self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
+        folder = stack.enter_context(ray_folder()) if self._address is None else None
+        stack.callback(ray.shutdown)
+        with kept_signal_handlers():
+            if folder is not None:
+                self._start(self._checkpoint, folder)
+            else:
+                self._join()
+        self._job_ref = ray.put(self._job)
+        self._weights_ref = ray.put(Weights.of(self._checkpoint))
+        self._checkpoint = None
+        self._task = ray.remote(**task_options(self._job))(_solve)
+        client = self._address is not None and self._address.startswith("ray://")
+        if self._moved is not None:
+            self._tally = ray.remote(num_cpus=0, max_restarts=0)(Tally).remote()
+        self._head = str(self._address if client else ray.get_runtime_context().gcs_address)
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
@@ -180,13 +203,32 @@ class RayPool:
 
     def run(self, units: Iterable[Unit]) -> Iterator[UnitRecord | UnitFailure]:
         waiting = iter(units)
+
+        def next_unit() -> Unit | None:
+            with self._lock:
+                return next(waiting, None)
+
         running: dict[Any, _Try] = {}
+        if self._early is not None:
+            self._early.begin(next_unit)
+            self._enter_ray(self._cleanup)
+            begin = self._ray.remote(**task_options(self._job))(_begin)
+            n_workers = self._workers or default_workers(self._job.device, self._job.threads)
+            self._starting = [begin.remote(self._job_ref, self._weights_ref) for _ in range(n_workers)]
         window, looked, seen = self._window(), time.monotonic(), time.monotonic()
         while True:
-            while len(running) < window and (unit := next(waiting, None)) is not None:
+            for early in self._from_early():
+                if isinstance(early, _Try):
+                    self._submit(running, early)
+                else:
+                    yield early
+            while len(running) < window and (unit := next_unit()) is not None:
                 self._submit(running, _Try(unit))
-            if not running:
+            if not running and self._early is None:
                 return
+            if not running:
+                time.sleep(_SHORT_SECONDS)
+                continue
             for ref in self._ray.wait(list(running), num_returns=1, timeout=self._look_seconds)[0]:
                 settled = self._settled(ref, running.pop(ref))
                 if isinstance(settled, _Try):
@@ -226,6 +268,28 @@ class RayPool:
         except self._ray.exceptions.RayError:
             self._tally = self._asked = None
 
+    def _from_early(self) -> Iterator[UnitRecord | UnitFailure | _Try]:
+        """What became of the early worker's units. It gets no more once every other worker has the model."""
+        early = self._early
+        if early is None:
+            return
+        if self._starting:
+            self._starting = self._ray.wait(self._starting, num_returns=len(self._starting), timeout=0)[1]
+            if not self._starting:
+                early.stop()
+        over = not early.busy  # asked before what it leaves behind is taken
+        for found in early.drained():
+            if isinstance(found, Broken):
+                raise found.error
+            if isinstance(found, Told):
+                if self._moved is not None:
+                    self._moved(found.unit, found.positions)
+                continue
+            yield self._after_death(_Try(found.unit), "killed", "") if isinstance(found, Died) else found
+        if over:
+            early.close()
+            self._early = None
+
     def _submit(self, running: dict[Any, _Try], attempt: _Try) -> None:
         task = self._task
         if self._unusable:
@@ -241,10 +305,7 @@ class RayPool:
         except self._ray.exceptions.RayTaskError as error:  # such as a node without this package
             return UnitFailure(unit.index, f"{unit}: {str(error).strip().splitlines()[-1]}", str(error))
         except self._ray.exceptions.RayError as error:
-            if attempt.number < MAX_ATTEMPTS:
-                self._notify(f"{unit}: its worker died ({type(error).__name__}); the unit is repeated")
-                return replace(attempt, number=attempt.number + 1)
-            return UnitFailure(unit.index, f"{unit}: {MAX_ATTEMPTS} workers died of it ({type(error).__name__})", str(error))
+            return self._after_death(attempt, type(error).__name__, str(error))
         if isinstance(outcome, _Unusable):
             self._leave_out(node, outcome)
             return attempt
@@ -255,6 +316,14 @@ class RayPool:
             self._say_apart(node)
             return replace(attempt, travels=True)
         return outcome
+
+    def _after_death(self, attempt: _Try, how: str, trace: str) -> UnitFailure | _Try:
+        """A unit whose worker died: another try, or what became of it."""
+        unit = attempt.unit
+        if attempt.number < MAX_ATTEMPTS:
+            self._notify(f"{unit}: its worker died ({how}); the unit is repeated")
+            return replace(attempt, number=attempt.number + 1)
+        return UnitFailure(unit.index, f"{unit}: {MAX_ATTEMPTS} workers died of it ({how})", trace)
 
     def _say_apart(self, node: str) -> None:
         if node not in self._apart:
