@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from duo_oracle.models.tracker import check_tracker
 from duo_oracle.models.training.config import StoredDtype, steps_for
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
@@ -64,6 +65,7 @@ class MoeTrainConfig:
         threads: threads of torch on a CPU, 0 for torch's own choice
         store: number format of the weights in the finished model; routers are stored in float32
         work: directory for the tokenised text; default OUT/work
+        track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
     text: tuple[str, ...]
@@ -101,9 +103,11 @@ class MoeTrainConfig:
     threads: int = 0
     store: StoredDtype = StoredDtype.FLOAT16
     work: str | None = None
+    track: str | None = None
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
+        check_tracker(self.track)
         if not self.text:
             raise InputError("training needs at least one text file; got none")
         check_choice("router", self.router, (*VARIANTS, ALL))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import above, at_least, within
@@ -43,6 +44,7 @@ class RouterConfig:
         device: cpu, or cuda
         threads: threads of torch on a CPU, 0 for torch's own choice
         work: directory for the tokenised text; default OUT/work
+        track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
     model: str
@@ -70,9 +72,11 @@ class RouterConfig:
     device: str = "cpu"
     threads: int = 0
     work: str | None = None
+    track: str | None = None
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
+        check_tracker(self.track)
         if not self.text:
             raise InputError("training needs at least one text file; got none")
         at_least(self, tokens=1, batch=1, calibration_tokens=1, holdout_tokens=1, threads=0, seed=0, checkpoint_minutes=0)

@@ -9,7 +9,7 @@ Axes: B batch, T token, L layer, D hidden, S step.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len
 from duo_oracle.models.training.batches import Windows, document_numbers, tokenised, training_tokenizer, work_folder
+from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import steps_for
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.progress import LossPoint, Progress, read_progress
@@ -246,3 +247,24 @@ def _finish(
         **({} if repaired is None else {"calibrated": {"how": repair, "evaluation": evaluation_repaired}}),
     }
     write_linear(Path(config.out), router, facts, tensors)
+    write_card(Path(config.out), _card(config, evaluation, module.n_letters))
+
+
+def _card(config: RouterConfig, evaluation: Mapping[str, Mapping[str, float]], n_letters: int) -> Card:
+    return Card(
+        what=f"A router of the method {config.router} for `{config.model}`, made for {config.budget:g} big layers of "
+        f"{n_letters} per token on average. It knows no label.",
+        tags=("router", config.router),
+        headings=("text", "tokens", "loss", "big layers per token"),
+        rows=[
+            (f"`{Path(source).name}`", f"{found['tokens']:,}", f"{found['loss']:.4f}", f"{found['budget']:.3f}")
+            for source, found in evaluation.items()
+        ],
+        options=options_of(config),
+        commands=(
+            f"duo-oracle search {config.model} my.txt --context full --budget 0-{n_letters} --keep losses --out runs/mine",
+            f"duo-oracle compare runs/mine --router {Path(config.out).name}",
+        ),
+        limits=("Its cutoffs are set on documents that its training held out: on other text it spends another budget.",),
+        base_model=config.model,
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import above, at_least, within
 
@@ -35,6 +36,7 @@ class DuoConfig:
         device: cpu, or cuda
         threads: threads of torch on a CPU, 0 for torch's own choice
         work: directory for the tokenised text; default OUT/work, removed at the end
+        track: also send distil's losses to a tracker, by name: wandb (extra `tracking`)
     """
 
     model: str
@@ -57,9 +59,11 @@ class DuoConfig:
     device: str = "cpu"
     threads: int = 0
     work: str | None = None
+    track: str | None = None
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
+        check_tracker(self.track)
         if not self.text:
             raise InputError("small FFNs are made on text; got none")
         at_least(self, tokens=1, batch=1, holdout_tokens=1, threads=0, seed=0, checkpoint_minutes=0)

@@ -40,6 +40,7 @@ from duo_oracle.models.small_ffns.method import SmallMethod, SmallTask, load_met
 from duo_oracle.models.text.sources import HOLDOUT_PREFIX, find_files
 from duo_oracle.models.text.windows import Window, resolve_seq_len
 from duo_oracle.models.training.batches import WORK, Windows, tokenised, training_tokenizer, work_folder
+from duo_oracle.models.training.card import CARD, Card, options_of, write_card
 from duo_oracle.models.training.config import steps_for
 from duo_oracle.models.training.loop import HISTORY, PROGRESS, prepare_process
 from duo_oracle.models.training.progress import read_progress
@@ -100,6 +101,23 @@ def make_small(config: DuoConfig) -> SmallMade:
         f"small FFNs of {size} of {n_inner(module):,} neurons at layers {format_layers(layers)} of {module.depth}, by "
         f"{config.method} on {n_tokens:,} tokens of {' and '.join(names)}"
     )
+    name = Path(config.out).name
+    rows = [
+        (f"`{_source_name(at)}`", f"{cost.n_tokens:,}", f"{cost.loss_big:.4f}", f"{cost.loss_small:.4f}")
+        for at, cost in costs.items()
+    ]
+    write_card(
+        Path(config.out),
+        Card(
+            what=f"`{config.model}`, whose own weights stay as they are, with {form}: branch `s` beside its big FFNs.",
+            tags=("duo-llm",),
+            headings=("text", "tokens", "all-big", "with all these small"),
+            rows=rows,
+            options=options_of(config),
+            commands=(f"duo-oracle search {name} my.txt --route-layers {format_layers(layers)} --branches sB --out runs/duo",),
+            base_model=config.model,
+        ),
+    )
     return SmallMade(form, costs)
 
 
@@ -118,7 +136,7 @@ def _check_out(config: DuoConfig) -> None:
         raise InputError(f"`out` is a directory; {out} is a file")
     if out.resolve() == model_directory(config.model).resolve():
         raise InputError(f"`out` is another directory than the model's; got {out} for both")
-    resumable = {CONFIG, TOKENIZER, EVALUATION, HISTORY, PROGRESS, WORK}  # without weights, a run that was interrupted
+    resumable = {CONFIG, TOKENIZER, EVALUATION, HISTORY, PROGRESS, WORK, CARD}  # without weights, a run that was interrupted
     kept = sorted(path.name for path in out.iterdir() if path.name not in resumable and path.name[0] != ".") if out.is_dir() else []
     if kept and not config.overwrite:
         raise InputError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import above, at_least, within
@@ -53,6 +54,7 @@ class TrainConfig:
         threads: threads of torch on a CPU, 0 for torch's own choice
         store: number format of the weights in the finished model
         work: directory for the tokenised text; default OUT/work
+        track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
     text: tuple[str, ...]
@@ -82,9 +84,11 @@ class TrainConfig:
     threads: int = 0
     store: StoredDtype = StoredDtype.FLOAT16
     work: str | None = None
+    track: str | None = None
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
+        check_tracker(self.track)
         if not self.text:
             raise InputError("training needs at least one text file; got none")
         at_least(self, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, big=1, small=1, batch=1, holdout_tokens=1)

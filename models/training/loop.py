@@ -9,13 +9,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from duo_oracle.models.tracker import tracked
 from duo_oracle.models.training.progress import (
     LossPoint,
     Progress,
@@ -75,7 +76,7 @@ class Training:
         n_done = 0 if progress is None else progress.step
         seconds_before = history[-1].seconds if history else 0.0
         started = saved = time.monotonic()
-        with self._bar(n_done) as bar:
+        with self._bar(n_done) as bar, tracked(config.track, self.out, asdict(config)) as tracker:
             for stretch in stretches:
                 first, end = stretch.steps.start, stretch.steps.stop
                 if progress is not None and first < progress.step < end:
@@ -93,6 +94,7 @@ class Training:
                     now = time.monotonic()
                     history.append(LossPoint(n_done, n_done * self.n_step_tokens, loss, rate, seconds_before + now - started))
                     bar.set_postfix(loss=f"{loss:.3f}", **self.shown(n_done))
+                    tracker.log(values_of(history[-1]), n_done)
                     if now - saved >= 60 * config.checkpoint_minutes or n_done == end:
                         save_progress(folder, n_done, self.module, stretch.optimizer, history, config)
                         self._save_history(history)
@@ -119,6 +121,11 @@ class Training:
             unit_scale=True,
             desc=self.what,
         )
+
+
+def values_of(point: LossPoint) -> dict[str, float]:
+    """What a tracker is told of a training."""
+    return {name: value for name, value in asdict(point).items() if name != "step"}
 
 
 def _step(stretch: Stretch, step: int, rate: float) -> Tensor:

@@ -25,7 +25,7 @@ from duo_oracle.oracle.base.whole_file import write_text_whole
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Options that change how, not what, is trained: they may differ between the parts of an interrupted run. Calibration comes after.
 _FREE = frozenset({"out", "work", "checkpoint_minutes", "threads", "device", "holdouts", "holdout_tokens"}) | frozenset(
-    {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite"}
+    {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite", "track"}
 )
 
 
@@ -42,6 +42,9 @@ class TrainingOptions(Protocol):
 
     @property
     def checkpoint_minutes(self) -> float: ...
+
+    @property
+    def track(self) -> str | None: ...
 
 
 @dataclass(frozen=True)

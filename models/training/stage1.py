@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
 from duo_oracle.models.text.windows import read_sequences
 from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
+from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.progress import read_progress
@@ -153,3 +154,24 @@ def _evaluate(config: TrainConfig) -> None:
         losses = f"all-big {result.loss_big:.4f}, all-small {result.loss_small:.4f}"
         print(f"{source}: {losses} nats per token over {result.n_tokens} tokens")
     write_text_whole(Path(config.out) / "evaluation.json", json.dumps(results, indent=2) + "\n")
+    write_card(Path(config.out), _card(config, results))
+
+
+def _card(config: TrainConfig, results: Mapping[str, Mapping[str, float]]) -> Card:
+    name = Path(config.out).name
+    return Card(
+        what=f"A Duo-LLM: {config.layers} layers of width {config.hidden}, each with a big FFN ({config.big}) and a small one "
+        f"({config.small}) behind one attention, trained so that every token may take either at each layer.",
+        tags=("duo-llm",),
+        headings=("text", "tokens", "all-big", "all-small"),
+        rows=[
+            (f"`{Path(source).name}`", f"{found['n_tokens']:,}", f"{found['loss_big']:.4f}", f"{found['loss_small']:.4f}")
+            for source, found in results.items()
+        ],
+        options=options_of(config),
+        commands=(
+            f"duo-oracle search {name} my.txt --out runs/first",
+            f"duo-oracle train-router {name} my.txt --out routers/mine ...",
+        ),
+        limits=(f"It has read {config.tokens:,} tokens of the texts named above, and knows nothing else.",),
+    )

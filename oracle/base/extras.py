@@ -15,6 +15,7 @@ EXTRA_OF = {
     "transformers": "hf",
     "gguf": "gguf",
     "lm_eval": "lm-eval",
+    "wandb": "tracking",
     **dict.fromkeys(("scipy", "cmaes"), "samplers"),
 }
 """Which extra of duo-oracle brings an optional package."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
+from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
@@ -113,6 +114,7 @@ class SearchConfig:
         keep: what to store besides the oracle paths
         dry_run: read model and data, say what would be searched and about how long it takes, and make nothing
         overwrite: replace what the run directory holds, where that is a run of another configuration
+        track: at the end also send the curve to a tracker, by name: wandb (extra `tracking`)
     """
 
     model: str
@@ -152,6 +154,7 @@ class SearchConfig:
     local: bool = False
     overwrite: bool = False
     dry_run: bool = False
+    track: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
@@ -163,6 +166,7 @@ class SearchConfig:
             *(("special_tokens", SpecialTokens), ("objective", Objective)),
         ):
             check_choice(name, getattr(self, name), choices)
+        check_tracker(self.track)
         self._check_reference()
         self._check_tolerance()
         parse_branches(self.branches)

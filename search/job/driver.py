@@ -25,12 +25,14 @@ from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.options import shown
 from duo_oracle.models.text.windows import Window, data_fingerprint
+from duo_oracle.models.tracker import tracked
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
+from duo_oracle.results.answers.curve import as_record, budget_lines
 from duo_oracle.results.statistics.means import run_means
 from duo_oracle.results.store.manifest import damaged_journal
 from duo_oracle.results.store.reader import StoredRun
@@ -177,7 +179,21 @@ def run_search(
                             bar.add(outcome)
             means = None if failures else run_means(StoredRun(run.directory, run.manifest))
             run.finish({"local": config.local, "tokens_per_second": bar.rate}, means)
+            if config.track is not None and not failures:
+                _track(config, StoredRun(run.directory, run.manifest))
         return Outcome(run.directory, solved, tuple(failures))
+
+
+def _track(config: SearchConfig, run: StoredRun) -> None:
+    """Sends the run's curve: of every budget its means in nats, BUDGET/NAME."""
+    with tracked(config.track, config.out, asdict(config)) as tracker:
+        values = {
+            f"{line.budget}/{name}": value
+            for line in budget_lines(run)
+            for name, value in as_record(line).items()
+            if isinstance(value, float) and not name.endswith(("_low", "_high"))
+        }
+        tracker.log(values, run.n_tokens)
 
 
 def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, bar: Bar) -> Pool:

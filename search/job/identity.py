@@ -18,7 +18,7 @@ from duo_oracle.search.strategy import parse_settings
 # The model and the data are known by their fingerprints, whatever they were called and however the data was cut into windows.
 _NAMES = ("model", "data", "split", "special_tokens", "out")
 # How the work is spread, bounded, shown and begun: no loss and no path depends on it.
-_WORK = ("memory", "unit_sequences", "workers", "address", "local", "overwrite", "dry_run")
+_WORK = ("memory", "unit_sequences", "workers", "address", "local", "overwrite", "dry_run", "track")
 # Said below in words that have one spelling for one meaning.
 _SAID = (
     *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context", "offset"),
