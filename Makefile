@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 reference check test fuzz families pages docs train bench clean
+.PHONY: help install demo paper smollm2 experts reference check test fuzz families pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 	$(BIN)/duo-oracle duo runs/smollm2/model holdout:prose holdout:code --method distil --ratio 0.25 --layers 18-29 \
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
 	$(BIN)/duo-oracle study runs/smollm2/duo --route-layers 18-29 --out runs/smollm2/study
+
+experts: $(INSTALLED)  ## train mixtures of experts by every rule, and hold Expert Threshold's claims to them (an hour or so; resumable)
+	$(BIN)/python -m duo_oracle.search.studies.experts --out runs/experts
 
 reference: $(INSTALLED)  ## train a dense sibling of the shipped model, twice as wide, to be its reference (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.reference

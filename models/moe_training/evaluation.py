@@ -31,6 +31,16 @@ class MoeEvaluation:
     chosen_WNLE: tuple[np.ndarray, ...]  # bool
 
     @property
+    def document_N(self) -> np.ndarray:
+        """The document of every scored token."""
+        return np.repeat(np.array(self.documents), [len(losses) for losses in self.causal_WN])
+
+    @property
+    def position_N(self) -> np.ndarray:
+        """Its place in its window."""
+        return np.concatenate([np.arange(len(losses)) for losses in self.causal_WN])
+
+    @property
     def loss(self) -> float:
         return float(np.concatenate(self.causal_WN).mean())
 

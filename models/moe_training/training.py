@@ -34,7 +34,9 @@ from duo_oracle.models.training.stage1 import training_tokenizer_in
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
-USAGE, EVALUATION = "usage.safetensors", "evaluation.json"
+USAGE, EVALUATION, EARLY = "usage.safetensors", "evaluation.json", "early"
+EARLY_SHARE = 0.25
+"""Share of the training after which the model is kept as it was, in `OUT/early`, so that routes can be compared."""
 HELD_OUT = "held-out"
 """What the evaluation calls the documents that training held out of its text."""
 
@@ -73,7 +75,13 @@ def _train(config: MoeTrainConfig) -> None:
         on_save=lambda: _export(learner, out),
     )
     gradients = partial(_gradients, config=config, learner=learner, windows=windows)
-    training.learn([Stretch(range(config.n_steps), _optimizer(module, config), gradients, learner.finish)], progress)
+
+    def after(step: int) -> None:
+        learner.finish(step)
+        if step + 1 == max(1, round(EARLY_SHARE * config.n_steps)):
+            _export(learner, out / EARLY)
+
+    training.learn([Stretch(range(config.n_steps), _optimizer(module, config), gradients, after)], progress)
     _export(learner, out)
     _evaluate(config, tokenizer, held)
 
