@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -28,6 +30,7 @@ from duo_oracle.models.router_training.data import calibration_sequences, split_
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.models.training.batches import Windows, document_numbers, separator_of, tokenised, work_folder
+from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.stage1 import training_tokenizer_in
@@ -156,6 +159,33 @@ def _evaluate(config: MoeTrainConfig, tokenizer: Tokenizer, held: list[Window]) 
             f"{found['loss_protocol']:.4f} as in training{used}"
         )
     write_text_whole(Path(config.out) / EVALUATION, json.dumps(results, indent=1) + "\n")
+    write_card(Path(config.out), _card(config, results))
+
+
+def _card(config: MoeTrainConfig, results: Mapping[str, Mapping[str, Any]]) -> Card:
+    n_experts = config.granularity * config.expansion
+    mixture = f"{n_experts} experts of {config.ffn // config.granularity}" + (" and a shared one" if config.shared_expert else "")
+    routed = config.shared_expert and config.router != "dense"
+    layers = f"--route-layers {config.dense_layers}-{config.layers - 1}" if routed else "--branches .B"
+    what = f"FFNs of {config.ffn}" if config.router == "dense" else f"{mixture} in all but its first {config.dense_layers}"
+    return Card(
+        what=f"A language model of {config.layers} layers of width {config.hidden}, with {what}, routed by {config.router}.",
+        tags=("mixture-of-experts", config.router),
+        headings=("text", "tokens", "loss", "loss as in training", "experts' use over target"),
+        rows=[
+            (
+                f"`{Path(source).name}`",
+                f"{found['tokens']:,}",
+                f"{found['loss']:.4f}",
+                f"{found['loss_protocol']:.4f}",
+                f"{found['usage_mean'] / found['usage_target']:.3f}" if "usage_mean" in found else "",
+            )
+            for source, found in results.items()
+        ],
+        options=options_of(config),
+        commands=(f"duo-oracle search {Path(config.out).name} my.txt {layers} --out runs/first",),
+        limits=(f"It has read {config.tokens:,} tokens of the texts named above, and knows nothing else.",),
+    )
 
 
 def read_mixture(directory: str) -> MoeLlama:

@@ -247,10 +247,10 @@ def _finish(
         **({} if repaired is None else {"calibrated": {"how": repair, "evaluation": evaluation_repaired}}),
     }
     write_linear(Path(config.out), router, facts, tensors)
-    write_card(Path(config.out), _card(config, evaluation, module.n_letters))
+    write_card(Path(config.out), _card(config, evaluation, module.n_letters, as_trained=repaired is not None))
 
 
-def _card(config: RouterConfig, evaluation: Mapping[str, Mapping[str, float]], n_letters: int) -> Card:
+def _card(config: RouterConfig, evaluation: Mapping[str, Mapping[str, float]], n_letters: int, as_trained: bool) -> Card:
     return Card(
         what=f"A router of the method {config.router} for `{config.model}`, made for {config.budget:g} big layers of "
         f"{n_letters} per token on average. It knows no label.",
@@ -265,6 +265,10 @@ def _card(config: RouterConfig, evaluation: Mapping[str, Mapping[str, float]], n
             f"duo-oracle search {config.model} my.txt --context full --budget 0-{n_letters} --keep losses --out runs/mine",
             f"duo-oracle compare runs/mine --router {Path(config.out).name}",
         ),
-        limits=("Its cutoffs are set on documents that its training held out: on other text it spends another budget.",),
+        limits=(
+            "Its cutoffs are those that its training ended with: how much it spends is what it is, on each text above."
+            if as_trained
+            else "Its cutoffs are set on documents that its training held out: on other text it spends another budget.",
+        ),
         base_model=config.model,
     )

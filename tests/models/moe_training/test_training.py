@@ -87,7 +87,7 @@ def test_a_mixture_that_was_stopped_goes_on_to_the_same_mixture(router, folder, 
         whole, again = (load_file(tmp_path / run / file) for run in ("whole", "stopped"))
         assert whole.keys() == again.keys()
         assert all(torch.equal(torch.nan_to_num(whole[key]), torch.nan_to_num(again[key])) for key in whole)
-    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".csv", ".safetensors"}
+    assert {path.suffix for path in tmp_path.rglob("*") if path.is_file()} == {".json", ".csv", ".safetensors", ".md"}
 
 
 def test_cutoffs_are_saved_as_trained_and_are_what_the_evaluation_uses(folder, tmp_path):

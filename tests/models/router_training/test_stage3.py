@@ -79,7 +79,7 @@ def test_a_router_that_was_stopped_goes_on_to_the_same_router(name, folder, tmp_
         assert torch.equal(torch.nan_to_num(tensor), torch.nan_to_num(again[key])), key
     assert {path.name: path.read_bytes() for path in (folder / "model").iterdir()} == model_before
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
-    assert kinds == {".json", ".csv", ".safetensors"}
+    assert kinds == {".json", ".csv", ".safetensors", ".md"}
     captured = capsys.readouterr()
     assert captured.err == ""
     assert captured.out.count("B's per token") == 4

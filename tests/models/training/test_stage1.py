@@ -107,7 +107,7 @@ def test_finished_training_is_not_repeated(config, monkeypatch):
 def test_nothing_that_training_writes_is_a_pickle(config, tmp_path):
     train(config)
     kinds = {path.suffix for path in (tmp_path / "out").rglob("*") if path.is_file()}
-    assert kinds == {".json", ".csv", ".safetensors", ".npy"}
+    assert kinds == {".json", ".csv", ".safetensors", ".npy", ".md"}
     for path in (tmp_path / "out").rglob("*.npy"):
         assert np.load(path, allow_pickle=False).dtype == np.uint32
 
