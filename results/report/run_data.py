@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
+from duo_oracle.results.answers.reached import Reached, reached_of_run
+from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.report import words
 from duo_oracle.results.report.alternatives import Beside, read_beside
 from duo_oracle.results.report.packing import Blocks
@@ -33,6 +35,8 @@ _SATURATE = 0.98
 def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
     """The run's part of the page's data; its columns go to `blocks`."""
     positions, lines = read_run(run), budget_lines(run)
+    said = verdict(lines)
+    reached = {line.budget: line for line in reached_of_run(run)}
     kept = read_beside(positions, [one.branches_NL for one in routes]) if "losses" in run.tables else None
     routed_RN = kept.routed_RN if kept is not None else None
     patterns = _Patterns()
@@ -46,6 +50,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[s
     default = run.budgets.index(str(run.budget()))
     return {
         "name": run.name,
+        "verdict": {"kind": said.kind, "text": said.text, "budget": run.budgets.index(said.budget)},
         "searched": words.searched(positions),
         "how": words.how_to_read(lines[0].null_gain is not None),
         "warnings": words.warnings(run, lines),
@@ -61,7 +66,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[s
         "documents": list(positions.documents),
         **_texts(positions, blocks, columns),
         "rows": positions.n_positions,
-        "lines": [_line(line) for line in lines],
+        "lines": [_line(line, reached.get(line.budget)) for line in lines],
         "layerShares": [_layer_shares(positions, k) for k in range(len(run.budgets))],
         "scales": _scales(positions, routed_RN),
         "routers": router_rows(positions, routes, routed_RN),
@@ -150,7 +155,7 @@ def _budget(text: str, n_patterns: int) -> dict[str, Any]:
     return {"name": text, "label": words.budget_label(text), "patterns": n_patterns, "big": int(text) if text.isdecimal() else None}
 
 
-def _line(line: BudgetLine) -> dict[str, Any]:
+def _line(line: BudgetLine, reached: Reached | None) -> dict[str, Any]:
     fixed = line.fixed
     return {
         "small": _estimate(line.all_small),
@@ -163,6 +168,10 @@ def _line(line: BudgetLine) -> dict[str, Any]:
         "gain": _estimate(line.gain),
         "nullGain": _estimate(line.null_gain),
         "excess": _estimate(line.excess),
+        "control": _estimate(line.control),
+        "beyond": _estimate(line.beyond),
+        "expected": _estimate(None if reached is None else reached.expected),
+        "realised": _estimate(None if reached is None else reached.realised),
         "nBig": _estimate(line.n_big),
         "certified": line.certified.mean,
         "tokens": line.oracle.n_tokens,

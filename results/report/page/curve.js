@@ -6,6 +6,7 @@ const CURVES = [
   ["oracle", "oracle", "hot"],
   ["big", "all-big", "plain"],
 ];
+const EXCESSES = [["control", "where nothing is chosen", "luck"], ["excess", "excess", "strong"]];
 
 function drawCurve() {
   const run = theRun();
@@ -17,7 +18,7 @@ function drawCurve() {
   const first = sideBySide ? Math.round(wide * 0.58) : wide;
   const parts = [figure(first, 300, lines, shown, "nats per token", false)];
   if (lines.every(line => line.excess)) {
-    parts.push(figure(sideBySide ? wide - first - 24 : wide, sideBySide ? 300 : 220, lines, [["excess", "excess", "strong"]], "excess, nats", true));
+    parts.push(figure(sideBySide ? wide - first - 24 : wide, sideBySide ? 300 : 220, lines, EXCESSES.filter(([key]) => lines.every(line => line[key])), "excess, nats", true));
   }
   byId("curve").replaceChildren(h("ul", { class: "keys" }, shown.map(([, name, colour]) => h("li", null,
     s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), name))),

@@ -31,6 +31,7 @@ function markBudget() {
 }
 
 function chooseRun(run) {
+  if (byId("run")) byId("run").value = run;
   const there = report.runs[run], measure = measuresOf(there).some(m => m.key === state.measure) ? state.measure : "difficulty";
   change({ run, k: there.budget, measure, passage: 0, row: 0 });
 }
@@ -56,10 +57,37 @@ if (report.runs.length > 1) {
   report.runs.map((run, i) => h("option", { value: i }, escaped(run.name) + " \u00b7 context " + run.context + " \u00b7 " + count(run.rows) + " tokens")))));
 }
 
+// What is shown stands in the address, so that a link shows the same and a reload loses nothing.
+function stateOf(text) {
+  const asked = new URLSearchParams(text.replace(/^#/, "")), whole = (name, below) => {
+    const value = asked.get(name);
+    return value !== null && /^\d+$/.test(value) && Number(value) < below ? Number(value) : null;
+  };
+  const run = whole("run", report.runs.length) || 0, there = report.runs[run];
+  const named = there.budgets.findIndex(budget => budget.name === asked.get("budget"));
+  const measure = measuresOf(there).some(m => m.key === asked.get("measure")) ? asked.get("measure") : "difficulty", row = whole("token", there.rows) || 0;
+  return { run, k: named < 0 ? there.budget : named, measure, row, passage: passageOfRow(there, row).index };
+}
+function keepState() {
+  const run = theRun(), kept = new URLSearchParams();
+  if (report.runs.length > 1) kept.set("run", state.run);
+  if (state.k !== run.budget) kept.set("budget", run.budgets[state.k].name);
+  if (state.measure !== "difficulty") kept.set("measure", state.measure);
+  if (state.row) kept.set("token", state.row);
+  const wanted = kept.size ? "#" + kept : "";
+  if (location.hash !== wanted) history.replaceState(null, "", wanted || location.pathname + location.search);
+}
+window.addEventListener("hashchange", () => {
+  const asked = stateOf(location.hash), run = byId("run");
+  if (run) run.value = asked.run;
+  change(asked);
+});
+
 view(["run"], drawChoices);
 view(["run"], drawWords);
 view(["k"], markBudget);
-state.k = theRun().budget;
+Object.assign(state, stateOf(location.hash));
+if (byId("run")) byId("run").value = state.run;
 state.width = document.documentElement.clientWidth;
 document.documentElement.dataset.theme = state.theme = theme();
 drawTheme();
@@ -68,6 +96,7 @@ const once = new Set();
 const drawAll = keys => { for (const { keys: of, draw } of views) if (!once.has(draw) && of.some(key => keys.includes(key))) { once.add(draw); draw(); } };
 drawChoices(); once.add(drawChoices);
 drawAll(["run", "passage", "row", "k", "measure", "theme", "width"]);
+view(["run", "k", "measure", "row"], keepState);
 let resizing = 0;
 window.addEventListener("resize", () => {
   clearTimeout(resizing);

@@ -144,6 +144,29 @@ byId("tokens").addEventListener("click", event => {
 });
 for (const id of ["filter-text", "filter-least", "filter-most"]) byId(id).addEventListener("input", filterTokens);
 for (const id of ["filter-document", "filter-class"]) byId(id).addEventListener("change", filterTokens);
+// The rows that are shown, in their order, with all columns; a text that a spreadsheet would take for a formula begins with an apostrophe.
+function csvOf(run) {
+  const columns = tableColumns(run), quoted = text => '"' + (/^[=+\-@\t\r]/.test(text) ? "'" + text : text).replace(/"/g, '""') + '"';
+  const series = columns.map(c => c.measure ? valuesOf(run, c.key, state.k) : null), classes = classesOf(run, state.k), position = column(run, "position");
+  const lines = [["sequence", "pattern", "budget", "context", ...columns.map(c => c.key === "target" ? "token" : c.key)].join(",")];
+  for (const row of table.rows) {
+    const passage = passageOfRow(run, row);
+    lines.push([passage.sequence, patternAt(run, row, state.k), run.budgets[state.k].name, quoted(run.context), ...columns.map((c, n) => {
+      if (c.key === "target") return quoted(targetOf(run, row));
+      if (c.key === "document") return quoted(run.documents[passage.doc]);
+      if (c.key === "position") return position[row];
+      if (c.key === "class") return quoted(run.classes[classes[row]]);
+      return Number.isNaN(series[n][row]) ? "" : series[n][row];
+    })].join(","));
+  }
+  return lines.join("\r\n") + "\r\n";
+}
+byId("csv").addEventListener("click", () => {
+  const run = theRun(), link = h("a", { download: run.name.replace(/[^\w.-]+/g, "-") + "-tokens.csv" });
+  link.href = URL.createObjectURL(new Blob([csvOf(run)], { type: "text/csv" }));
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+});
 byId("filter-clear").addEventListener("click", () => {
   for (const id of ["filter-text", "filter-document", "filter-class", "filter-least", "filter-most"]) byId(id).value = "";
   filterTokens();

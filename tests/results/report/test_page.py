@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +12,11 @@ import numpy as np
 import pytest
 from selenium.webdriver import ActionChains, Chrome, Keys
 from selenium.webdriver.common.by import By
-from selenium.webdriver.support.ui import Select
+from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from duo_oracle.results import Run
+from duo_oracle.results.answers.curve import budget_lines
+from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.report import write_report
 from tests.results.report.browser import (
     choose_budget,
@@ -297,3 +301,72 @@ def test_nothing_is_fetched_and_nothing_could_be(browser: Chrome, file: Path) ->
     )
     assert refused == ["connect-src", "img-src", "script-src-elem"]
     assert browser.execute_script("return window.struck") is None
+
+
+def test_the_first_screen_says_the_finding(page: Chrome, run: Run) -> None:
+    found = verdict(budget_lines(run))
+    assert page.find_element(By.ID, "verdict-text").text == found.text
+    assert page.find_element(By.ID, "verdict").get_attribute("data-kind") == found.kind
+    assert page.find_element(By.ID, "verdict").rect["y"] < 200
+    line = next(line for line in budget_lines(run) if line.budget == found.budget)
+    tiles = {tile.get_attribute("data-name"): tile.text for tile in page.find_elements(By.CSS_SELECTOR, ".tile")}
+    assert said(line.gain.mean) in tiles["Gain over all-big"]
+    assert line.null_gain is not None
+    assert line.beyond is not None
+    assert said(line.null_gain.mean) in tiles["Selection bias"]
+    assert said(line.beyond.mean) in tiles["Beyond both"]
+    assert not page.find_element(By.ID, "searched").is_displayed()  # the method is folded
+
+
+def test_what_is_shown_stands_in_the_address(browser: Chrome, file: Path) -> None:
+    show(browser, file)
+    assert "#" not in browser.current_url
+    choose_budget(browser, 3)
+    choose_measure(browser, "loss")
+    tokens_of(browser)[5].click()
+    address = browser.current_url
+    assert address.endswith("#budget=3&measure=loss&token=5")
+    shown, shades = panel(browser), colours(browser)
+    browser.get("about:blank")
+    browser.get(address)
+    assert (panel(browser), colours(browser)) == (shown, shades)
+    browser.get("about:blank")
+    browser.get(f"{file.as_uri()}#budget=nonsense&measure=<b>&token=999999&run=7")  # what fits nothing is as nothing
+    assert panel(browser)["row"] == "0"
+    assert console(browser) == []
+
+
+def test_the_table_is_saved_as_it_is_shown(page: Chrome, run: Run) -> None:
+    page.execute_script(
+        "window.saved = []; const was = URL.createObjectURL;"
+        "URL.createObjectURL = blob => { blob.text().then(t => saved.push(t)); return was(blob); };"
+        "HTMLAnchorElement.prototype.click = function () { window.savedAs = this.download; };"
+    )
+    choose_budget(page, 2)
+    page.find_element(By.ID, "filter-least").send_keys("0.5")
+    page.find_element(By.ID, "csv").click()
+    text = WebDriverWait(page, 5).until(lambda chrome: chrome.execute_script("return window.saved[0]"))
+    rows = list(csv.DictReader(io.StringIO(text)))
+    wanted = rows_of(run, "2")
+    assert len(rows) == int((wanted["difficulty"] >= 0.5).sum())
+    for row in rows:
+        mine = wanted[(wanted["sequence"] == int(row["sequence"])) & (wanted["position"] == int(row["position"]))].iloc[0]
+        assert row["pattern"] == mine["pattern"]
+        assert float(row["loss"]) == pytest.approx(float(mine["loss"]), abs=1e-6)
+        assert row["token"] != ""
+    assert page.execute_script("return window.savedAs").endswith("-tokens.csv")
+
+
+def test_several_runs_stand_side_by_side(browser: Chrome, tmp_path: Path) -> None:
+    runs = [Synthetic(documents=3, windows=1, length=8, seed=seed).write(tmp_path / f"run-{seed}") for seed in (0, 1)]
+    write_report(runs, tmp_path / "two.html")
+    show(browser, tmp_path / "two.html")
+    rows = browser.find_elements(By.CSS_SELECTOR, ".overview tbody tr")
+    assert [row.find_element(By.TAG_NAME, "th").text for row in rows] == ["run-0", "run-1"]
+    for row, run in zip(rows, runs, strict=True):
+        found = verdict(budget_lines(run))
+        assert row.text.endswith(str(found.kind))
+    rows[1].find_element(By.TAG_NAME, "button").click()
+    assert browser.find_element(By.ID, "verdict-text").text == verdict(budget_lines(runs[1])).text
+    assert browser.current_url.endswith("#run=1")
+    assert console(browser) == []
