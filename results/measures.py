@@ -8,7 +8,7 @@ Classes, in this order:
 - easy: all-small loses less than 0.5 nats;
 - stubborn: the oracle takes off less than a tenth of all-small's loss;
 - reducible: beyond selection bias, the real label gains more from all-small to the oracle than every label drawn from all-big;
-- within luck: some drawn label gains as much. Were all-big the truth, the real label would be ahead of all R drawn ones with
+- within bias: some drawn label gains as much. Were all-big the truth, the real label would be ahead of all R drawn ones with
   probability 1 / (R + 1) at most. Without drawn labels nothing tells these two apart, and both are called helped.
 """
 
@@ -84,7 +84,7 @@ SELECT
         WHEN loss_cheapest - loss < 0.1 * loss_cheapest THEN 'stubborn'
         WHEN null_above IS NULL AND excess IS NULL THEN 'helped'
         WHEN coalesce(null_above = 0, excess > 0) THEN 'reducible'
-        ELSE 'within luck'
+        ELSE 'within bias'
     END AS class,
     budget_kind, budget_name, loss_big, loss_small, entropy_big
 FROM (SELECT *, min(loss) OVER (PARTITION BY run, sequence, position) AS least FROM oracle)

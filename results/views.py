@@ -91,7 +91,7 @@ _MADE: dict[str, tuple[Column, ...]] = {
             "class",
             _TEXT,
             "",
-            "easy, stubborn, reducible, within luck (no more than selection bias gives); helped where no labels were drawn",
+            "easy, stubborn, reducible, within bias (no more than selection bias gives); helped where no labels were drawn",
         ),
     ),
     "slack": (Column("pass_budget", _TEXT, "", "budget of the pass; null where one pass serves all budgets"),),

@@ -11,16 +11,15 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.extras import extras_named
 
 MAGIC = b"GGUF"
 
 
+@extras_named("import")
 def require_gguf() -> None:
     """Raises InputError where the package is missing, which is an extra."""
-    try:
-        import gguf  # noqa: F401
-    except ModuleNotFoundError:
-        raise InputError("import needs the gguf package: pip install 'duo-oracle[gguf]'") from None
+    import gguf  # noqa: F401
 
 
 class GgufFile:

@@ -18,7 +18,7 @@ from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.statistics.calibration import Calibration
 from duo_oracle.results.statistics.intervals import Estimate
-from duo_oracle.results.statistics.luck import SAME_NUMBER, LayerLuck, best_of_n_of_run, layers_of_run
+from duo_oracle.results.statistics.selection_bias import SAME_NUMBER, LayerNoise, best_of_n_of_run, layers_of_run
 from duo_oracle.results.store.reader import StoredRun
 
 Cell = str | int | float | Estimate | None
@@ -53,7 +53,7 @@ def as_json(sections: Sequence[Section]) -> str:
 
 
 def sections_of_run(run: StoredRun, same_number: int = SAME_NUMBER) -> list[Section]:
-    """Luck, label-free lines and layers of a run. Where an input is missing, one line says which.
+    """Selection bias, label-free lines and layers of a run. Where an input is missing, one line says which.
 
     Raises InputError for a run without a finished unit.
     """
@@ -103,9 +103,9 @@ def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Se
         "oracle: best of all",
     )
     rows: list[tuple[Cell, ...]] = []
-    for line, luck in zip(lines, best_of_n_of_run(run, (same_number,)), strict=True):
+    for line, biased in zip(lines, best_of_n_of_run(run, (same_number,)), strict=True):
         fixed = None if line.fixed is None else line.fixed.best
-        rows.append((luck.budget, luck.n_patterns, luck.random, luck.mixture, fixed, luck.expected[0], luck.oracle))
+        rows.append((biased.budget, biased.n_patterns, biased.random, biased.mixture, fixed, biased.expected[0], biased.oracle))
     note = (
         f"best of {same_number}: the expected least of {same_number} patterns drawn without replacement, exactly, as many choices "
         "at every budget; it knows the label. random, mixture (-log of the mean probability) and best fixed do not"
@@ -128,7 +128,7 @@ def _layers(run: StoredRun) -> Section:
     return Section("layers", title, columns, rows, _layers_note(pair, layers))
 
 
-def _layers_note(pair: tuple[str, str] | None, layers: list[LayerLuck]) -> str:
+def _layers_note(pair: tuple[str, str] | None, layers: list[LayerNoise]) -> str:
     if pair is None:
         return "the shares need two budgets k and L - k, such as `budget='4,8'`"
     off = [str(line.layer) for line in layers if line.total is not None and not line.total.low <= 1 <= line.total.high]

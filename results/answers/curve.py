@@ -213,6 +213,6 @@ def _panel(axes: Any, context: str, lines: Sequence[BudgetLine]) -> None:
     draw("oracle", [line.oracle for line in lines], "tab:red")
     axes.plot(budgets, [line.all_big.mean for line in lines], ":", color="black", label="all-big")
     if all(line.null_gain is not None for line in lines):
-        luck = [line.all_big.mean - line.null_gain.mean for line in lines if line.null_gain is not None]
-        axes.plot(budgets, luck, "--", color="tab:orange", label="all-big minus null gain: what selection bias alone would show")
+        biased = [line.all_big.mean - line.null_gain.mean for line in lines if line.null_gain is not None]
+        axes.plot(budgets, biased, "--", color="tab:orange", label="all-big minus null gain: what selection bias alone would show")
     axes.set(title=f"context {context}", xlabel="big layers per token")

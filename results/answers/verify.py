@@ -242,6 +242,8 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             warm = warm_tokens(run, int(index), first, warm_ids)
             position_R = paths["position"].to_numpy()[rows] + n_front
             token_id_T = np.concatenate([warm, ids, targets[-1:]])
+            if len(position_R) and not 0 <= position_R.min() <= position_R.max() < len(token_id_T) - 1:
+                raise InputError(f"{run.path}: sequence {index} has paths at positions that it has no token of")
             context_NL = None
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()

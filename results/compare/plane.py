@@ -254,7 +254,7 @@ def _beside(plane: Plane, loss_N: np.ndarray, budget: float, oracle: bool = True
     for name, oracle_N in (("exact", exact_N), ("average", average_N), ("any", any_N)):
         values[f"regret_{name}"] = _mean(plane, loss_N - oracle_N)
         values[f"gap_closed_{name}"] = share_of(fixed_N - loss_N, fixed_N - oracle_N, plane.document_N)
-    # Luck is known for whole budgets; that of choosing k per token, by the label, is not: the average oracle has no excess.
+    # Known for whole budgets is the selection bias; that of choosing k per token, by the label, is not: the average oracle
     excess_N, gap_excess_N = plane.between(plane.excess_KN, budget), plane.between(plane.gap_excess_KN, budget)
     values["excess"] = _mean(plane, excess_N)
     values["gap_closed_excess"] = share_of(fixed_N - loss_N, excess_N, plane.document_N)

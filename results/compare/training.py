@@ -24,6 +24,8 @@ class Record(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def layers(self) -> Sequence[int] | None: ...
+    @property
     def even(self) -> float: ...
     @property
     def usage_SL(self) -> np.ndarray: ...
@@ -81,7 +83,7 @@ def _mean(values: np.ndarray, where: np.ndarray | None = None) -> float | None:
 
 def layers_of(record: Record) -> Sequence[int]:
     """The routed layers' numbers in the model: those that the record names (`layers`), or all."""
-    return getattr(record, "layers", None) or range(record.usage_SL.shape[1])
+    return record.layers or range(record.usage_SL.shape[1])
 
 
 _NUMBERS = ("even", "big", "big_spread", "passed", "starved_steps", "saturated_steps", "below_capacity", "above_capacity", "cutoff")

@@ -270,12 +270,12 @@ def _draw_curves(figure: Any, positions: dict[str, Positions]) -> None:
         columns = [found.column(k) for k in exact]
         at = [int(k) if k.isdecimal() else 0 for k in exact]
         oracle = [estimate((1, ratio(found.document_N, found.loss_NK[:, column]))) for column in columns]
-        luck = [estimate((1, ratio(found.document_N, found.big_N - found.null_gain_NK[:, column]))) for column in columns]
-        band(panel, at, luck, "all-big minus null gain: what selection bias alone would show", CONTROL, "--")
+        biased = [estimate((1, ratio(found.document_N, found.big_N - found.null_gain_NK[:, column]))) for column in columns]
+        band(panel, at, biased, "all-big minus null gain: what selection bias alone would show", CONTROL, "--")
         band(panel, at, oracle, "oracle", REAL)
         panel.axhline(float(found.big_N.mean()), color="black", linewidth=0.8, linestyle=":", label="all-big")
         top = float(found.big_N.mean())
-        low = min(e.low for e in (*oracle, *luck))
+        low = min(e.low for e in (*oracle, *biased))
         panel.set_ylim(low - 0.1, top + 2 * (top - low))  # few big layers may cost ten nats; the interest is below all-big
         panel.set(title=text, xlabel="big layers of the routed" if len(exact) > 1 else "any budget", ylabel="nats per token")
         if len(exact) == 1:

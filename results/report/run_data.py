@@ -25,7 +25,7 @@ from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.route_files import Routes
 
-CLASSES = ("easy", "reducible", "within luck", "helped", "stubborn")
+CLASSES = ("easy", "reducible", "within bias", "helped", "stubborn")
 """Of tokens, as the view of measures names them."""
 STEP = 1 / 4000
 """Nats: alternatives' losses above the path's are packed as whole numbers of steps, up to 16 nats."""

@@ -63,7 +63,7 @@ def _warm_words(run: StoredRun) -> str:
 
 def how_to_read(null_drawn: bool) -> list[str]:
     """The two sentences without which no oracle number should be read."""
-    luck = (
+    biased = (
         "The oracle's loss is the least of many, picked with the answer known, so it flatters every model: some pattern is always "
         "lucky."
     )
@@ -74,7 +74,7 @@ def how_to_read(null_drawn: bool) -> list[str]:
         if null_drawn
         else "This run drew no labels, so how much of its gain is selection bias is unknown (an exact search draws four a token)."
     )
-    return [luck, excess]
+    return [biased, excess]
 
 
 def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:

@@ -62,7 +62,7 @@ class Verdict(StrEnum):
     """What a measurement says of a finding, from the weakest to the strongest."""
 
     NOT_FOUND = "not found"
-    LUCK = "not distinguishable from selection bias"
+    BIAS = "not distinguishable from selection bias"
     FOUND = "found"
 
 
@@ -84,7 +84,7 @@ class Effect:
         """
         if not self.raw.low > 0:  # also where there is one document, and no interval
             return Verdict.NOT_FOUND
-        return Verdict.FOUND if self.beyond.low > 0 else Verdict.LUCK
+        return Verdict.FOUND if self.beyond.low > 0 else Verdict.BIAS
 
     def __str__(self) -> str:
         return f"{self.what}: {self.raw} {self.unit}; beyond its control {self.beyond}"

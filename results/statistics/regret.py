@@ -4,7 +4,7 @@ Pure statistics over what was found per token; knows no model and no strategy. T
 
 - regret: its loss minus the reference's (the exact oracle's; or, where no oracle is exact, the best that any strategy found);
 - share of the gain: (mean pattern - it) / (mean pattern - reference), a ratio of sums over tokens;
-- the same for random patterns, as many as it evaluated: their expected least loss, exactly (`results/statistics/luck.py`).
+- the same for random patterns, as many as it evaluated: their expected minimum, exactly (`results/statistics/selection_bias.py`).
 
 Intervals come from resampling documents (`results/statistics/intervals.py`).
 

@@ -25,8 +25,8 @@ from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import SearchSpace
-from duo_oracle.results.statistics.luck import best_of_n
 from duo_oracle.results.statistics.regret import Outcomes
+from duo_oracle.results.statistics.selection_bias import best_of_n
 from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.asking.loop import run_strategy

@@ -1,6 +1,6 @@
 """The fuzz test by itself: `python -m tests.fuzz --inputs 10000 --seed N`. A worker runs inputs, and is watched from outside.
 
-A worker that uses more than 15 s of a core for an input, stands still for a minute, takes over 3 GiB or dies is that input's fault:
+A worker that uses more than 15 s of a core for an input, stands still for 300 s, takes over 3 GiB or dies is that input's fault:
 it is ended, and another goes on behind the input. `--only NUMBER` runs one input again, with all that it says.
 """
 
@@ -23,7 +23,7 @@ from typing import IO, Any
 
 from tests.fuzz.verdict import Verdict
 
-STALLED_SECONDS, KILL_BYTES = 60.0, 3 << 30
+STALLED_SECONDS, KILL_BYTES = 300.0, 3 << 30
 
 
 def main() -> int:

@@ -196,10 +196,18 @@ KINDS: dict[str, Kind] = {
         1, ("duo", "data.arrow"), ("data.arrow",), in_table, ("search duo data.arrow --local --max-sequences 2 --out out/run",)
     ),
     "text data": Kind(
-        0.7, ("duo", "data.txt"), ("data.txt",), in_bytes, ("search duo data.txt --local --seq-len 9 --out out/run",)
+        0.7,
+        ("duo", "data.txt"),
+        ("data.txt",),
+        in_bytes,
+        ("search duo data.txt --local --seq-len 9 --max-sequences 2 --out out/run",),
     ),
     "compressed data": Kind(
-        0.7, ("duo", "data.txt.gz"), ("data.txt.gz",), in_bytes, ("search duo data.txt.gz --local --seq-len 9 --out out/run",)
+        0.7,
+        ("duo", "data.txt.gz"),
+        ("data.txt.gz",),
+        in_bytes,
+        ("search duo data.txt.gz --local --seq-len 9 --max-sequences 2 --out out/run",),
     ),
     "manifest": Kind(1.5, ("duo", "data.jsonl", "run"), ("run/run.json",), in_json, _ASKS),
     "manifest with its id": Kind(1.5, ("duo", "data.jsonl", "run"), ("run/run.json",), in_sealed_manifest, _ASKS),

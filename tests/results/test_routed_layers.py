@@ -29,7 +29,7 @@ from duo_oracle.results.report.positions import read_run
 from duo_oracle.results.report.words import searched
 from duo_oracle.results.sql import query
 from duo_oracle.results.statistics.landscape import landscape
-from duo_oracle.results.statistics.luck import layers_of_run
+from duo_oracle.results.statistics.selection_bias import layers_of_run
 from duo_oracle.results.store.parts import UnitWriter
 from duo_oracle.results.store.route_files import read_routes, write_routes
 from duo_oracle.results.store.writer import RunWriter

@@ -20,7 +20,7 @@ from duo_oracle.results.statistics.average import average_oracle
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
 from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
 from duo_oracle.results.statistics.intervals import Estimate, perplexity_of
-from duo_oracle.results.statistics.luck import best_of_n
+from duo_oracle.results.statistics.selection_bias import best_of_n
 from duo_oracle.results.store.kept_losses import LossTable
 
 RANDOM_PATTERNS = 100

@@ -35,9 +35,9 @@ def gain_effect(material: Material, holdout: str, k: int, what: str) -> Effect:
     real, calibration_N = material.positions(holdout, "big"), random_excess(material, holdout, k)
     assert calibration_N is not None, k
     column = real.column(k)
-    luck_N = real.null_gain_NK[:, column] + calibration_N
+    biased_N = real.null_gain_NK[:, column] + calibration_N
     gain_N = real.big_N - real.loss_NK[:, column]
-    return effect(what, "nats", [(1, ratio(real.document_N, gain_N))], [(1, ratio(real.document_N, luck_N))])
+    return effect(what, "nats", [(1, ratio(real.document_N, gain_N))], [(1, ratio(real.document_N, biased_N))])
 
 
 def _answer(material: Material) -> Answer:
@@ -51,8 +51,8 @@ def _answer(material: Material) -> Answer:
         arm = [
             (1.0, ratio(real.document_N, real.loss_NK[:, zero] - real.loss_NK[:, middle])),
         ]
-        luck = [(1.0, ratio(real.document_N, real.null_gain_NK[:, middle] - real.null_gain_NK[:, zero]))]
-        beside.append(effect(f"{holdout}: the oracle falls from k=0 to k={half}", "nats", arm, luck))
+        biased = [(1.0, ratio(real.document_N, real.null_gain_NK[:, middle] - real.null_gain_NK[:, zero]))]
+        beside.append(effect(f"{holdout}: the oracle falls from k=0 to k={half}", "nats", arm, biased))
         fixed = ratio(real.document_N, real.small_N - real.big_N)
         beside.append(effect(f"{holdout}: all-big is below all-small (no choice, so no control)", "nats", [(1, fixed)], []))
         tables.append(_table(material, holdout))
@@ -127,9 +127,9 @@ def _draw(material: Material, figure: Any) -> None:
         band(panel, at, best, "best fixed pattern, of other documents", FIXED)
         band(panel, at, [estimate((1, ratio(real.document_N, loss_of[:, c]))) for c in range(len(at))], "oracle", REAL)
         without = {k: excess_N for k in at if (excess_N := random_excess(material, holdout, k)) is not None}
-        luck = {k: real.big_N - real.null_gain_NK[:, real.column(k)] - excess_N for k, excess_N in without.items()}
-        line = [estimate((1, ratio(real.document_N, luck_N))) for luck_N in luck.values()]
-        band(panel, list(luck), line, "what selection bias alone would show", CONTROL, "--")
+        biased = {k: real.big_N - real.null_gain_NK[:, real.column(k)] - excess_N for k, excess_N in without.items()}
+        line = [estimate((1, ratio(real.document_N, biased_N))) for biased_N in biased.values()]
+        band(panel, list(biased), line, "what selection bias alone would show", CONTROL, "--")
         panel.axhline(float(real.big_N.mean()), color="black", linewidth=0.7, linestyle=":", label="all-big")
         _routers(panel, material, holdout)
         panel.set(title=holdout, xlabel="big layers per token", ylabel="nats per token")

@@ -84,7 +84,7 @@ function drawDistribution() {
 }
 
 // Without drawn labels some tokens are helped, and nobody knows whether by luck; with them none is called so.
-const shownClasses = run => run.classes.map((_, i) => i).filter(i => run.lines[0].nullGain ? run.classes[i] !== "helped" : run.classes[i] !== "reducible" && run.classes[i] !== "within luck");
+const shownClasses = run => run.classes.map((_, i) => i).filter(i => run.lines[0].nullGain ? run.classes[i] !== "helped" : run.classes[i] !== "reducible" && run.classes[i] !== "within bias");
 function drawClasses() {
   const run = theRun(), counts = run.classes.map(() => 0);
   for (const one of classesOf(run, state.k)) counts[one]++;

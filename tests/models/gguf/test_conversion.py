@@ -307,7 +307,7 @@ def test_without_the_gguf_package_it_says_how_to_get_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "gguf", None)
     said = refusal(capsys, file, "--out", tmp_path / "out")
-    assert said == "duo-oracle: import needs the gguf package: pip install 'duo-oracle[gguf]'\n"
+    assert said == "duo-oracle: import needs gguf: pip install 'duo-oracle[gguf]'\n"
 
 
 def test_a_directory_that_holds_something_is_kept_unless_it_is_to_be_overwritten(

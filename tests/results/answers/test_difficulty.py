@@ -66,7 +66,7 @@ def test_classes_follow_their_definitions(run: Run) -> None:
     frame = frame_of(run, 2)
     difficulty, small = frame["loss_cheapest"] - frame["loss"], frame["loss_cheapest"]
     expected = np.select(
-        [small < 0.5, difficulty < 0.1 * small, frame["null_above"] == 0], ["easy", "stubborn", "reducible"], "within luck"
+        [small < 0.5, difficulty < 0.1 * small, frame["null_above"] == 0], ["easy", "stubborn", "reducible"], "within bias"
     )
     view = run.sql("SELECT class FROM measures WHERE budget = 2 ORDER BY sequence, position")
     assert view["class"].tolist() == expected.tolist()

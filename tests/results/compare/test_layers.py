@@ -95,7 +95,19 @@ def test_files_and_pictures_number_layers_as_the_model_does(tmp_path: Path) -> N
 def test_routers_in_training_number_layers_as_their_record_does(tmp_path: Path) -> None:
     def record(**more: tuple[int, ...]) -> SimpleNamespace:
         numbers_SL = np.full((8, 3), 0.5)
-        return SimpleNamespace(name="late", even=0.3, usage_SL=numbers_SL, cutoff_SL=numbers_SL, batch_cutoff_SL=numbers_SL, **more)
+        return SimpleNamespace(
+            **{
+                "name": "late",
+                "layers": None,
+                "even": 0.3,
+                "usage_SL": numbers_SL,
+                "cutoff_SL": numbers_SL,
+                "batch_cutoff_SL": numbers_SL,
+                "passed_SL": np.full((8, 3), np.nan),
+                "held_SL": np.full((8, 3), np.nan),
+                **more,
+            }
+        )
 
     assert usage_table([record(layers=LAYERS), record()])["layer"].to_pylist() == [3, 8, 9, 0, 1, 2]
     plot_training_usage([record(layers=LAYERS), record()], tmp_path / "usage.svg")

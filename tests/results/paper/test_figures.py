@@ -88,7 +88,7 @@ def test_the_papers_trend_from_noise_alone_is_luck_and_a_true_preference_is_foun
     control = positions_of(noise(1))
     by_luck = answer("fig2", Made({("prose", "big"): positions_of(noise(0)), ("prose", "sampled"): control}))
     assert all(one.raw.low > 0 for one in by_luck.effects)  # late at few B's, early at many: the paper's figure, from noise
-    assert by_luck.deciding.verdict is Verdict.LUCK
+    assert by_luck.deciding.verdict is Verdict.BIAS
     late_L = np.linspace(0.1, -0.3, N_LAYERS)
     true = answer("fig2", Made({("prose", "big"): positions_of(noise(0, late_L)), ("prose", "sampled"): control}))
     few, many = true.effects
@@ -140,7 +140,7 @@ def test_a_gain_is_luck_where_the_null_gain_and_calibration_are_as_large() -> No
     overconfident = Made({("prose", "big"): plain, ("prose", "random"): random})
     one = gain_effect(overconfident, "prose", 3, "gain")  # type: ignore[arg-type]
     assert estimate((1, ratio(plain.document_N, plain.excess_NK[:, 3]))).low > 0.1
-    assert one.verdict is Verdict.LUCK
+    assert one.verdict is Verdict.BIAS
     random = replace(real, null_gain_NK=gain_NK)
     chosen = Made({("prose", "big"): plain, ("prose", "random"): random})
     assert gain_effect(chosen, "prose", 3, "gain").verdict is Verdict.FOUND  # type: ignore[arg-type]
@@ -153,7 +153,7 @@ def test_a_constant_budget_is_best_by_convexity_alone() -> None:
     )
     found = answer("fig4c", convex)
     assert all(one.raw.low > 0 for one in found.effects)
-    assert found.deciding.verdict is Verdict.LUCK
+    assert found.deciding.verdict is Verdict.BIAS
     no_luck = answer("fig4c", Made({("prose", "big"): real}))
     assert no_luck.deciding.verdict is Verdict.FOUND
 
@@ -185,7 +185,7 @@ def test_losses_that_compute_does_not_help_are_found_beyond_those_of_luck() -> N
     assert found.deciding.verdict is Verdict.FOUND
     assert found.deciding.raw.mean == pytest.approx(0.5, abs=0.15)
     same = answer("fig5", Made({("prose", "big"): real, ("prose", "sampled"): real}))
-    assert same.deciding.verdict is Verdict.LUCK
+    assert same.deciding.verdict is Verdict.BIAS
 
 
 def test_tokens_of_code_fall_into_their_groups() -> None:
@@ -294,7 +294,7 @@ def test_the_cost_of_random_routing_is_judged_beside_what_a_seed_changes(tmp_pat
     assert answer("fig8ab", behind).deciding.verdict is Verdict.FOUND
     for sign, folder in ((1, "b"), (-1, "c")):  # whichever of the two seeds is the better one
         as_a_seed = study(tmp_path / folder, {**dense, "duo-0": 5.0 + 0.2 * sign, "duo-0.5": 4.6, "duo-1": 4.1})
-        assert answer("fig8ab", as_a_seed).deciding.verdict is Verdict.LUCK
+        assert answer("fig8ab", as_a_seed).deciding.verdict is Verdict.BIAS
 
 
 def test_joint_training_is_judged_beside_another_seed(tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def test_filters_leave_the_tokens_that_fit(page: Chrome, run: Run) -> None:
     assert sorted(table_rows(page)) == rows.index[(rows["document"] == "doc1") & (rows["difficulty"] <= 0.2)].tolist()
     page.find_element(By.ID, "filter-clear").click()
     classes = run.sql("token_classes").query("budget == '2'").set_index("class")["tokens"]
-    for name in ("easy", "stubborn", "reducible", "within luck"):
+    for name in ("easy", "stubborn", "reducible", "within bias"):
         Select(page.find_element(By.ID, "filter-class")).select_by_visible_text(name)
         assert page.find_element(By.ID, "filter-count").text.startswith(f"{classes[name]} of 66 tokens")
 

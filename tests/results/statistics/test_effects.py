@@ -17,8 +17,8 @@ def between(low: float, high: float) -> Estimate:
     ("raw", "beyond", "verdict"),
     [
         (between(0.1, 0.3), between(0.1, 0.2), Verdict.FOUND),
-        (between(0.1, 0.3), between(-0.1, 0.2), Verdict.LUCK),
-        (between(0.1, 0.3), between(-0.3, -0.1), Verdict.LUCK),
+        (between(0.1, 0.3), between(-0.1, 0.2), Verdict.BIAS),
+        (between(0.1, 0.3), between(-0.3, -0.1), Verdict.BIAS),
         (between(-0.1, 0.3), between(0.1, 0.2), Verdict.NOT_FOUND),
         (between(-0.3, -0.1), between(0.1, 0.2), Verdict.NOT_FOUND),
         (Estimate(1.0, float("nan"), float("nan"), 100, 1), between(0.1, 0.2), Verdict.NOT_FOUND),
@@ -59,7 +59,7 @@ def test_what_real_and_control_share_by_document_cancels() -> None:
     assert one.beyond.low == pytest.approx(0.3)
     assert one.raw.low < 0 < one.raw.high
     same = effect("it", "nats", [(1, ratio(document_N, value_N + 9))], [(1, ratio(document_N, value_N + 9))])
-    assert same.verdict is Verdict.LUCK
+    assert same.verdict is Verdict.BIAS
 
 
 def test_a_group_missing_from_some_documents_is_a_mean_over_its_tokens() -> None:
@@ -74,4 +74,4 @@ def test_what_is_said_of_a_group_that_is_not_there_is_not_found() -> None:
     nobody = mean_over(document_N, value_N, np.zeros(len(document_N), dtype=bool))
     assert np.isnan(estimate((1, nobody)).mean)
     assert effect("it", "nats", [(1, nobody)], []).verdict is Verdict.NOT_FOUND
-    assert effect("it", "nats", [(1, ratio(document_N, value_N))], [(1, nobody)]).verdict is Verdict.LUCK
+    assert effect("it", "nats", [(1, ratio(document_N, value_N))], [(1, nobody)]).verdict is Verdict.BIAS

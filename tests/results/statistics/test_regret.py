@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from duo_oracle.results.statistics.luck import best_of_n
 from duo_oracle.results.statistics.regret import Outcomes, as_table, as_text, regret_curve, regret_line
+from duo_oracle.results.statistics.selection_bias import best_of_n
 
 
 def outcomes(**values: object) -> Outcomes:

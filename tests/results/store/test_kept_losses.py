@@ -16,7 +16,7 @@ from duo_oracle.results.report.alternatives import read_beside
 from duo_oracle.results.report.positions import read_run
 from duo_oracle.results.statistics.baselines import document_sums
 from duo_oracle.results.statistics.landscape import landscape
-from duo_oracle.results.statistics.luck import best_of_n_of_run
+from duo_oracle.results.statistics.selection_bias import best_of_n_of_run
 from duo_oracle.results.store.kept_losses import KeptLosses, LossTable, read_losses
 from duo_oracle.results.store.positions import read_positions
 from tests.results.synthetic import Synthetic

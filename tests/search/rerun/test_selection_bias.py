@@ -1,4 +1,4 @@
-"""Where all-big is the truth, an oracle's gain is luck alone: the excess is zero, though the gain is not."""
+"""Where all-big is the truth, an oracle's gain is selection bias alone: the excess is zero, though the gain is not."""
 
 import numpy as np
 import pytest
@@ -65,4 +65,4 @@ def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strate
         gain, excess = bootstrap(np.column_stack([gain_N, gain_N - null_N]), documents)
         assert gain.low > 0
         assert excess.low <= 0 <= excess.high
-        assert excess.high - excess.low < gain.mean  # the interval is narrow enough to have shown a gain that is not luck
+        assert excess.high - excess.low < gain.mean  # the interval is narrow enough to have shown a gain that is no bias

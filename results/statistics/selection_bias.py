@@ -1,4 +1,4 @@
-"""What luck can do, from a run's own tables: best of N patterns, the mixture, and the layers' use as pure noise would have it.
+"""What selection bias can do, from a run's own tables: best of N patterns, the mixture, and the layers as noise would have them.
 
 - Best of N: the least of N patterns drawn without replacement has an expected loss that follows exactly from a token's kept
   losses. With one N at every budget, budgets differ in compute alone and not in how many patterns there were to choose from.
@@ -44,7 +44,7 @@ class BestOfN:
 
 
 @dataclass(frozen=True)
-class LayerLuck:
+class LayerNoise:
     """One layer: effect of its big FFN against the run's cheapest pattern in nats (None without kept losses), and its use at k
     and at L - k."""
 
@@ -110,7 +110,7 @@ def best_of_n_of_run(run: StoredRun, numbers: Sequence[int] = (SAME_NUMBER,)) ->
     return found
 
 
-def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerLuck]]:
+def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerNoise]]:
     """Every layer's effect and use, and which two exact budgets k and L - k were compared: (4, 8) where both were searched.
 
     Of other pairs the one nearest to a third of the layers is taken; None where no pair was searched.
@@ -122,7 +122,7 @@ def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerLuc
     for letter, layer in enumerate(run.layers):
         mu, sigma = (None, None) if effects is None else (effects[0][letter], effects[1][letter])
         low, high, total = (None, None, None) if shares is None else (column[letter] for column in shares)
-        lines.append(LayerLuck(layer, mu, sigma, low, high, total))
+        lines.append(LayerNoise(layer, mu, sigma, low, high, total))
     return pair, lines
 
 

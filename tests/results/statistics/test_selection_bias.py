@@ -10,7 +10,7 @@ import pytest
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.answers.controls import as_json, sections_of_run
 from duo_oracle.results.answers.replicas import replication
-from duo_oracle.results.statistics.luck import best_of_n_of_run, layers_of_run, weights_of_least
+from duo_oracle.results.statistics.selection_bias import best_of_n_of_run, layers_of_run, weights_of_least
 from tests.results.synthetic import Synthetic
 
 
