@@ -23,6 +23,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
 from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
@@ -49,6 +50,11 @@ class Checkpoint:
 def model_directory(model: str) -> Path:
     """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION;
     fetched once, then read from the hub's cache). Raises InputError where there is none."""
+    if is_remote(model):
+        path = Remote(model).copy()
+        if not path.is_dir():
+            raise InputError(f"a model is a directory; {model} is an object")
+        return path
     model = local_path(model)
     path = SHIPPED.get(model, Path(model))
     if path.is_dir():

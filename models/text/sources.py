@@ -21,6 +21,7 @@ from duo_oracle.models.text.options import sources_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import Remote, is_remote
 
 HOLDOUT_PREFIX, DATASET_PREFIX = "holdout:", "hf:"
 _HOLDOUTS = Path(__file__).parents[1] / "holdouts"
@@ -96,6 +97,8 @@ def _files_of(word: str) -> list[DataFile]:
         return [_holdout(word)]
     if word.startswith(DATASET_PREFIX):
         return _dataset(word)
+    if is_remote(word):
+        return _remote(word)
     word = local_path(word)
     path = Path(word)
     if path.is_file():
@@ -105,6 +108,15 @@ def _files_of(word: str) -> list[DataFile]:
     if glob.has_magic(word):
         return _globbed(word)
     raise InputError(f"{_ONE_OF}; there is no file {word!r}")
+
+
+def _remote(word: str) -> list[DataFile]:
+    """A file or a folder of an object store, from its copy on this machine, shown by its URI."""
+    place = Remote(word)
+    copy = place.copy()
+    if copy.is_file():
+        return [_file(copy, place.uri, _stem(copy))]
+    return [replace(file, shown=f"{place.uri}/{file.path.relative_to(copy).as_posix()}") for file in _folder(copy, place.uri)]
 
 
 def _holdout(word: str) -> DataFile:

@@ -25,6 +25,10 @@ _FAULTS = {
 _SAID = re.compile(r"[\[(](?:os error|errno) (\d+)[\])]", re.IGNORECASE)  # as safetensors and Arrow have it in their texts
 
 
+class StoreFault(OSError):
+    """An object store that does not answer, or refuses. Its text is a line."""
+
+
 def disk_fault(error: BaseException) -> str | None:
     """What the disk's fault is, where `error` is one; None for every other error.
 
@@ -35,6 +39,8 @@ def disk_fault(error: BaseException) -> str | None:
     >>> disk_fault(FileNotFoundError(2, "No such file or directory", "x")) is None
     True
     """
+    if isinstance(error, StoreFault):
+        return str(error)
     number = getattr(error, "errno", None)
     if not isinstance(number, int):
         found = _SAID.search(str(error))

@@ -12,6 +12,7 @@ from duo_oracle.oracle.base.errors import InputError
 
 EXTRA_OF = {
     **dict.fromkeys(("torch", "safetensors", "tokenizers", "ray", "optuna"), "search"),
+    **dict.fromkeys(("fsspec", "s3fs"), "s3"),
     "transformers": "hf",
     "gguf": "gguf",
     "lm_eval": "lm-eval",

@@ -82,7 +82,7 @@ def budget_lines(run: StoredRun) -> list[BudgetLine]:
     Raises InputError for a run without a finished unit.
     """
     if not run.n_tokens:
-        raise InputError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.place} has no finished unit yet")
     sums = ", ".join(f"coalesce(sum(({what})::DOUBLE), 0), count({what})" for what in _MEASURES.values())
     connection = connect([run])
     try:

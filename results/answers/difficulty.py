@@ -64,7 +64,7 @@ def hardest(
     finally:
         connection.close()
     if not rows.num_rows and run.n_tokens:
-        raise InputError(f"{run.path} has no {measure}: it needs {MEASURES[measure].needs}")
+        raise InputError(f"{run.place} has no {measure}: it needs {MEASURES[measure].needs}")
     pieces = read_pieces(run, rows["sequence"].to_pylist())
     first_of = {span.sequence: span.first_position for span in spans_of(read_tokens(run))}
     shown = []
@@ -81,7 +81,7 @@ def source_of(run: StoredRun, measures: Sequence[str]) -> str:
         check_choice("measure", measure, MEASURES)
     slack = [measure for measure in measures if measure.startswith("slack")]
     if slack and "losses" not in run.tables:
-        raise InputError(f"{run.path} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
+        raise InputError(f"{run.place} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
     return WITH_SLACK if slack else "measures"
 
 

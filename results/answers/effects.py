@@ -96,7 +96,7 @@ def effects_of_run(run: StoredRun, base: str, ahead: int) -> Effects:
     """The answer from the run's table. Raises InputError where it has no flips of this base and length."""
     groups = _read(run, base, ahead)
     if not groups.num_rows:
-        raise InputError(f"{run.path} has no effects of base {base} over {ahead} tokens; `duo-oracle effects` measures them")
+        raise InputError(f"{run.place} has no effects of base {base} over {ahead} tokens; `duo-oracle effects` measures them")
     letters = sorted({(row["layer"], row["change"]) for row in groups.select(["layer", "change"]).to_pylist()})
     layer_R, change_R = groups["layer"].to_numpy(), np.array(groups["change"].to_pylist())
     layers = [_layer(groups, (layer_R == layer) & (change_R == change), layer, change) for layer, change in letters]

@@ -51,7 +51,7 @@ def joint_gap(run: StoredRun, budget: str, width: int) -> JointGaps:
         WHERE budget = '{run.budget(budget)}' AND width = {int(width)} ORDER BY sequence, position""",
     )
     if not table.num_rows:
-        raise InputError(f"{run.path} has no joint routes under budget {budget}; `duo-oracle joint` finds them")
+        raise InputError(f"{run.place} has no joint routes under budget {budget}; `duo-oracle joint` finds them")
     document_N = np.array(table["document"].to_pylist())
 
     def gap(of: str) -> JointGap:

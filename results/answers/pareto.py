@@ -32,7 +32,7 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     """Every pattern that was evaluated at all tokens, by big layers, then loss. Raises InputError where there is none."""
     table = next((name for name in ("trials", "losses") if name in run.tables), None)
     if table is None:
-        raise InputError(f"{run.path} kept neither trials nor losses: search with `keep='trials'` or `keep='losses'`")
+        raise InputError(f"{run.place} kept neither trials nor losses: search with `keep='trials'` or `keep='losses'`")
     if run.context == "committed":
         raise InputError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
     connection = connect([run])
@@ -50,7 +50,7 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
         connection.close()
     if not rows:
         raise InputError(
-            f"no pattern was evaluated at every token of {run.path}; search with `strategy='optuna'` and its setting scope=fixed"
+            f"no pattern was evaluated at every token of {run.place}; search with `strategy='optuna'` and its setting scope=fixed"
         )
     found, least = [], float("inf")
     for pattern, n_big, loss in rows:

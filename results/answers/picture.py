@@ -197,7 +197,7 @@ def coloured_tokens(
     source_of(run, [measure])
     pieces = read_pieces(run, [sequence]).get(sequence)
     if pieces is None:
-        raise InputError(f"{run.path} has no sequence {sequence}")
+        raise InputError(f"{run.place} has no sequence {sequence}")
     if not 0 <= start < len(pieces) or (length is not None and length < 1):
         raise InputError(f"sequence {sequence} has the tokens 0 to {len(pieces) - 1}; got start {start}, length {length}")
     values = _values(run, sequence, budget, measure)

@@ -46,13 +46,13 @@ def replication(run: StoredRun, others: Sequence[StoredRun]) -> Section:
     for other in others:
         for key in ("data_fingerprint", "n_letters", "branches"):
             if run.identity[key] != other.identity[key]:
-                raise InputError(f"a replica has the same {key} as {run.path}; {other.path} has {other.identity[key]}")
+                raise InputError(f"a replica has the same {key} as {run.place}; {other.place} has {other.identity[key]}")
         if run.layers != other.layers:
-            raise InputError(f"a replica routes the same layers as {run.path}; {other.path} routes {format_layers(other.layers)}")
+            raise InputError(f"a replica routes the same layers as {run.place}; {other.place} routes {format_layers(other.layers)}")
         common = [budget for budget in run.budgets if budget in other.budgets]
         if not common:
             raise InputError(
-                f"{run.path} and {other.path} have no budget in common: {', '.join(run.budgets)} and {', '.join(other.budgets)}"
+                f"{run.place} and {other.place} have no budget in common: {', '.join(run.budgets)} and {', '.join(other.budgets)}"
             )
         rows += [(budget, other.name, *_compared(run, other, budget)) for budget in common]
     title = f"replicas of {run.name}: do its oracle paths and its excess come back? [95%]"

@@ -35,7 +35,7 @@ def summarise(run: StoredRun) -> str:
     reached = reached_lines(run)
     body = [*body, "", verdict(lines).text]
     body = [*body, "", *reached] if reached else body
-    return "\n".join([*heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.path}"]) + "\n"
+    return "\n".join([*heading(run, lines), "", *body, "", *_notes(run, lines), f"run: {run.place}"]) + "\n"
 
 
 def heading(run: StoredRun, lines: list[BudgetLine]) -> tuple[str, str]:

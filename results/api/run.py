@@ -140,18 +140,18 @@ class Run(reader.StoredRun):
         from duo_oracle.results.answers.verdict import verdict
 
         if not self.n_tokens:
-            return card(f"run {self.path}", [("state", "no finished unit yet")])
+            return card(f"run {self.place}", [("state", "no finished unit yet")])
         lines = budget_lines(self)
         searched, how = heading(self, lines)
         return card(
-            f"run {self.path}", [("searched", searched), ("how", how), ("verdict", str(verdict(lines)))], budget_rows(self, lines)
+            f"run {self.place}", [("searched", searched), ("how", how), ("verdict", str(verdict(lines)))], budget_rows(self, lines)
         )
 
 
 def load(path: str | os.PathLike[str]) -> Run:
     """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
     stored = reader.load(path)
-    return Run(stored.path, stored.manifest)
+    return Run(stored.path, stored.manifest, stored.remote)
 
 
 def query(

@@ -58,7 +58,7 @@ def read_run(run: StoredRun) -> RunPositions:
     """The run's tables. Raises InputError for a run without a finished unit, or with a position that a budget has no path for."""
     tokens = read_tokens(run)
     if not tokens.num_rows:
-        raise InputError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.place} has no finished unit yet")
     codes = tokens["document"].combine_chunks().dictionary_encode()
     document_N = codes.indices.to_numpy()
     paths = read_paths(run, tokens, run.budgets, ("pattern", *_LOSSES, "evaluations", "certified")).values()

@@ -107,7 +107,7 @@ def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
 def details(run: StoredRun) -> list[list[str]]:
     """Name and value of the run's config, identity, fingerprints and versions, as text."""
     manifest = run.manifest
-    rows = [["run", str(run.path)], ["run id", manifest.run_id], ["state", manifest.state]]
+    rows = [["run", run.place], ["run id", manifest.run_id], ["state", manifest.state]]
     rows += [[f"identity · {key}", _text(value)] for key, value in run.identity.items()]
     rows += [[f"config · {key}", _text(value)] for key, value in run.config.items() if run.identity.get(key) != value]
     rows += [[f"version · {key}", _text(value)] for key, value in manifest.facts.get("versions", {}).items()]

@@ -75,7 +75,7 @@ def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     # A pattern that was not scored at every token has no mean to compare: its sum is NaN, and it is left out.
     complete_P = ~np.isnan(sum_DP).any(axis=0)
     if not complete_P.any():
-        raise InputError(f"fixed patterns are compared over every token; {run.path} scored no pattern at all of them")
+        raise InputError(f"fixed patterns are compared over every token; {run.place} scored no pattern at all of them")
     n_tokens_D = np.array([counts[document] for document in documents])
     return DocumentSums(documents, n_tokens_D, branches_PL[complete_P], sum_DP[:, complete_P])
 

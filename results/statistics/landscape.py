@@ -106,7 +106,7 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
     count_D = np.array(list(counts.values()), dtype=np.float64)
     square_DO = np.stack(list(squares.values()))
     if not square_DO.sum() > 0:
-        raise InputError(f"{run.path}: every pattern has the same loss at every token, so there is no variance to share out")
+        raise InputError(f"{run.place}: every pattern has the same loss at every token, so there is no variance to share out")
     shares = bootstrap_sums(square_DO, np.repeat(square_DO.sum(axis=1, keepdims=True), n_letters, axis=1))
     mus = bootstrap_sums(np.stack(list(effect_sums.values())), np.repeat(count_D[:, None], n_letters, axis=1))
     n_tokens, effect_NL = int(count_D.sum()), np.concatenate(effects)
@@ -136,7 +136,7 @@ def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarra
         missing = int(np.isnan(loss_NP).any(axis=0).sum())
         if missing:
             raise InputError(
-                f"a landscape takes the losses of all {n_patterns:,} patterns of {branches}; {run.path} lacks {missing:,} of them "
+                f"a landscape takes the losses of all {n_patterns:,} patterns of {branches}; {run.place} lacks {missing:,} of them "
                 "(search with `keep='losses'` and `budget='any'`)"
             )
         yield span.document, loss_NP

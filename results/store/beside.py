@@ -28,6 +28,10 @@ def beside(run: StoredRun, table: str, names: Sequence[str] | None = None) -> ds
     Raises InputError for a file that is no Parquet.
     """
     wanted = schema(table, run.manifest.run_id)
+    if run.remote is not None:
+        for name in run.remote.sizes(table):
+            if names is None or Path(name).stem in names:
+                run.remote.fetch(name, run.path / name)
     known = [path for path in sorted((run.path / table).glob("*.parquet")) if not path.name.startswith(".")]  # . while written
     files = [path for path in known if (names is None or path.stem in names) and _is_of(path, wanted)]
     return ds.dataset([os.fspath(path) for path in files], schema=wanted, format="parquet") if files else None
@@ -38,6 +42,7 @@ class GrowingTable:
 
     def __init__(self, run: StoredRun, table: str, name: str) -> None:
         self._schema = schema(table, run.manifest.run_id)
+        self._remote = run.remote
         self.path = run.path / table / f"{name}.parquet"
         found = beside(run, table, (name,))
         self._parts = [self._schema.empty_table() if found is None else found.to_table().cast(self._schema)]
@@ -57,6 +62,11 @@ class GrowingTable:
         order = np.argsort(table["sequence"].to_numpy(), kind="stable")
         return table.take(pa.array(order))
 
+    @property
+    def place(self) -> str:
+        """Where the file lies: its path, or its URI."""
+        return os.fspath(self.path) if self._remote is None else f"{self._remote.uri}/{self.path.parent.name}/{self.path.name}"
+
     def save(self) -> None:
         """Writes the file whole."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +74,8 @@ class GrowingTable:
         self._parts = [rows]
         with written_whole(self.path) as aside:
             pq.write_table(rows, aside, compression="zstd")
+        if self._remote is not None:
+            self._remote.put(f"{self.path.parent.name}/{self.path.name}", self.path.read_bytes())
 
 
 def _is_of(path: Path, wanted: pa.Schema) -> bool:

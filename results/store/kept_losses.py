@@ -91,7 +91,7 @@ class KeptLosses:
         if self._run.context == "committed":
             if budget is None:
                 raise InputError(
-                    f"in context committed every budget's pass has its own losses; {self._run.path} was asked for none"
+                    f"in context committed every budget's pass has its own losses; {self._run.place} was asked for none"
                 )
             wanted &= pc.field("budget") == str(budget)
         if most_big is not None:
@@ -116,7 +116,7 @@ class KeptLosses:
         n_lacking = len(table.loss_NP) if nothing else int(np.isnan(table.loss_NP).any(axis=1).sum())
         if n_lacking:
             raise InputError(
-                f"{self._run.path}: sequence {sequence} lacks losses of some pattern at {n_lacking:,} positions; a search with "
+                f"{self._run.place}: sequence {sequence} lacks losses of some pattern at {n_lacking:,} positions; a search with "
                 "`keep='losses'` stores all"
             )
         return table

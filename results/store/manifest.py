@@ -17,7 +17,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
-from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.results.store.columns import SCHEMA_VERSION
 from duo_oracle.results.store.identity_check import check_identity
 from duo_oracle.results.store.records import UnitFault, UnitRecord, of_type, session_from_json
@@ -65,21 +65,37 @@ def run_id_of(identity: Mapping[str, Any]) -> str:
 
 
 def part_path(directory: Path, table: str, unit: int) -> Path:
-    return directory / table / f"part-{unit:05d}.parquet"
+    return directory / part_name(table, unit)
+
+
+def part_name(table: str, unit: int) -> str:
+    """A part's path below its run."""
+    return f"{table}/part-{unit:05d}.parquet"
 
 
 def read_manifest(directory: Path) -> Manifest:
     """run.json with the journal's units folded in. Raises InputError where there is no run, or one that cannot be read."""
-    path = directory / MANIFEST
+    path, journal = directory / MANIFEST, directory / JOURNAL
     try:
-        manifest = _manifest_of(parsed_json(path.read_bytes()))
+        content = path.read_bytes()
     except OSError as error:
         raise InputError(f"a run is a directory that holds {MANIFEST}; {directory} does not ({error.strerror})") from None
+    try:
+        lines = journal.read_bytes()
+    except FileNotFoundError:
+        lines = b""
+    return manifest_of(content, lines, str(path))
+
+
+def manifest_of(content: bytes, journal: bytes, where: str) -> Manifest:
+    """The manifest that the bytes of run.json and the journal are. Raises InputError, with `where` they were read, for others."""
+    try:
+        manifest = _manifest_of(parsed_json(content))
     except KeyError as error:
-        raise InputError(f"{path} is not a run's manifest: it has no {error.args[0]}") from None
+        raise InputError(f"{where} is not a run's manifest: it has no {error.args[0]}") from None
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path} is not a run's manifest: {error}") from None
-    entries, manifest.damaged_lines = _read_journal(directory / JOURNAL)
+        raise InputError(f"{where} is not a run's manifest: {error}") from None
+    entries, manifest.damaged_lines = _journal_of(journal)
     for entry in entries:
         manifest.add(entry)
     return manifest
@@ -129,6 +145,13 @@ def damaged_journal(manifest: Manifest) -> str:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Writes run.json aside, renames it, and drops the journal that it now contains."""
+    write_bytes_whole(directory / MANIFEST, manifest_bytes(manifest), durable=True)
+    # A kill between these two leaves lines that run.json already has: folding them again changes nothing.
+    (directory / JOURNAL).unlink(missing_ok=True)
+
+
+def manifest_bytes(manifest: Manifest) -> bytes:
+    """run.json as it is written."""
     values = {
         "run_id": manifest.run_id,
         "schema_version": manifest.schema_version,
@@ -139,9 +162,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "failed": [{"unit": unit, "message": manifest.failed[unit]} for unit in sorted(manifest.failed)],
         "units": [asdict(manifest.units[unit]) for unit in sorted(manifest.units)],
     }
-    write_text_whole(directory / MANIFEST, json.dumps(values, indent=1, ensure_ascii=False) + "\n", durable=True)
-    # A kill between these two leaves lines that run.json already has: folding them again changes nothing.
-    (directory / JOURNAL).unlink(missing_ok=True)
+    return (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8")
 
 
 def journal_line(entry: UnitRecord | UnitFault) -> str:
@@ -166,12 +187,8 @@ _FACTS = {
 }
 
 
-def _read_journal(path: Path) -> tuple[list[UnitRecord | UnitFault], tuple[int, ...]]:
+def _journal_of(content: bytes) -> tuple[list[UnitRecord | UnitFault], tuple[int, ...]]:
     """The entries of the journal, and the numbers of the lines that are none: a power cut leaves NULs, a disk anything."""
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        return [], ()
     entries: list[UnitRecord | UnitFault] = []
     damaged = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):  # what follows the last line end is empty, or torn

@@ -67,7 +67,7 @@ def read_paths(run: StoredRun, tokens: pa.Table, budgets: Sequence[str], columns
     for text, rows in found.items():
         if not all(rows[name].equals(tokens[name]) for name in _KEY):
             raise InputError(
-                f"{run.path} has {rows.num_rows:,} paths under budget {text} for {tokens.num_rows:,} positions; "
+                f"{run.place} has {rows.num_rows:,} paths under budget {text} for {tokens.num_rows:,} positions; "
                 "what lays budgets side by side needs one for each"
             )
     return found

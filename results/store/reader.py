@@ -6,6 +6,7 @@ reads what a cluster wrote.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -17,13 +18,14 @@ import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError, Said
 from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import LETTERS, Branch
 from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
 from duo_oracle.results.store.identity_check import Identity
-from duo_oracle.results.store.manifest import Manifest, damaged_journal, part_path, read_manifest
+from duo_oracle.results.store.manifest import JOURNAL, MANIFEST, Manifest, damaged_journal, manifest_of, part_path, read_manifest
 from duo_oracle.results.store.part_check import order_fault, part_fault
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.schemas import schema
@@ -37,16 +39,26 @@ _REPAIR = "the search that wrote the run, or duo-oracle verify --repair, searche
 
 @dataclass(frozen=True)
 class StoredRun:
-    """One run directory. `tokens()`, `paths()`, `losses()`, `trials()` give pandas; `dataset(table)` reads lazily."""
+    """One run directory. `tokens()`, `paths()`, `losses()`, `trials()` give pandas; `dataset(table)` reads lazily.
+
+    `remote` is the store's folder where the run lies in one; `path` is then this machine's folder for copies of its parts,
+    each made when it is first asked for.
+    """
 
     path: Path
     manifest: Manifest = field(repr=False)
+    remote: Remote | None = None
     _checked: set[tuple[str, int]] = field(default_factory=set, repr=False, compare=False)
     _ordered: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def name(self) -> str:
-        return self.path.resolve().name
+        return self.path.resolve().name if self.remote is None else self.remote.name
+
+    @property
+    def place(self) -> str:
+        """Where the run lies, as it is named: a path or a URI."""
+        return os.fspath(self.path) if self.remote is None else self.remote.uri
 
     @property
     def config(self) -> dict[str, Any]:
@@ -120,7 +132,7 @@ class StoredRun:
         if text is None:
             text = "any" if "any" in self.budgets else self._least_budget()
         if text not in self.budgets:
-            raise InputError(f"{self.path} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
+            raise InputError(f"{self.place} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
         return parse_budgets(text, self.n_letters)[0]
 
     def dataset(self, table: str, unit: int | None = None) -> ds.Dataset | ConvertedDataset:
@@ -130,7 +142,7 @@ class StoredRun:
         """
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
-            raise InputError(f"{self.path} kept no {table}; it holds {', '.join(self.tables)} (search with `keep={table!r}`)")
+            raise InputError(f"{self.place} kept no {table}; it holds {', '.join(self.tables)} (search with `keep={table!r}`)")
         units = sorted(self.manifest.units) if unit is None else [unit]
         self._check(table, [self.manifest.units[number] for number in units])
         files = [part_path(self.path, table, number) for number in units]
@@ -165,9 +177,15 @@ class StoredRun:
         for record in records:
             if (table, record.unit) in self._checked:
                 continue
-            fault = part_fault(self.path, table, record)
+            path = part_path(self.path, table, record.unit)
+            name, fault = path.relative_to(self.path).as_posix(), part_fault(self.path, table, record)
+            if fault is not None and self.remote is not None:
+                path.unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    self.remote.fetch(name, path)
+                fault = part_fault(self.path, table, record)
             if fault is not None:
-                raise InputError(f"{part_path(self.path, table, record.unit)} {fault}; {_REPAIR}")
+                raise InputError(f"{self.place}/{name} {fault}; {_REPAIR}")
             self._checked.add((table, record.unit))
         if table not in self._ordered and len(records) == len(self.manifest.units):
             fault = order_fault(self.path, table, records)
@@ -199,8 +217,9 @@ def uniform_name(branch: Branch) -> str:
 
 def load(path: str | os.PathLike[str]) -> StoredRun:
     """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
-    path = local_path(path)
-    manifest = read_manifest(Path(path))
+    remote = Remote(str(path)) if is_remote(path) else None
+    path = str(path) if remote is not None else local_path(path)
+    manifest = read_manifest(Path(path)) if remote is None else remote_manifest(remote)
     if manifest.schema_version > SCHEMA_VERSION:
         raise InputError(
             f"tables up to version {SCHEMA_VERSION} can be read; {path} has version {manifest.schema_version}: update duo-oracle"
@@ -215,4 +234,17 @@ def load(path: str | os.PathLike[str]) -> StoredRun:
             Said,
             stacklevel=2,
         )
-    return StoredRun(Path(path), manifest)
+    return StoredRun(Path(path), manifest) if remote is None else StoredRun(remote.mirror(), manifest, remote)
+
+
+def remote_manifest(remote: Remote) -> Manifest:
+    """The manifest of a run in a store. Raises InputError where there is none."""
+    try:
+        journal = remote.read(JOURNAL)  # first: what is folded away meanwhile is in the manifest that is read then
+    except FileNotFoundError:
+        journal = b""
+    try:
+        content = remote.read(MANIFEST)
+    except FileNotFoundError:
+        raise InputError(f"a run is a folder that holds {MANIFEST}; {remote.uri} does not") from None
+    return manifest_of(content, journal, f"{remote.uri}/{MANIFEST}")

@@ -212,13 +212,13 @@ def _check_facts(path: Path, facts: Mapping[str, str], run: StoredRun) -> None:
                 if key == "data"
                 else ""
             )
-            raise InputError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.path} is {str(wanted)[:12]!r}{hint}")
+            raise InputError(f"{path}: its {key} fingerprint is {found[:12]!r}, that of {run.place} is {str(wanted)[:12]!r}{hint}")
     layers = facts.get("route_layers")
     if layers is not None and layers != run.route_layers:
-        raise InputError(f"{path}: its routes are of layers {layers}; {run.path} routes {run.route_layers or 'all layers'}")
+        raise InputError(f"{path}: its routes are of layers {layers}; {run.place} routes {run.route_layers or 'all layers'}")
     skip = facts.get("skip")
     if skip is not None and skip != run.identity.get("skip") and "." in facts.get("branches", "."):
-        raise InputError(f"{path}: its routes read skip as {skip!r}; {run.path} reads it as {run.identity.get('skip')!r}")
+        raise InputError(f"{path}: its routes read skip as {skip!r}; {run.place} reads it as {run.identity.get('skip')!r}")
 
 
 def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray:
@@ -237,7 +237,7 @@ def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray
             pattern = RoutingPattern.parse(text, run.n_letters)
             outside = [branch.letter for branch in pattern.branches if branch.letter not in allowed]
             if outside:
-                raise InputError(f"{run.path} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
+                raise InputError(f"{run.place} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
             found[code] = pattern.branches
         except ValueError as fault:
             faults.append((int(np.argmax(code_R == code)), str(fault)))
@@ -276,7 +276,7 @@ def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarra
     if len(unknown):
         row = unknown[0]
         raise InputError(
-            f"{path} row {row}: {run.path} has no position {position_R[row]} in sequence {sequence_R[row]} (a sequence's last "
+            f"{path} row {row}: {run.place} has no position {position_R[row]} in sequence {sequence_R[row]} (a sequence's last "
             f"token has no row); it has {len(key_N):,} positions"
         )
     order_R = np.argsort(key_R, kind="stable")
@@ -294,7 +294,7 @@ def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarra
     if len(missing):
         sequence, position = key_N[missing[0]] >> 32, key_N[missing[0]] & 0xFFFFFFFF
         raise InputError(
-            f"{path}: every position of {run.path} is routed; {len(missing):,} of {len(key_N):,} are missing, first "
+            f"{path}: every position of {run.place} is routed; {len(missing):,} of {len(key_N):,} are missing, first "
             f"sequence {sequence}, position {position}"
         )
     return row_N

@@ -26,7 +26,7 @@ def warm_tokens(run: StoredRun, sequence: int, first_position: int, warm_ids: Se
     held = warm_ids or ()
     if len(held) != first_position:
         raise InputError(
-            f"{run.path}: sequence {sequence} begins at position {first_position}, and its first row holds {len(held)} of the "
+            f"{run.place}: sequence {sequence} begins at position {first_position}, and its first row holds {len(held)} of the "
             "tokens before it"
         )
     return np.array([*front_of(run), *held], dtype=np.int32)

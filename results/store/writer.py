@@ -21,7 +21,7 @@ from typing import Any, TextIO
 from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
-from duo_oracle.oracle.base.whole_file import asides
+from duo_oracle.oracle.base.whole_file import asides, write_text_whole
 from duo_oracle.results.store.columns import SCHEMA_VERSION, TABLES
 from duo_oracle.results.store.manifest import (
     JOURNAL,
@@ -34,6 +34,7 @@ from duo_oracle.results.store.manifest import (
     write_manifest,
 )
 from duo_oracle.results.store.part_check import order_fault, part_fault, wrote_part
+from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.records import UnitFault, UnitRecord
 
 _LOCK = ".lock"
@@ -44,7 +45,7 @@ _SYNC_SECONDS = 1.0
 class RunWriter:
     """A run being written. Use `open`; as a context manager it lets go of the lock at the end, finished or not."""
 
-    def __init__(self, directory: Path, manifest: Manifest, lock: TextIO, broken_units: tuple[int, ...]) -> None:
+    def __init__(self, directory: Path, manifest: Manifest, lock: TextIO | None, broken_units: tuple[int, ...]) -> None:
         self.directory = directory
         self.manifest = manifest
         self.broken_units = broken_units
@@ -81,12 +82,17 @@ class RunWriter:
             manifest.facts = {**(facts or {}), **kept}
             if manifest.state == "running" or broken:
                 manifest.state = "running"
-                _begin_session(directory, manifest)
+                begin_session(manifest, _last_sign(directory))
                 write_manifest(directory, manifest)
             return cls(directory, manifest, lock, broken)
         except BaseException:
             lock.close()
             raise
+
+    @property
+    def place(self) -> Path | str:
+        """Where the run lies: its directory, or its URI."""
+        return self.directory
 
     @property
     def run_id(self) -> str:
@@ -116,6 +122,15 @@ class RunWriter:
                 self.manifest.facts["means"] = dict(means)
             self._end_session(timings or {})
 
+    @property
+    def stored(self) -> StoredRun:
+        """The run as it is read."""
+        return StoredRun(self.directory, self.manifest)
+
+    def add_text(self, name: str, text: str) -> None:
+        """Writes a small file of the run's, whole."""
+        write_text_whole(self.directory / name, text)
+
     def _append(self, entry: UnitRecord | UnitFault) -> None:
         self.manifest.add(entry)
         if self._journal is None:
@@ -139,11 +154,7 @@ class RunWriter:
                 with contextlib.suppress(OSError):  # it tries again to write what could not be written
                     self._journal.close()
                 self._journal = None
-            for folder in (self.directory, *(self.directory / table for table in TABLES)):
-                for left in asides(folder):  # of workers that were killed while they wrote
-                    with contextlib.suppress(OSError):
-                        left.unlink()
-            self._lock.close()
+            self._let_go()
 
     def _end_session(self, timings: Mapping[str, Any]) -> None:
         seconds = round(time.monotonic() - self._opened, 3)
@@ -151,7 +162,18 @@ class RunWriter:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        self._write()
+
+    def _write(self) -> None:
         write_manifest(self.directory, self.manifest)
+
+    def _let_go(self) -> None:
+        for folder in (self.directory, *(self.directory / table for table in TABLES)):
+            for left in asides(folder):  # of workers that were killed while they wrote
+                with contextlib.suppress(OSError):
+                    left.unlink()
+        assert self._lock is not None
+        self._lock.close()
 
     def __enter__(self) -> RunWriter:
         return self
@@ -164,16 +186,20 @@ class RunWriter:
             self.close()
 
 
-def _begin_session(directory: Path, manifest: Manifest) -> None:
-    """Opens this session's entry, and closes that of a session that was killed: it lived until its last unit at least."""
+def begin_session(manifest: Manifest, last_sign: float | None) -> None:
+    """Opens this session's entry, and closes that of a session that was killed: it lived until `last_sign` (s since 1970)."""
     last = manifest.sessions[-1] if manifest.sessions else None
     if last is not None and last["seconds"] is None:
-        journal = directory / JOURNAL
         started = datetime.fromisoformat(last["started"]).timestamp()
-        last["seconds"] = round(max(0.0, journal.stat().st_mtime - started), 3) if journal.exists() else 0.0
+        last["seconds"] = 0.0 if last_sign is None else round(max(0.0, last_sign - started), 3)
         last["units"] = max(0, len(manifest.units) - sum(session["units"] for session in manifest.sessions[:-1]))
     now = datetime.now(UTC).isoformat(timespec="seconds")
     manifest.sessions.append({"started": now, "seconds": None, "units": 0, "versions": manifest.facts.get("versions")})
+
+
+def _last_sign(directory: Path) -> float | None:
+    journal = directory / JOURNAL
+    return journal.stat().st_mtime if journal.exists() else None
 
 
 def _locked(directory: Path) -> TextIO:
@@ -220,7 +246,7 @@ def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool)
         _remove_parts(directory, found.run_id, keep=set())
         write_manifest(directory, fresh)
         return fresh, ()
-    _check_same(directory, found, identity)
+    check_same(directory, found, identity)
     broken = tuple(unit for unit, record in sorted(found.units.items()) if not _is_whole(directory, record))
     for unit in broken:
         del found.units[unit]
@@ -235,7 +261,7 @@ def _opened_manifest(directory: Path, identity: dict[str, Any], overwrite: bool)
     return found, broken
 
 
-def _check_same(directory: Path, found: Manifest, identity: dict[str, Any]) -> None:
+def check_same(directory: Path | str, found: Manifest, identity: dict[str, Any]) -> None:
     if found.schema_version != SCHEMA_VERSION:
         raise InputError(
             f"{directory} holds a run of version {found.schema_version} of the tables, which can be read but not resumed (this is "

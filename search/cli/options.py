@@ -56,7 +56,9 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
         if _is_required(field) and merged.get(field.name) in (None, []):
             raise InputError(f"{spelling[field.name]} is required; see {parser.prog} --help")
     hints = typing.get_type_hints(command.options)
-    return command.options(**{key: convert(spelling[key], hints[key], value) for key, value in merged.items()})
+    return command.options(
+        **{key: convert(spelling[key], hints[key], value, by_name[key].metadata.get("uri", False)) for key, value in merged.items()}
+    )
 
 
 def spell_parameters(text: str, command: Command | None) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import named_local_path
+from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.base.settings import read_pairs
 
 _ADDRESS = re.compile(r"ray://")  # of a cluster, which is no place of files
@@ -31,14 +32,14 @@ def kind_of(hint: Any) -> tuple[type, bool]:
     return hint, False
 
 
-def convert(spelling: str, hint: Any, value: Any) -> Any:
-    """`value`, a string of the command line or a value of YAML, as the field's type."""
+def convert(spelling: str, hint: Any, value: Any, uri: bool = False) -> Any:
+    """`value`, a string of the command line or a value of YAML, as the field's type. `uri`: a text may name a place in a store."""
     kind, many = kind_of(hint)
     if kind is dict:
         return _mapping(spelling, value)
     if many:
-        return tuple(_scalar(spelling, kind, item) for item in (value if isinstance(value, list) else [value]))
-    return _scalar(spelling, kind, value)
+        return tuple(_scalar(spelling, kind, item, uri) for item in (value if isinstance(value, list) else [value]))
+    return _scalar(spelling, kind, value, uri)
 
 
 def _mapping(spelling: str, value: Any) -> dict[str, str]:
@@ -47,7 +48,7 @@ def _mapping(spelling: str, value: Any) -> dict[str, str]:
     return read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
 
 
-def _scalar(spelling: str, kind: type, value: Any) -> Any:
+def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
     if kind is bool:
         if not isinstance(value, bool):
             raise InputError(f"{spelling} is true or false; got {value!r}")
@@ -66,4 +67,6 @@ def _scalar(spelling: str, kind: type, value: Any) -> Any:
             raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))
+    if uri and is_remote(str(value)):
+        return Remote(str(value)).uri
     return str(value) if _ADDRESS.match(str(value)) else named_local_path(str(value))

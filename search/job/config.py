@@ -16,6 +16,7 @@ from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.ranges import at_least, within
+from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
@@ -110,16 +111,16 @@ class SearchConfig:
         address: of the Ray cluster to use; its nodes share the run directory
         local: work in this process, without Ray
         # output
-        out: run directory to make, or to resume
+        out: run directory to make, or to resume; also s3://BUCKET/PATH
         keep: what to store besides the oracle paths
         dry_run: read model and data, say what would be searched and about how long it takes, and make nothing
         overwrite: replace what the run directory holds, where that is a run of another configuration
         track: at the end also send the curve to a tracker, by name: wandb (extra `tracking`)
     """
 
-    model: str
-    data: tuple[str, ...]
-    out: str
+    model: str = field(metadata={"uri": True})
+    data: tuple[str, ...] = field(metadata={"uri": True})
+    out: str = field(metadata={"uri": True})
     strategy: str = "exhaustive"
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
     branches: str = "sB"
@@ -158,7 +159,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
-        object.__setattr__(self, "out", local_path(self.out))
+        object.__setattr__(self, "out", Remote(self.out).uri if is_remote(self.out) else local_path(self.out))
         parse_settings(self.strategy, self.settings)
         parse_split(self.split)
         for name, choices in (

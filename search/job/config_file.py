@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
-from duo_oracle.oracle.base.whole_file import write_text_whole
 from duo_oracle.search.job.config import SearchConfig
 
 CONFIG = "config.yaml"
@@ -20,13 +18,11 @@ _HEADING = """# What this run was searched with, defaults included. To resume it
 _OF_ONE_CALL = ("overwrite", "dry_run")
 
 
-def write_config(directory: Path, config: SearchConfig) -> Path:
-    """Writes a resolved config into the run's directory; returns the file."""
+def config_text(config: SearchConfig) -> str:
+    """A resolved config as the text of `config.yaml`."""
     import yaml
 
-    file = directory / CONFIG
-    write_text_whole(file, _HEADING + yaml.safe_dump(as_yaml(config), sort_keys=False, allow_unicode=True, width=1000))
-    return file
+    return _HEADING + yaml.safe_dump(as_yaml(config), sort_keys=False, allow_unicode=True, width=1000)
 
 
 def as_yaml(config: SearchConfig) -> dict[str, Any]:

@@ -30,18 +30,19 @@ from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
+from duo_oracle.oracle.base.remote import is_remote
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
 from duo_oracle.results.answers.curve import as_record, budget_lines
 from duo_oracle.results.statistics.means import run_means
 from duo_oracle.results.store.manifest import damaged_journal
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.remote_writer import open_run
 from duo_oracle.results.store.texts import vocabulary_texts
-from duo_oracle.results.store.writer import RunWriter
 from duo_oracle.search.job.all_full import fitted_temperatures
 from duo_oracle.search.job.bar import Bar
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
-from duo_oracle.search.job.config_file import write_config
+from duo_oracle.search.job.config_file import CONFIG, config_text
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.local_pool import LocalPool
 from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, patterns_said, tried
@@ -59,9 +60,9 @@ VERSIONED = ("torch", "numpy", "ray", "pyarrow", "optuna", "duo-oracle")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a run: where it lies, how many units this session solved, and what failed."""
+    """What became of a run: where it lies (a path, or a URI), how many units this session solved, and what failed."""
 
-    directory: Path
+    directory: Path | str
     solved: int
     failures: tuple[UnitFailure, ...]
     plan: tuple[str, ...] = ()
@@ -123,15 +124,15 @@ def run_search(
     )
     if config.dry_run:
         seconds = tried(model, sequences(), problem, solve, config.unit_sequences or 1) if references is None else None
-        return Outcome(Path(config.out), 0, (), (str(_plan(config, problem, survey)), *_estimated(config, survey, seconds)))
+        return Outcome(config.out, 0, (), (str(_plan(config, problem, survey)), *_estimated(config, survey, seconds)))
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     facts = {**_facts(config, model.depth, checks), "positions": n_positions}
-    with RunWriter.open(config.out, identity, facts, config.overwrite, n_positions) as run:
+    with open_run(config.out, identity, facts, config.overwrite, n_positions) as run:
         if run.manifest.state == "complete":
-            return Outcome(run.directory, 0, ())
-        write_config(run.directory, replace(config, unit_sequences=run.manifest.unit_sequences))
+            return Outcome(run.place, 0, ())
+        run.add_text(CONFIG, config_text(replace(config, unit_sequences=run.manifest.unit_sequences)))
         job = Job(
-            directory=str(Path(config.out).resolve()),
+            directory=config.out if is_remote(config.out) else str(Path(config.out).resolve()),
             run_id=run.run_id,
             problem=problem,
             solve=solve,
@@ -177,11 +178,11 @@ def run_search(
                             solved += 1
                             run.add_unit(outcome)
                             bar.add(outcome)
-            means = None if failures else run_means(StoredRun(run.directory, run.manifest))
+            means = None if failures else run_means(run.stored)
             run.finish({"local": config.local, "tokens_per_second": bar.rate}, means)
             if config.track is not None and not failures:
-                _track(config, StoredRun(run.directory, run.manifest))
-        return Outcome(run.directory, solved, tuple(failures))
+                _track(config, run.stored)
+        return Outcome(run.place, solved, tuple(failures))
 
 
 def _track(config: SearchConfig, run: StoredRun) -> None:

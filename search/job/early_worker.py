@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
+from duo_oracle.oracle.base.remote import is_remote
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.pool import Unit, UnitFailure
@@ -31,7 +32,8 @@ _IDLE_SECONDS = 30.0  # a worker that uses no processor for so long waits for a 
 
 def can_fork(job: Job) -> bool:
     """Whether a worker can begin so."""
-    return sys.platform == "linux" and job.device == "cpu" and job.threads == 1
+    here = sys.platform == "linux" and job.device == "cpu" and job.threads == 1
+    return here and not is_remote(job.directory)  # a store's client has a thread of its own, which a fork leaves behind
 
 
 @dataclass(frozen=True)

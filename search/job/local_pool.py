@@ -7,9 +7,10 @@ from typing import Self
 
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
+from duo_oracle.search.job.parcels import solve_here
 from duo_oracle.search.job.pool import Unit, UnitFailure
 from duo_oracle.search.job.tally import Moved, counting
-from duo_oracle.search.job.worker import Job, prepared, solve_unit
+from duo_oracle.search.job.worker import Job, prepared
 
 
 class LocalPool:
@@ -28,4 +29,4 @@ class LocalPool:
         for unit in units:
             n_budgets = len(self._job.problem.budgets)
             found = None if self._moved is None else counting(unit.index, n_budgets, self._moved)
-            yield solve_unit(self._job, self._model, unit, found)
+            yield solve_here(self._job, self._model, unit, found)

@@ -29,13 +29,13 @@ from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.early_worker import Broken, Died, EarlyWorker, Told, can_fork
-from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere
+from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere, solve_here
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
 from duo_oracle.search.job.surroundings import environment, import_path, kept_signal_handlers
 from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally, counting
 from duo_oracle.search.job.weights import Weights
-from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
+from duo_oracle.search.job.worker import Job, prepare_worker
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
 _LEAST_STORE_BYTES = 256 << 20
@@ -90,7 +90,7 @@ def _solve(
     found = None if tally is None else counting(unit.index, len(job.problem.budgets), tally.tell.remote, TOLD_SECONDS)
     if travels or not sees_run(job.directory, job.run_id):
         return platform.node(), solve_elsewhere(job, model, unit, found)
-    return platform.node(), solve_unit(job, model, unit, found)
+    return platform.node(), solve_here(job, model, unit, found)
 
 
 def _begin(job: Job, weights: Weights) -> None:

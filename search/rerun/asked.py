@@ -14,9 +14,9 @@ def config_of(run: StoredRun, instead: str) -> SearchConfig:
     searched."""
     stored = {field.name: run.config[field.name] for field in fields(SearchConfig) if field.name in run.config}
     if not {"model", "data"} <= set(stored):
-        raise InputError(f"{run.path} does not say what it was searched with; {instead}")
-    here = {"out": str(run.path), "local": True, "address": None, "workers": None, "overwrite": False}
+        raise InputError(f"{run.place} does not say what it was searched with; {instead}")
+    here = {"out": run.place, "local": True, "address": None, "workers": None, "overwrite": False}
     try:
         return SearchConfig(**{**stored, **here})
     except (TypeError, AttributeError) as fault:
-        raise InputError(f"{run.path}: the config in its manifest was edited by hand: {fault}") from None
+        raise InputError(f"{run.place}: the config in its manifest was edited by hand: {fault}") from None

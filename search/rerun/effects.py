@@ -54,7 +54,7 @@ def parse_base(opened: OpenedRun, text: str) -> RoutingPattern:
     assert pattern is not None
     outside = sorted({branch.letter for branch in pattern.branches} - set(letters))
     if outside:
-        raise InputError(f"{opened.run.path} compares the branches {letters!r}; `base` has {outside[0]!r}")
+        raise InputError(f"{opened.run.place} compares the branches {letters!r}; `base` has {outside[0]!r}")
     return pattern
 
 
@@ -66,14 +66,14 @@ def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None =
     to change, for one without so long a window, and where the run's reference cannot be asked again.
     """
     if len(opened.problem.branches) < 2:
-        raise InputError(f"{opened.run.path} has the one branch {opened.problem.branches[0].letter!r}: no letter can be another")
+        raise InputError(f"{opened.run.place} has the one branch {opened.problem.branches[0].letter!r}: no letter can be another")
     table = GrowingTable(opened.run, "effects", asked.name)
     sequences = [sequence for sequence in opened.sequences[:max_sequences] if sequence.n_positions > asked.ahead]
     if not sequences:
         longest = max(sequence.n_positions for sequence in opened.sequences[:max_sequences])
         raise InputError(
             f"`ahead={asked.ahead}` needs a window of {asked.ahead + 1} scored positions; "
-            f"the longest of {opened.run.path} has {longest}"
+            f"the longest of {opened.run.place} has {longest}"
         )
     held = table.sequences
     left = [sequence for sequence in sequences if sequence.index not in held]

@@ -56,7 +56,7 @@ def solve_joint(opened: OpenedRun, asked: Asked, max_sequences: int | None = Non
     """
     run, problem = opened.run, opened.problem
     if run.parsed_context.kind is not ContextKind.COMMITTED:
-        raise InputError(f"the joint oracle begins with what a committed run chose; {run.path} has the context {run.context}")
+        raise InputError(f"the joint oracle begins with what a committed run chose; {run.place} has the context {run.context}")
     if asked.width and len(problem.branches) ** run.n_letters > MOST_LEAVES:
         raise InputError(
             f"`width={asked.width}` scores all {len(problem.branches) ** run.n_letters:,} patterns of every prefix, and takes at "

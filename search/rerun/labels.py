@@ -38,11 +38,11 @@ def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
     for run in runs:
         check_model(run, checkpoint, model)
         if not {"losses", "trials"} & set(run.tables):
-            raise InputError(f"{run.path} kept no losses of patterns; search with `keep='trials'` or `keep='losses'`")
+            raise InputError(f"{run.place} kept no losses of patterns; search with `keep='trials'` or `keep='losses'`")
         kind = run.parsed_context.kind
         if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
             had = f"context {run.context}, budgets {', '.join(run.budgets)}"
-            raise InputError(f"{run.path}: the earlier tokens of a position must have had one routing; it has {had}")
+            raise InputError(f"{run.place}: the earlier tokens of a position must have had one routing; it has {had}")
     return (labels for run in runs for labels in _of_run(run))
 
 

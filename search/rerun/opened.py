@@ -60,10 +60,10 @@ def open_run(run: StoredRun, model: str | None = None, device: str = "cpu") -> O
     Raises InputError for a run without a finished unit and for a model of other weights than the run's.
     """
     if not run.n_tokens:
-        raise InputError(f"{run.path} has no finished unit yet")
+        raise InputError(f"{run.place} has no finished unit yet")
     name = model or run.manifest.facts.get("model")
     if name is None:
-        raise InputError(f"{run.path} does not say its model; name it (`model`)")
+        raise InputError(f"{run.place} does not say its model; name it (`model`)")
     checkpoint = read_checkpoint(name)
     check_model(run, checkpoint, name)
     return OpenedRun(run, checkpoint, load_model(checkpoint, run.identity["dtype"], device, run.route_layers))
@@ -74,6 +74,6 @@ def check_model(run: StoredRun, checkpoint: Checkpoint, name: str) -> None:
     wanted = run.identity["model_fingerprint"]
     if checkpoint.fingerprint != wanted:
         raise InputError(
-            f"{run.path} was searched with another model than {name}, which has other weights: "
+            f"{run.place} was searched with another model than {name}, which has other weights: "
             f"fingerprint {checkpoint.fingerprint[:12]}, the run's is {wanted[:12]}"
         )

@@ -70,7 +70,9 @@ def kept_tables(run: StoredRun) -> PatternTables:
     def losses(number: int) -> np.ndarray:
         found = kept.read_whole(kept.spans[number].sequence)
         if not np.array_equal(found.branches_PL, branches_PL):
-            raise InputError(f"{run.path}: sequence {kept.spans[number].sequence} kept losses of other patterns than the first one")
+            raise InputError(
+                f"{run.place}: sequence {kept.spans[number].sequence} kept losses of other patterns than the first one"
+            )
         return found.loss_NP.astype(np.float64)
 
     n_all = len(run.identity["branches"]) ** run.n_letters

@@ -35,7 +35,7 @@ def with_reference(opened: OpenedRun, windows: Collection[Window]) -> Iterator[W
     text = text_of(config, opened.checkpoint, opened.model)
     references = open_reference(config, opened.checkpoint, opened.model, len(text.front))
     if references is None or references.identity != opened.run.identity["reference"]:
-        raise InputError(f"{opened.run.path} was searched under another reference than {config.reference} is now")
+        raise InputError(f"{opened.run.place} was searched under another reference than {config.reference} is now")
     wanted = {window.index: window for window in windows}
     history = History(references.source.context)
     for read in text.read():
@@ -44,8 +44,10 @@ def with_reference(opened: OpenedRun, windows: Collection[Window]) -> Iterator[W
         if window is None:
             continue
         if not np.array_equal(window.token_ids, read.token_ids):
-            raise InputError(f"{opened.run.path} was searched over other text than its data hold now; its reference needs the same")
+            raise InputError(
+                f"{opened.run.place} was searched over other text than its data hold now; its reference needs the same"
+            )
         yield replace(window, reference=references.of(read, before))
         if not wanted:
             return
-    raise InputError(f"{opened.run.path} was searched over more text than its data hold now; its reference needs the same")
+    raise InputError(f"{opened.run.place} was searched over more text than its data hold now; its reference needs the same")

@@ -82,7 +82,7 @@ def _of_reference(text: str, run: StoredRun) -> Routes:
     """The choices of the run's own reference under one of its budgets: `reference`, or `reference:BUDGET`."""
     if "reference" not in run.identity:
         raise InputError(
-            f"{run.path} was searched without a reference; router {text!r} is its choice (search with `reference='self'`)"
+            f"{run.place} was searched without a reference; router {text!r} is its choice (search with `reference='self'`)"
         )
     budget = text.partition(":")[2] or ("any" if "any" in run.budgets else run.budgets[0])
     rows = read_paths(run, read_tokens(run), (budget,), ("ref_pattern",))[str(run.budget(budget))]
@@ -99,7 +99,7 @@ def _routes_of(text: str, opened: OpenedRun) -> Routes:
     allowed = run.identity["branches"]
     outside = sorted({Branch(int(branch)).letter for branch in np.unique(branches_NL)} - set(allowed))
     if outside:
-        raise InputError(f"{run.path} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
+        raise InputError(f"{run.place} compares the branches {allowed!r}; router {text} chose {outside[0]!r}")
     facts = route_facts(router, fingerprint, run.identity["data_fingerprint"], opened.problem.skip, run.route_layers)
     return Routes(router.spec, branches_NL, facts)
 

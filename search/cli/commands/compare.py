@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
@@ -28,7 +28,7 @@ class CompareConfig:
         threads: threads of this process
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     router: tuple[str, ...] = ()
     routes: tuple[str, ...] = ()
     plot: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.answer import Format, write_answer
@@ -24,7 +24,7 @@ class ControlsConfig:
         format: of the answer on stdout
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     best_of: int = 12
     log_z: int = 0
     replica: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from duo_oracle.oracle.base.terminal import terminal_width
@@ -37,7 +37,7 @@ class DifficultyConfig:
         format: of the answer on stdout
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     top: int = 20
     by: str = "difficulty"
     budget: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
@@ -26,7 +26,7 @@ class EffectsConfig:
         threads: threads of this process
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     base: str = "full"
     ahead: int = 32
     max_sequences: int | None = None
@@ -64,7 +64,7 @@ def _run(config: EffectsConfig) -> int:
     if config.format is Format.JSON:
         print(as_json(tables), end="")
         return 0
-    kept = f"{len(table.sequences)} sequences, every flip: {table.path} (duo-oracle query {config.run} effects_by_layer)"
+    kept = f"{len(table.sequences)} sequences, every flip: {table.place} (duo-oracle query {config.run} effects_by_layer)"
     text = "\n\n".join([*map(str, tables), kept])
     write_answer(config.format, lambda: section_rows(tables), lambda: spell_parameters(text, COMMAND))
     return 0

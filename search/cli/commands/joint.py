@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.answer import Format, write_answer
@@ -24,7 +24,7 @@ class JointConfig:
         threads: threads of this process
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     budget: str | None = None
     width: int = 0
     max_sequences: int | None = None
@@ -56,7 +56,7 @@ def _run(config: JointConfig) -> int:
     if config.format is Format.JSON:
         print(as_json(tables), end="")
         return 0
-    kept = f"{len(table.sequences)} sequences, every token: {table.path} (duo-oracle query {config.run} joint_gap)"
+    kept = f"{len(table.sequences)} sequences, every token: {table.place} (duo-oracle query {config.run} joint_gap)"
     text = "\n\n".join([*map(str, tables), kept])
     write_answer(config.format, lambda: section_rows(tables), lambda: spell_parameters(text, COMMAND))
     return 0

@@ -20,7 +20,7 @@ class ReportConfig:
         title: heading of the page; default model and data
     """
 
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     routes: dict[str, str] = field(default_factory=dict)
     strategies: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
@@ -27,7 +27,7 @@ class StrategiesConfig:
         threads: threads of this process
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     strategy: tuple[str, ...] = ()
     budget: tuple[str, ...] = ()
     max_sequences: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.search.cli.answer import Format, write_answer
 from duo_oracle.search.cli.command import Command, Work
@@ -24,7 +24,7 @@ class VerifyConfig:
         repair: search again first what is missing or not as it was written, as the run's own search command does
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     model: str | None = None
     sample: int = 256
     all: bool = False

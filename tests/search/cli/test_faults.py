@@ -33,11 +33,14 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 PLACES = ("model", "data", "out", "run", "routes", "routes=", "config")
-SCHEMES = ("gs", "memory", "hf", "https", "S3", "abfs+x")
+SCHEMES = ("hf", "https", "S3", "abfs+x")
 
 
-@pytest.mark.parametrize(("place", "scheme"), [*((place, "s3") for place in PLACES), *(("out", scheme) for scheme in SCHEMES)])
-def test_a_uri_is_refused_at_once_wherever_a_place_is_taken(
+@pytest.mark.parametrize(
+    ("place", "scheme"),
+    [*((place, "gs") for place in PLACES), *((place, "s3") for place in PLACES[-3:]), *(("out", scheme) for scheme in SCHEMES)],
+)
+def test_a_uri_of_a_store_that_is_not_read_there_is_refused_at_once(
     argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str, scheme: str
 ) -> None:
     uri = f"{scheme}://bucket/thing"
