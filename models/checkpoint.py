@@ -19,6 +19,7 @@ from torch import Tensor
 
 from duo_oracle.models.hub.model import fetch_model, is_model_name
 from duo_oracle.models.hub.repository import NotThere
+from duo_oracle.oracle.base.choices import meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
@@ -60,6 +61,7 @@ def model_directory(model: str) -> Path:
     if path.is_dir():
         return path
     none = f"a model is a directory, a shipped name ({', '.join(sorted(SHIPPED))}) or OWNER/NAME of the hub; there is no {model!r}"
+    none = f"{none}; {guess}" if (guess := meant(model, SHIPPED)) else none
     if not is_model_name(model) or path.parent.is_dir():
         raise InputError(none)
     try:

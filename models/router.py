@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from duo_oracle.models.checkpoint import SHIPPED
-from duo_oracle.oracle.base.choices import Choices
+from duo_oracle.oracle.base.choices import Choices, meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.contexts import SkipReading
@@ -177,9 +177,11 @@ def router_directory(text: str) -> tuple[Path, str]:
         model, _, name = place.partition("/")
         directory = SHIPPED.get(model, Path(place)) / "routers" / name
         if not name or not directory.is_dir():
+            written = [f"{name}:" for name in router_names() if isinstance(ROUTERS.module(name), WrittenRouter)]
+            guess = meant(text, shipped_routers()) or meant(text.partition(":")[0] + ":", written)
             raise InputError(
                 "a router is a directory, a shipped name, fixed:PATTERN or random:BUDGET; "
-                f"there is no {text!r} (shipped: {', '.join(shipped_routers()) or 'none'})"
+                f"there is no {text!r}{'; ' * bool(guess)}{guess} (shipped: {', '.join(shipped_routers()) or 'none'})"
             )
     return directory, variant
 

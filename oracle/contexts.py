@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from duo_oracle.oracle.base.choices import meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
 
@@ -61,7 +62,8 @@ def parse_context(text: str, n_letters: int, cheapest: Branch = Branch.SMALL) ->
         return Context(ContextKind.ROUTER, router=router)
     if text and set(text) <= set(LETTERS):
         return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_letters))
+    guess = f" {meant(text, ('committed', 'same', 'full', 'cheapest'))}".rstrip()
     raise InputError(
-        f"unknown context {text!r}; available: committed, same, full, cheapest, a pattern of {n_letters} letters . s B, or "
+        f"unknown context {text!r};{guess} available: committed, same, full, cheapest, a pattern of {n_letters} letters . s B, or "
         "router:ROUTER"
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from duo_oracle.models.hub.dataset import fetch_dataset
 from duo_oracle.models.text.options import sources_of
+from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.places import local_path
@@ -122,8 +123,7 @@ def _remote(word: str) -> list[DataFile]:
 def _holdout(word: str) -> DataFile:
     path = _HOLDOUTS / f"{word.removeprefix(HOLDOUT_PREFIX)}.jsonl"
     if not path.is_file():
-        available = ", ".join(sorted(f"{HOLDOUT_PREFIX}{file.stem}" for file in _HOLDOUTS.glob("*.jsonl")))
-        raise InputError(f"unknown holdout {word!r}; available: {available}")
+        check_choice("holdout", word, sorted(f"{HOLDOUT_PREFIX}{file.stem}" for file in _HOLDOUTS.glob("*.jsonl")))
     return DataFile(path, word, Kind.JSON_LINES, None, path.stem)
 
 

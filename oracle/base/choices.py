@@ -40,9 +40,18 @@ def check_choice(what: str, value: str, choices: Iterable[str]) -> str:
     available = tuple(str(choice) for choice in choices)
     if value in available:
         return value
-    near = get_close_matches(value, available, n=1)
-    guess = f" did you mean {near[0]!r}?" if near else ""
+    guess = f" {meant(value, available)}".rstrip()
     raise InputError(f"unknown {what} {value!r};{guess} available: {', '.join(available)}")
+
+
+def meant(value: str, choices: Iterable[str]) -> str:
+    """The question after a word that is none of `choices`, where one of them is near; else nothing.
+
+    >>> meant("duo-tinny", ["duo-tiny"]), meant("other", ["duo-tiny"])
+    ("did you mean 'duo-tiny'?", '')
+    """
+    near = get_close_matches(value, [str(choice) for choice in choices], n=1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass(frozen=True)

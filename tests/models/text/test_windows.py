@@ -108,7 +108,8 @@ def test_the_shipped_holdouts_are_whole_named_documents(name, characters):
 
 def test_an_unknown_source_is_answered_with_the_choices(tmp_path):
     assert refusal("holdout:verse") == (
-        "unknown holdout 'holdout:verse'; available: holdout:code, holdout:prose, holdout:recent-code, holdout:recent-prose"
+        "unknown holdout 'holdout:verse'; did you mean 'holdout:prose'? available: holdout:code, holdout:prose, "
+        "holdout:recent-code, holdout:recent-prose"
     )
     assert "there is no file 'nowhere.txt'" in refusal("nowhere.txt")
     (tmp_path / "a.csv").write_text("a")
