@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.models.checkpoint import Checkpoint, model_directory, read_checkpoint
 from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
@@ -200,7 +200,9 @@ def _track(config: SearchConfig, run: StoredRun) -> None:
 def _pool(config: SearchConfig, job: Job, checkpoint: Checkpoint, model: OracleModel, bar: Bar) -> Pool:
     if config.local:
         return LocalPool(job, model, bar.moved)
-    return RayPool(job, checkpoint, config.workers, config.address, bar.say, bar.moved if bar.looked_on else None, model)
+    moved = bar.moved if bar.looked_on else None
+    place = str(model_directory(config.model).resolve())
+    return RayPool(job, checkpoint, config.workers, config.address, bar.say, moved, model, place)
 
 
 def _plan(config: SearchConfig, problem: Problem, survey: Survey, n_done: int = 0) -> Plan:

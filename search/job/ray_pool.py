@@ -34,7 +34,7 @@ from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
 from duo_oracle.search.job.surroundings import environment, import_path, kept_signal_handlers
 from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally, counting
-from duo_oracle.search.job.weights import Weights
+from duo_oracle.search.job.weights import Weights, checkpoint_in
 from duo_oracle.search.job.worker import Job, prepare_worker
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
@@ -59,12 +59,24 @@ _imported_with: dict[str, str] = {}
 _built: dict[tuple[str, ...], OracleModel] = {}  # of this worker process: the one model it was last asked for
 
 
-def _model_of(job: Job, weights: Weights) -> OracleModel:
-    key = (weights.checkpoint.fingerprint, job.dtype, job.device, job.route_layers or "")
+@dataclass(frozen=True)
+class _Model:
+    """Where a worker has the model from: the directory, where its node sees it, or else the object store."""
+
+    directory: str | None
+    fingerprint: str
+    weights: tuple[Any]  # a reference inside a tuple is followed only by who asks for it
+
+
+def _model_of(job: Job, model: _Model) -> OracleModel:
+    key = (model.fingerprint, job.dtype, job.device, job.route_layers or "")
     if key not in _built:
+        import ray
+
         _built.clear()
         prepare_worker(job.threads)
-        _built[key] = load_model(weights.restore(), job.dtype, job.device, job.route_layers)
+        checkpoint = checkpoint_in(model.directory, model.fingerprint) or ray.get(model.weights[0]).restore()
+        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers)
     return _built[key]
 
 
@@ -77,11 +89,11 @@ class _Unusable:
 
 
 def _solve(
-    job: Job, weights: Weights, unit: Unit, travels: bool, tally: Any = None
+    job: Job, source: _Model, unit: Unit, travels: bool, tally: Any = None
 ) -> tuple[str, UnitRecord | UnitFailure | Parcel | _Unusable]:
     """Of a worker: what became of the unit, and the node's name. `travels`: the node's own disk is not to be written to."""
     try:
-        model = _model_of(job, weights)
+        model = _model_of(job, source)
     except Exception as error:
         import ray
 
@@ -93,10 +105,10 @@ def _solve(
     return platform.node(), solve_here(job, model, unit, found)
 
 
-def _begin(job: Job, weights: Weights) -> None:
+def _begin(job: Job, source: _Model) -> None:
     """Of a worker: the model is built before the first unit is there."""
     with contextlib.suppress(Exception):  # the first unit says what is wrong
-        _model_of(job, weights)
+        _model_of(job, source)
 
 
 @dataclass(frozen=True)
@@ -120,11 +132,13 @@ class RayPool:
         notify: Notify,
         moved: Moved | None = None,
         model: OracleModel | None = None,
+        directory: str | None = None,
     ) -> None:
+        """`directory` is where the checkpoint was read from: workers of a cluster that see it there read it themselves."""
         self._job, self._address, self._notify, self._moved = job, address, notify, moved
         self._tally: Any = None  # an actor that workers tell how far they are, where somebody looks on
         self._asked: Any = None  # what it was last asked
-        self._workers = workers
+        self._workers, self._directory = workers, directory
         self._checkpoint: Checkpoint | None = checkpoint  # until it is in the object store, which all processes of a node share
         self._model = model if address is None and can_fork(job) else None  # what an early worker begins with
         self._early: EarlyWorker | None = None
@@ -158,7 +172,10 @@ class RayPool:
             else:
                 self._join()
         self._job_ref = ray.put(self._job)
-        self._weights_ref = ray.put(Weights.of(self._checkpoint))
+        # On this machine the store is the shorter way: all workers share its memory, and nothing is read again.
+        directory = None if self._address is None else self._directory
+        weights = ray.put(Weights.of(self._checkpoint))
+        self._model_ref = ray.put(_Model(directory, self._checkpoint.fingerprint, (weights,)))
         self._checkpoint = None
         self._task = ray.remote(**task_options(self._job))(_solve)
         client = self._address is not None and self._address.startswith("ray://")
@@ -214,7 +231,7 @@ class RayPool:
             self._enter_ray(self._cleanup)
             begin = self._ray.remote(**task_options(self._job))(_begin)
             n_workers = self._workers or default_workers(self._job.device, self._job.threads)
-            self._starting = [begin.remote(self._job_ref, self._weights_ref) for _ in range(n_workers)]
+            self._starting = [begin.remote(self._job_ref, self._model_ref) for _ in range(n_workers)]
         window, looked, seen = self._window(), time.monotonic(), time.monotonic()
         while True:
             for early in self._from_early():
@@ -295,7 +312,7 @@ class RayPool:
         if self._unusable:
             task = task.options(label_selector={"ray.io/node-id": f"!in({','.join(sorted(self._unusable))})"})
         tally = () if self._tally is None else (self._tally,)
-        running[task.remote(self._job_ref, self._weights_ref, attempt.unit, attempt.travels, *tally)] = attempt
+        running[task.remote(self._job_ref, self._model_ref, attempt.unit, attempt.travels, *tally)] = attempt
 
     def _settled(self, ref: Any, attempt: _Try) -> UnitRecord | UnitFailure | _Try:
         """What became of the unit, its parts in the run's directory; or how to try it again."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from duo_oracle.models.checkpoint import Checkpoint
+from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
+from duo_oracle.oracle.base.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -31,3 +33,14 @@ class Weights:
             warnings.simplefilter("ignore", UserWarning)
             tensors = {name: torch.from_numpy(array).view(self.dtypes[name]) for name, array in self.arrays.items()}
         return replace(self.checkpoint, tensors=tensors)
+
+
+def checkpoint_in(directory: str | None, fingerprint: str) -> Checkpoint | None:
+    """The model of that fingerprint in the directory; None where it is not seen, cannot be read, or is another."""
+    if directory is None or not os.path.isdir(directory):
+        return None
+    try:
+        found = read_checkpoint(directory)
+    except (InputError, OSError):
+        return None
+    return found if found.fingerprint == fingerprint else None

@@ -18,6 +18,7 @@ from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.worker import UnitSink
 
 MARK = "DUO_ORACLE_TEST_MARK"
+NODE = "DUO_ORACLE_TEST_NODE"
 
 
 def paths_of(sequence: Window, problem: Problem) -> OraclePaths:
@@ -60,6 +61,17 @@ def tells_slowly(model: OracleModel, sequences: list[Window], problem: Problem, 
         time.sleep(1.1)
         sink.found(sequence.n_positions * len(problem.budgets))
     solves(model, sequences, problem, sink)
+
+
+def solves_slowly_and_signs(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
+    """Writes down on which node it is solved, as the node's environment calls it. From sequence 20 on it waits for `added`."""
+    mark = Path(os.environ[MARK])
+    with mark.open("a") as file:
+        file.write(os.environ.get(NODE, "head") + "\n")
+    deadline = time.monotonic() + 60
+    while sequences[0].index >= 20 and "added" not in mark.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    solves_slowly(model, sequences, problem, sink)
 
 
 def fails_on_sequence_2(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from duo_oracle.oracle.base.errors import Outage
@@ -11,9 +12,10 @@ from tests.search import fakes
 
 if __name__ == "__main__":
     model, data, out, *how = sys.argv[1:]
+    solve = fakes.solves_slowly_and_signs if fakes.MARK in os.environ else fakes.solves_slowly
     where = {"local": {"local": True}}.get(how[0], {"address": how[0]}) if how else {"workers": 2}
     try:
-        outcome = run_search(SearchConfig(model=model, data=data, out=out, unit_sequences=1, **where), solve=fakes.solves_slowly)
+        outcome = run_search(SearchConfig(model=model, data=data, out=out, unit_sequences=1, **where), solve=solve)
     except Outage as error:
         sys.exit(f"duo-oracle: {error}")
     sys.exit(len(outcome.failures))

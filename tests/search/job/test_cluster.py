@@ -12,8 +12,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import psutil
 import pytest
@@ -34,7 +35,8 @@ class Cluster:
     """A head and its nodes, each a process group of its own; all of it is killed at the end."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.nodes = folder, []
+        self.folder, self.mark, self.nodes = folder, folder / "mark", []
+        self.mark.touch()
         with socket.create_server(("", 0)) as server:
             port = server.getsockname()[1]
         self.head = self._start("--head", f"--port={port}", f"--temp-dir={folder}", "--include-dashboard=false")
@@ -42,28 +44,40 @@ class Cluster:
         assert found is not None
         self.address = f"{found[1]}:{port}"
 
-    def add(self, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
-        return self._start(f"--address={self.address}", before=before)
+    def add(self, name: str, hidden: Path) -> subprocess.Popen[bytes]:
+        """A node for which the folder `hidden` is empty, and a disk of its own."""
+        before = ["unshare", "-m", "sh", "-c", f"mount -t tmpfs none '{hidden}' && exec \"$@\"", "node"]
+        return self._start(f"--address={self.address}", before=before, values={fakes.NODE: name})
 
-    def _start(self, *arguments: str, before: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    def _start(
+        self, *arguments: str, before: Sequence[str] = (), values: Mapping[str, str] = MappingProxyType({})
+    ) -> subprocess.Popen[bytes]:
         log = self.folder / f"node-{len(self.nodes)}.log"
         command = [*before, *RAY, "start", *arguments, "--num-cpus=1", "--object-store-memory=100000000", "--block"]
         with log.open("wb") as file:
             node = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env={**os.environ, **QUIET, "PYTHONPATH": str(ROOT)},
+                env={
+                    **os.environ,
+                    **QUIET,
+                    "RAY_raylet_start_wait_time_s": "170",
+                    "PYTHONPATH": str(ROOT),
+                    fakes.MARK: str(self.mark),
+                    **values,
+                },
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
             )
         self.nodes.append(node)
-        wait_until(lambda: b"Ray runtime started" in log.read_bytes() or node.poll() is not None)
+        wait_until(lambda: b"Ray runtime started" in log.read_bytes() or node.poll() is not None, 180)
         assert node.poll() is None, log.read_text()
         return node
 
-    def kill(self) -> None:
-        for node in self.nodes:
+    def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
+        """Kills the nodes named, or all."""
+        for node in nodes or self.nodes:
             with contextlib.suppress(psutil.Error):
                 for process in [*psutil.Process(node.pid).children(recursive=True), psutil.Process(node.pid)]:
                     with contextlib.suppress(psutil.Error):
@@ -71,9 +85,9 @@ class Cluster:
             node.wait()
 
 
-def wait_until(done: object, seconds: float = 60) -> None:
+def wait_until(done: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
-    while not done():  # type: ignore[operator]
+    while not done():
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -88,11 +102,11 @@ def cluster() -> Iterator[Cluster]:
             started.kill()
 
 
-def search(toy: Path, data: Path, out: Path, *how: str) -> subprocess.Popen[str]:
+def search(toy: Path, data: Path, out: Path, *how: str, signs: Path | None = None) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.search.run_slowly", str(toy), str(data), str(out), *how],
         cwd=ROOT,
-        env={**os.environ, **QUIET},
+        env={**os.environ, **QUIET, **({} if signs is None else {fakes.MARK: str(signs)})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -110,19 +124,29 @@ def whole(toy: Path, data: Path, out: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not CAN_HIDE, reason="needs a mount namespace, to hide a folder from a node")
-def test_a_node_that_does_not_see_the_run_sends_its_rows_and_makes_no_folder(
+def test_nodes_that_see_nothing_of_the_run_come_and_go_and_the_tables_are_equal(
     cluster: Cluster, toy: Path, tokens: Path, tmp_path: Path
 ) -> None:
-    shared = tmp_path / "shared"
+    """Three nodes, two of them with an empty folder where the run is. One of these is killed, and another one is added."""
+    data, shared, mark = tmp_path / "long.jsonl", tmp_path / "shared", cluster.mark
+    data.write_text(tokens.read_text() * 4)
     shared.mkdir()
-    hidden = cluster.add(["unshare", "-m", "sh", "-c", f"mount -t tmpfs none '{shared}' && exec \"$@\"", "node"])
-    driver = search(toy, tokens, shared / "run", cluster.address)
-    _, said = driver.communicate(timeout=120)
+    first, second = (cluster.add(name, hidden=shared) for name in ("first", "second"))
+    driver = search(toy, data, shared / "run", cluster.address, signs=mark)
+    try:
+        wait_until(lambda: {"head", "first", "second"} <= set(mark.read_text().split()))
+        cluster.kill(first)
+        added = cluster.add("added", hidden=shared)
+        _, said = driver.communicate(timeout=240)
+    finally:
+        driver.kill()
     assert driver.returncode == 0, said
-    assert said.count("does not see") == 1
-    assert f"does not see {shared / 'run'}: its rows travel through Ray" in said
-    assert_same_tables(tables_of(shared / "run"), tables_of(whole(toy, tokens, tmp_path / "whole")))
-    assert list(Path(f"/proc/{hidden.pid}/root{shared}").iterdir()) == []
+    assert said.count(f"does not see {shared / 'run'}: its rows travel through Ray") == 1  # all are of one machine's name
+    assert "its worker died" in said
+    assert "added" in mark.read_text().split()
+    assert_same_tables(tables_of(shared / "run"), tables_of(whole(toy, data, tmp_path / "whole")))
+    for node in (second, added):
+        assert list(Path(f"/proc/{node.pid}/root{shared}").iterdir()) == []
     assert not [path for path in (shared / "run").rglob("*") if ".tmp" in path.name]
 
 

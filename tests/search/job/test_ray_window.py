@@ -77,7 +77,7 @@ def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple
         job = Job(str(tmp_path), "id", None, None, "float32", "cpu", None, 1, None)  # type: ignore[arg-type]
         made = RayPool(job, Checkpoint({}, {}, None, ""), values.get("workers"), "cluster:1", said.append)
         stand_in = StandIn(outcome, cpus)
-        for name, value in {"_ray": stand_in, "_task": stand_in, "_head": "cluster:1", "_job_ref": 0, "_weights_ref": 0}.items():
+        for name, value in {"_ray": stand_in, "_task": stand_in, "_head": "cluster:1", "_job_ref": 0, "_model_ref": 0}.items():
             setattr(made, name, value)
         return made, stand_in, said
 
