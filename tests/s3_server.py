@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import subprocess
 import sys
-from collections.abc import Callable, Iterable
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Any
+from unittest import mock
 
+SECRET = "duo-oracle-test-secret"
 REFUSAL = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -22,6 +29,32 @@ class Refusing:
             start_response("503 Slow Down", [("Content-Type", "application/xml"), ("Content-Length", str(len(REFUSAL)))])
             return [REFUSAL]
         return self._application(environ, start_response)
+
+
+@contextlib.contextmanager
+def serving(share: float) -> Iterator[str]:
+    """The URI of a bucket whose server is a process of its own, and whose environment this process has while the block lasts."""
+    with tempfile.TemporaryFile() as log:
+        command = [sys.executable, "-m", "tests.s3_server", str(share)]
+        server = subprocess.Popen(command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, stderr=log)
+        try:
+            assert server.stdout is not None
+            environment = {
+                "AWS_ACCESS_KEY_ID": "test",
+                "AWS_SECRET_ACCESS_KEY": SECRET,
+                "AWS_DEFAULT_REGION": "us-east-1",
+                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{int(server.stdout.readline())}",
+                "AWS_CONFIG_FILE": os.devnull,
+                "AWS_EC2_METADATA_DISABLED": "true",
+            }
+            with mock.patch.dict(os.environ, environment):
+                import fsspec
+
+                fsspec.filesystem("s3").mkdir("bucket")
+                yield "s3://bucket"
+        finally:
+            server.kill()
+            server.wait()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -18,40 +17,18 @@ from duo_oracle.oracle.base.remote import Remote
 from duo_oracle.results.store.lease import LEASE
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
+from tests.s3_server import SECRET, serving
 from tests.search import fakes
 from tests.search.conftest import assert_same_tables, tables_of
 
 ROOT = Path(__file__).parents[3]
-SECRET = "duo-oracle-test-secret"
 SEED = 7
 
 
 @pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URI of a bucket whose server is a process of its own."""
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("wb") as file:
-        server = subprocess.Popen([sys.executable, "-m", "tests.s3_server", "0.1"], cwd=ROOT, stdout=subprocess.PIPE, stderr=file)
-    try:
-        assert server.stdout is not None
-        port = int(server.stdout.readline())
-        with pytest.MonkeyPatch.context() as patched:
-            for name, value in {
-                "AWS_ACCESS_KEY_ID": "test",
-                "AWS_SECRET_ACCESS_KEY": SECRET,
-                "AWS_DEFAULT_REGION": "us-east-1",
-                "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{port}",
-                "AWS_CONFIG_FILE": os.devnull,
-                "AWS_EC2_METADATA_DISABLED": "true",
-            }.items():
-                patched.setenv(name, value)
-            import fsspec
-
-            fsspec.filesystem("s3").mkdir("bucket")
-            yield "s3://bucket"
-    finally:
-        server.kill()
-        server.wait()
+def bucket() -> Iterator[str]:
+    with serving(0.1) as uri:
+        yield uri
 
 
 @pytest.fixture(scope="module")
