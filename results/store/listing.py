@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.results.store.columns import SCHEMA_VERSION
 from duo_oracle.results.store.identity_check import Identity
-from duo_oracle.results.store.manifest import MANIFEST, Manifest, read_manifest
+from duo_oracle.results.store.manifest import MANIFEST, Manifest
+from duo_oracle.results.store.reader import manifest_at
 from duo_oracle.results.store.version1 import converted_identity
 
 DEPTH = 4
@@ -32,11 +34,17 @@ _OF_CONFIG = (
 )
 
 
-def run_directories(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
+def run_directories(folder: Path | str, depth: int = DEPTH) -> Iterator[Path | str]:
     """Every directory of a run in `folder` and at most `depth` folders below it, by name. Hidden folders and links are passed by.
 
     Raises InputError where there is no such folder.
     """
+    if is_remote(folder):
+        place = Remote(str(folder))
+        inside = [name.removesuffix(MANIFEST).rstrip("/") for name in place.sizes() if f"/{name}".endswith(f"/{MANIFEST}")]
+        yield from (f"{place.uri}/{name}".rstrip("/") for name in inside if name.count("/") < depth)
+        return
+    folder = Path(folder)
     if not folder.is_dir():
         raise InputError(f"runs are listed in a folder; there is none at {folder}")
     if (folder / MANIFEST).is_file():
@@ -51,9 +59,9 @@ def run_directories(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
             yield from run_directories(folder / name, depth - 1)
 
 
-def listed(directory: Path, below: Path | None = None) -> dict[str, Any]:
+def listed(directory: Path | str, below: Path | None = None) -> dict[str, Any]:
     """One run as a row; `below` is the folder that its name is counted from."""
-    name = str(directory if below is None or directory == below else directory.relative_to(below))
+    name = str(directory if below is None or directory == below else Path(directory).relative_to(below))
     row: dict[str, Any] = {
         "run": name,
         "state": None,
@@ -65,7 +73,7 @@ def listed(directory: Path, below: Path | None = None) -> dict[str, Any]:
     }
     row |= {"tokens": None, "gain": None, "excess": None, "control": None, "at": None, "started": None}
     try:
-        manifest = read_manifest(directory)
+        manifest = manifest_at(directory)
     except InputError:
         return row | {"state": "unreadable"}
     identity = _identity(manifest)
@@ -86,9 +94,9 @@ def listed(directory: Path, below: Path | None = None) -> dict[str, Any]:
     return row
 
 
-def facts_of(directory: Path) -> dict[str, Any]:
+def facts_of(directory: Path | str) -> dict[str, Any]:
     """Everything that a run's manifest says of it, as named values. Raises InputError where there is no run."""
-    manifest = read_manifest(directory)
+    manifest = manifest_at(directory)
     identity, facts = _identity(manifest), manifest.facts
     seconds = [session["seconds"] for session in manifest.sessions if session.get("seconds")]
     row: dict[str, Any] = {

@@ -237,6 +237,11 @@ def load(path: str | os.PathLike[str]) -> StoredRun:
     return StoredRun(Path(path), manifest) if remote is None else StoredRun(remote.mirror(), manifest, remote)
 
 
+def manifest_at(place: Path | str) -> Manifest:
+    """The manifest of the run at a path or a URI. Raises InputError where there is none."""
+    return remote_manifest(Remote(str(place))) if is_remote(place) else read_manifest(Path(place))
+
+
 def remote_manifest(remote: Remote) -> Manifest:
     """The manifest of a run in a store. Raises InputError where there is none."""
     try:

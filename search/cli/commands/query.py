@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.answer import Format, write_answer
@@ -24,7 +24,7 @@ class QueryConfig:
         time_limit: seconds until the query is stopped; 0: none
     """
 
-    run_sql: tuple[str, ...] = ()
+    run_sql: tuple[str, ...] = field(default=(), metadata={"uri": True})
     list: bool = False
     schema: bool = False
     routes: tuple[str, ...] = ()

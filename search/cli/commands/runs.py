@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.remote import is_remote
 from duo_oracle.search.cli.answer import Format, write_answer
 from duo_oracle.search.cli.command import Command, Work
 
@@ -20,7 +21,7 @@ class RunsConfig:
         format: of the answer on stdout
     """
 
-    dir: tuple[str, ...] = ()
+    dir: tuple[str, ...] = field(default=(), metadata={"uri": True})
     depth: int = 4
     format: Format = Format.TABLE
 
@@ -35,18 +36,22 @@ def _run(config: RunsConfig) -> int:
     if config.dir[:1] == ("show",):
         if len(config.dir) != 2:
             raise InputError(f"runs show takes one run directory; got {list(config.dir[1:])}")
-        facts = facts_of(Path(config.dir[1]))
+        facts = facts_of(_place(config.dir[1]))
         width = max(map(len, facts))
         write_answer(config.format, lambda: [facts], lambda: "\n".join(f"{name:<{width}}  {_said(v)}" for name, v in facts.items()))
         return 0
-    folders = [Path(name) for name in config.dir] or [Path("runs") if Path("runs").is_dir() else Path()]
-    below = folders[0] if folders == [Path()] else None
+    folders: list[Path | str] = [_place(name) for name in config.dir] or [Path("runs") if Path("runs").is_dir() else Path()]
+    below = Path() if folders == [Path()] else None
     found = [listed(directory, below) for folder in folders for directory in run_directories(folder, config.depth)]
     if not found and config.format is Format.TABLE:
         print(f"no run in {', '.join(map(str, folders))}; duo-oracle search makes one")
         return 0
     write_answer(config.format, lambda: found)
     return 0
+
+
+def _place(name: str) -> Path | str:
+    return name if is_remote(name) else Path(name)
 
 
 def _said(value: object) -> str:

@@ -15,6 +15,7 @@ from duo_oracle import results
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.remote import Remote
 from duo_oracle.results.store.lease import LEASE
+from duo_oracle.search.cli import main
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from tests.s3_server import SECRET, serving
@@ -101,3 +102,20 @@ def test_model_and_data_are_read_from_a_bucket(
         assert read["paths"].equals(local["paths"])
     with pytest.raises(InputError, match="there is nothing at"):
         run_search(asks(model=f"{bucket}/none"))
+
+
+@pytest.mark.slow
+def test_the_commands_that_read_take_a_uri(bucket: str, toy: Path, tokens: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = f"{bucket}/read-by-commands/run"
+    search = ["search", str(toy), str(tokens), "--local", "--null-draws", "0", "--out", run]
+    for words in (
+        search,
+        ["query", run, "SELECT count(*) AS n FROM tokens"],
+        ["verify", run],
+        ["runs", f"{bucket}/read-by-commands"],
+    ):
+        assert main(words) == 0
+        said = capsys.readouterr()
+        assert SECRET not in said.out + said.err
+    assert run in said.out
+    assert "complete" in said.out
