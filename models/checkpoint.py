@@ -197,8 +197,9 @@ def _read_text(path: Path) -> str:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise InputError(f"{path.parent}: a model directory must hold {path.name}; it does not")
+    text = _read_text(path)
     try:
-        content = parsed_json(_read_text(path))
+        content = parsed_json(text)
     except ValueError as fault:
         raise InputError(f"{path}: must be JSON; {fault}") from None
     if not isinstance(content, dict):

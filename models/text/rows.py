@@ -209,7 +209,8 @@ def _arrow_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
             chosen = batch.select(_wanted(names, file))
             for start in range(0, batch.num_rows, _ROWS):
                 rows = chosen.slice(start, _ROWS)
-                rows.validate(full=True)  # offsets that lead out of the file would end the process
+                for values in rows.columns:  # offsets that lead out of the file would end the process
+                    _undecoded(values).validate(full=True)
                 yield names, rows
 
 
@@ -219,7 +220,14 @@ def _values(column: Any) -> list[Any]:
 
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    kind = column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        column = column.cast(pa.binary()) if pa.types.is_string_view(kind) else column.cast(pa.large_binary())
-    return column.to_pylist()
+    if pa.types.is_string_view(column.type):
+        column = column.cast(pa.binary())
+    return _undecoded(column).to_pylist()
+
+
+def _undecoded(column: Any) -> Any:
+    """A column of text as one of bytes, in the same memory: whether they are UTF-8 is looked at row by row."""
+    import pyarrow as pa
+
+    kinds = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
+    return column.view(kinds[column.type]) if column.type in kinds else column

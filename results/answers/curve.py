@@ -8,7 +8,7 @@ Axes: D documents, M measures.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -119,16 +119,17 @@ def as_record(line: BudgetLine) -> dict[str, Any]:
     return record | {"tokens": line.oracle.n_tokens, "documents": line.oracle.n_documents}
 
 
-def markdown(runs: Sequence[StoredRun]) -> str:
+def markdown(runs: Sequence[StoredRun], spell: Callable[[str], str] = str) -> str:
     """The budget curve of runs on the same model and data as Markdown: a table per context, a row per budget.
 
-    Raises InputError where models or data differ, since their rows cannot be compared.
+    `spell` turns parameters that the verdict names into what they are called where it is read. Raises InputError where models or
+    data differ, since their rows cannot be compared.
     """
     check_comparable(runs)
     tables = []
     for context in dict.fromkeys(run.context for run in runs):
         lines = [line for run in runs if run.context == context for line in budget_lines(run)]
-        tables.append(_table(context, lines, runs[0].route_layers))
+        tables.append(_table(context, lines, runs[0].route_layers) + f"\n{spell(verdict(lines).text)}\n")
     return "\n".join(tables)
 
 
@@ -164,7 +165,7 @@ def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> s
         cells = [line.oracle, best, mean, line.all_big, line.gain, line.null_gain, line.excess, line.control, line.beyond]
         perplexities = [perplexity(line.oracle), perplexity(best)]
         rows.append(f"| {line.budget} | {' | '.join([*('' if c is None else str(c) for c in cells), *perplexities])} |")
-    return "\n".join([*rows, "", verdict(lines).text]) + "\n"
+    return "\n".join(rows) + "\n"
 
 
 def perplexity(estimate: Estimate | None) -> str:

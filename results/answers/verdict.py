@@ -64,7 +64,7 @@ def verdict(lines: Sequence[Excess]) -> Verdict:
     found = tuple(of.budget for of, stands in zip(lines, _standing(lines), strict=True) if stands)
     kind, text = _said(line, line.budget in found)
     if len(lines) > 1 and kind is not Kind.UNKNOWN:
-        text = f"{text} ({_which(line)}). {_others(lines, found)}"
+        text = f"{text.removesuffix('.')}, {_which(line)}. {_others(lines, found)}"
     return Verdict(kind, text, line.budget, found)
 
 

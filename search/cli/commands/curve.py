@@ -31,7 +31,7 @@ def _run(config: CurveConfig) -> int:
     from duo_oracle.search.cli.options import spell_parameters
 
     def text() -> str:
-        return spell_parameters("\n".join([markdown(runs), *filter(None, map(reached, runs))]), COMMAND)
+        return "\n".join([markdown(runs, lambda said: spell_parameters(said, COMMAND)), *filter(None, map(reached, runs))])
 
     runs = [load(path) for path in config.runs]
     shown = Format.TABLE if config.format is Format.MARKDOWN else config.format  # the table is Markdown

@@ -20,6 +20,7 @@ class Options:
     learning_rate: float = 0.1
     warmup: float = 0.1
     checkpoint_minutes: float = 0.0
+    track: str | None = None
 
 
 class Numbers(nn.Module):

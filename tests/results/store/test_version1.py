@@ -108,8 +108,8 @@ def test_every_question_is_answered_of_version_1(question: str) -> None:
 def test_the_summary_is_that_of_the_version_that_wrote_it() -> None:
     said = summarise(load(RUNS / "full"))
     for line in (
-        "     any   3.287       26.77       3.824        4.078      3.882    4.713  1.426      0.347  1.079 [0.905, 1.361]",
-        "       1   3.397       29.87       3.959        3.891      3.882    4.713  1.316      0.132  1.184 [1.048, 1.470]",
+        "     any   3.287       26.77       3.824        4.078      3.882    4.713  1.426      0.347   1.079",
+        "       1   3.397       29.87       3.959        3.891      3.882    4.713  1.316      0.132   1.184",
     ):
         assert line in said
     assert [round(token.value, 3) for token in hardest(load(RUNS / "full"), 3)] == [1.311, 1.307, 1.156]

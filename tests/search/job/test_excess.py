@@ -50,7 +50,7 @@ def solved(model: OracleModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[s
     solve_sequences(model, [Window(i, str(i), ids) for i, ids in enumerate(token_id_BT)], problem, sink)
     found = {}
     for number, budget in enumerate(budgets):
-        rows = [(paths, paths.budget_R == number) for paths in sink.found.values()]
+        rows = [(paths, paths.budget_R == number) for paths in sink.paths_of.values()]
         gain_N = np.concatenate([(paths.loss_full_R - paths.loss_R)[mine] for paths, mine in rows])
         null_N = np.concatenate([paths.null_gain_R[mine] for paths, mine in rows])
         found[str(budget)] = (gain_N, gain_N - null_N)

@@ -18,10 +18,13 @@ N_LAYERS, N_SEQUENCES, N_TOKENS = 4, 80, 16
 
 class PathsSink:
     def __init__(self):
-        self.found = {}
+        self.paths_of = {}
 
     def paths(self, sequence, paths):
-        self.found[sequence.index] = paths
+        self.paths_of[sequence.index] = paths
+
+    def found(self, n_rows):
+        pass
 
 
 def text_of_all_big(model, n_sequences, n_tokens):
@@ -56,11 +59,11 @@ def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strate
     sink = PathsSink()
     solve_sequences(model, sequences, problem, sink)
     for budget in range(len(problem.budgets)):
-        rows = [paths.budget_R == budget for paths in sink.found.values()]
+        rows = [paths.budget_R == budget for paths in sink.paths_of.values()]
         gain_N = np.concatenate(
-            [(paths.loss_full_R - paths.loss_R)[mine] for paths, mine in zip(sink.found.values(), rows, strict=True)]
+            [(paths.loss_full_R - paths.loss_R)[mine] for paths, mine in zip(sink.paths_of.values(), rows, strict=True)]
         )
-        null_N = np.concatenate([paths.null_gain_R[mine] for paths, mine in zip(sink.found.values(), rows, strict=True)])
+        null_N = np.concatenate([paths.null_gain_R[mine] for paths, mine in zip(sink.paths_of.values(), rows, strict=True)])
         documents = np.repeat(np.arange(N_SEQUENCES), N_TOKENS - 1)
         gain, excess = bootstrap(np.column_stack([gain_N, gain_N - null_N]), documents)
         assert gain.low > 0
