@@ -32,6 +32,7 @@ from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.models.training.batches import Windows, document_numbers, separator_of, tokenised, work_folder
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
+from duo_oracle.models.training.processes import check_alone
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.stage1 import training_tokenizer_in
 from duo_oracle.oracle.base.errors import InputError
@@ -51,6 +52,7 @@ def train_moe(config: MoeTrainConfig) -> None:
     Raises InputError for options out of range, unusable text, and an `out` that holds training with other options.
     """
     config.check()
+    check_alone("a mixture of experts, whose routing is of whole batches,")
     resolve_device(config.device)
     for source in (*config.text, *config.holdouts):
         find_files(source)

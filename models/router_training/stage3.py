@@ -37,6 +37,7 @@ from duo_oracle.models.training.batches import Windows, document_numbers, tokeni
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import steps_for
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
+from duo_oracle.models.training.processes import Processes, check_alone, joined
 from duo_oracle.models.training.progress import LossPoint, Progress, read_progress
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
@@ -55,6 +56,7 @@ class Prepared:
     windows: Windows
     held: list[Window]
     seq_len: int
+    processes: Processes
 
 
 def trainable_routers() -> tuple[str, ...]:
@@ -81,15 +83,22 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
             else f"router {config.router} learns from text alone; `run` is for a router that learns from an oracle's losses"
         )
     prepare_process(config.threads)
-    prepared = prepare(config)
+    if learns_from_labels:
+        check_alone(f"router {config.router}, which learns in one go,")
+    with joined(config.device) as processes:
+        _train(config, implementation, settings, None if labels is None else list(labels), prepare(config, processes))
+
+
+def _train(
+    config: RouterConfig, implementation: Any, settings: Any, taught: list[PatternLabels] | None, prepared: Prepared
+) -> None:
     skip, started = config.skip, time.monotonic()
     progress = read_progress(Path(config.out) / PROGRESS, config)
     early: dict[int, LinearMaps] = {}
     record: dict[str, Tensor] = {}
     method: Method | None = None
     training: dict[str, Any] = {}
-    if labels is not None:
-        taught = list(labels)
+    if taught is not None:
         maps, how, report = implementation.fit(prepared.task, settings, prepared.module, taught, skip, config.seed)
         training = {"seconds": round(time.monotonic() - started, 1), **report}
         if settings.tune == "yes":
@@ -97,18 +106,22 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     else:
         method = implementation.METHOD(prepared.task, settings)
     if method is not None:
-        last = _learn(config, prepared, method.to(config.device), progress)[-1]
+        last = _learn(config, prepared, method.to(prepared.processes.device), progress)[-1]
         maps, how, early = method.maps(), method.calibration, method.snapshots()
         record = method.record()
         seconds = last.seconds + training.get("seconds", 0)
         training |= {"steps": prepared.task.n_steps, "seconds": round(seconds, 1), "loss": round(last.loss, 5)}
+    if not prepared.processes.writes:
+        return
     repair = how if method is None or how != "none" else method.repair
     _finish(config, prepared, settings, training, maps, early, config.calibrate or how, repair, record)
 
 
-def prepare(config: RouterConfig) -> Prepared:
+def prepare(config: RouterConfig, processes: Processes | None = None) -> Prepared:
     """Reads model and text. Raises InputError for those that are unusable."""
-    device = resolve_device(config.device)
+    processes = processes or Processes(device=config.device)
+    processes.check(config.batch)
+    device = resolve_device(processes.device)
     for source in (*config.text, *config.calibration_text, *config.holdouts):
         find_files(source)
     checkpoint = read_checkpoint(config.model)
@@ -117,18 +130,19 @@ def prepare(config: RouterConfig) -> Prepared:
     tokenizer, separator = training_tokenizer(checkpoint, config.model)
     config.check_layers(module.n_letters)
     work = work_folder(config.out, config.work)
-    splits = [
-        split_stream(tokenised(source, tokenizer, separator, work), separator, document_numbers(source)) for source in config.text
-    ]
+    with processes.first_alone():
+        splits = [
+            split_stream(tokenised(source, tokenizer, separator, work), separator, document_numbers(source))
+            for source in config.text
+        ]
+        taken = [documents_of(tokenised(source, tokenizer, separator, work), separator) for source in config.calibration_text]
     n_positions = resolve_seq_len(config.seq_len, module.n_positions)
     windows = Windows([stream for stream, _ in splits], n_positions, config.batch, config.seed)
-    held = [documents for _, documents in splits]
-    if config.calibration_text:
-        held = [documents_of(tokenised(source, tokenizer, separator, work), separator) for source in config.calibration_text]
+    held = taken or [documents for _, documents in splits]
     n_steps = steps_for(config.tokens, windows.n_tokens)
     task = Task(module.n_letters, module.n_hidden, parse_branches(config.branches), config.budget, n_steps)
     sequences = calibration_sequences(held, separator, n_positions, config.calibration_tokens, config.seed)
-    return Prepared(checkpoint, module, task, windows, sequences, n_positions)
+    return Prepared(checkpoint, module, task, windows, sequences, n_positions, processes)
 
 
 def _learn(config: RouterConfig, prepared: Prepared, method: Method, progress: Progress | None) -> list[LossPoint]:
@@ -148,6 +162,7 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, progress: P
         Path(config.out),
         n_steps,
         prepared.windows.n_tokens,
+        processes=prepared.processes,
         shown=lambda n_done: {"big": f"{method.usage_SL[n_done - 1].sum().item():.2f}"},
     )
     gradients = partial(_gradients, config=config, prepared=prepared, method=method)
@@ -155,17 +170,26 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, progress: P
 
 
 def _gradients(step: int, config: RouterConfig, prepared: Prepared, method: Method) -> Tensor:
-    token_id_BT = prepared.windows.token_id_BT(step, config.device)
+    processes = prepared.processes
+    mine = processes.rows(config.batch)
+    token_id_BT = torch.from_numpy(prepared.windows.batch(step)[mine]).to(processes.device)
+
+    def mix(layer: int, x_BTD: Tensor) -> Tensor:
+        """What becomes of a token may depend on the whole batch: every process asks for all of it, and keeps its rows."""
+        shares = method.mix(layer, processes.gathered(x_BTD), step)
+        return shares if processes.count == 1 else shares[mine]
+
     logits_BTV = mixed_logits(
         prepared.module,
         token_id_BT[:, :-1],
-        lambda layer, x_BTD: method.mix(layer, x_BTD, step),
+        mix,
         prepared.task.branches,
         config.skip,
         method.everywhere,
     )
     loss = F.cross_entropy(logits_BTV.flatten(0, 1), token_id_BT[:, 1:].flatten())
     (loss + method.penalty()).backward()
+    processes.average_gradients(method)
     return loss.detach()
 
 

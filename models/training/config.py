@@ -16,6 +16,12 @@ class TrainOrder(StrEnum):
     BIG_THEN_SMALL = "big-then-small"
 
 
+class Autocast(StrEnum):
+    AUTO = "auto"  # bfloat16 on a GPU
+    NONE = "none"
+    BFLOAT16 = "bfloat16"
+
+
 class StoredDtype(StrEnum):
     FLOAT16 = "float16"
     FLOAT32 = "float32"
@@ -50,7 +56,10 @@ class TrainConfig:
         checkpoint_minutes: time between checkpoints
         holdouts: sources that all-big and all-small are evaluated on at the end
         holdout_tokens: the most tokens of each holdout that are evaluated
-        device: cpu, or cuda (where autocast runs in bfloat16)
+        accumulate: pieces that each process's share of a batch is run in, one after the other, where memory is short
+        autocast: products in bfloat16 while learning; auto: on cuda
+        compile: compile the model by torch.compile, which takes minutes at the start
+        device: cpu, or cuda; under torchrun each process has a GPU of its own
         threads: threads of torch on a CPU, 0 for torch's own choice
         store: number format of the weights in the finished model
         work: directory for the tokenised text; default OUT/work
@@ -80,6 +89,9 @@ class TrainConfig:
     checkpoint_minutes: float = 3.0
     holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
     holdout_tokens: int = 50_000
+    accumulate: int = 1
+    autocast: Autocast = Autocast.AUTO
+    compile: bool = False
     device: str = "cpu"
     threads: int = 0
     store: StoredDtype = StoredDtype.FLOAT16
@@ -92,6 +104,7 @@ class TrainConfig:
         if not self.text:
             raise InputError("training needs at least one text file; got none")
         at_least(self, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, big=1, small=1, batch=1, holdout_tokens=1)
+        at_least(self, accumulate=1)
         at_least(self, positions=2, vocabulary=257, threads=0, seed=0, weight_decay=0, checkpoint_minutes=0)
         above(self, learning_rate=0, clip=0)
         within(self, p_big=(0, 1), warmup=(0, 1))
@@ -101,6 +114,12 @@ class TrainConfig:
             raise InputError(f"`heads` must be a multiple of `kv_heads`; got heads {self.heads} and kv_heads {self.kv_heads}")
         check_choice("order", self.order, TrainOrder)
         check_choice("store", self.store, StoredDtype)
+        check_choice("autocast", self.autocast, Autocast)
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether products are made in bfloat16."""
+        return self.autocast == Autocast.BFLOAT16 or (self.autocast == Autocast.AUTO and self.device.startswith("cuda"))
 
     @property
     def n_steps(self) -> int:

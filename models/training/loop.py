@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from duo_oracle.models.tracker import tracked
+from duo_oracle.models.training.processes import Processes
 from duo_oracle.models.training.progress import (
     LossPoint,
     Progress,
@@ -29,7 +30,7 @@ from duo_oracle.models.training.progress import (
 from duo_oracle.models.training.schedule import cosine_rate
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.progress import progress
+from duo_oracle.oracle.base.progress import looked_on, progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 PROGRESS, HISTORY = "progress", "loss.csv"
@@ -61,6 +62,8 @@ class Training:
     n_step_tokens: int
     on_save: Callable[[], None] = lambda: None
     """Hears of every checkpoint, after it is made."""
+    processes: Processes = field(default_factory=Processes)
+    """Who makes the steps: the first of them writes."""
     shown: Callable[[int], dict[str, str]] = lambda n_done: {}
     """What the progress bar says beside the loss, after so many steps."""
 
@@ -76,7 +79,8 @@ class Training:
         n_done = 0 if progress is None else progress.step
         seconds_before = history[-1].seconds if history else 0.0
         started = saved = time.monotonic()
-        with self._bar(n_done) as bar, tracked(config.track, self.out, asdict(config)) as tracker:
+        track = config.track if self.processes.writes else None
+        with self._bar(n_done) as bar, tracked(track, self.out, asdict(config)) as tracker:
             for stretch in stretches:
                 first, end = stretch.steps.start, stretch.steps.stop
                 if progress is not None and first < progress.step < end:
@@ -95,16 +99,18 @@ class Training:
                     history.append(LossPoint(n_done, n_done * self.n_step_tokens, loss, rate, seconds_before + now - started))
                     bar.set_postfix(loss=f"{loss:.3f}", **self.shown(n_done))
                     tracker.log(values_of(history[-1]), n_done)
-                    if now - saved >= 60 * config.checkpoint_minutes or n_done == end:
+                    due = now - saved >= 60 * config.checkpoint_minutes or n_done == end
+                    if due and self.processes.writes:
                         save_progress(folder, n_done, self.module, stretch.optimizer, history, config)
                         self._save_history(history)
                         self.on_save()
                         saved = now
-        self._save_history(history)
+        if self.processes.writes:
+            self._save_history(history)
         return history
 
     def _mean(self, losses: list[Tensor], n_done: int) -> float:
-        loss = torch.stack(losses).mean().item()
+        loss = self.processes.mean(torch.stack(losses).mean()).item()
         if not math.isfinite(loss):
             rate = self.config.learning_rate
             raise InputError(f"training diverged: the loss is {loss} at step {n_done}; lower `learning_rate` (now {rate})")
@@ -120,6 +126,7 @@ class Training:
             unit="token",
             unit_scale=True,
             desc=self.what,
+            disable=not (looked_on() and self.processes.writes),
         )
 
 

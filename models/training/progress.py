@@ -25,7 +25,7 @@ from duo_oracle.oracle.base.whole_file import write_text_whole
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 # Options that change how, not what, is trained: they may differ between the parts of an interrupted run. Calibration comes after.
 _FREE = frozenset({"out", "work", "checkpoint_minutes", "threads", "device", "holdouts", "holdout_tokens"}) | frozenset(
-    {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite", "track"}
+    {"calibrate", "calibration_text", "calibration_tokens", "merge", "overwrite", "track", "accumulate", "compile"}
 )
 
 
@@ -107,7 +107,9 @@ def read_progress(folder: Path, config: TrainingOptions) -> Progress | None:
     if not path.is_file():
         return None
     record = read_json(path)
-    wanted, found = config_identity(config), record["config"]
+    wanted = config_identity(config)
+    before = {name: json.loads(json.dumps(f.default)) for name, f in config.__dataclass_fields__.items() if _is_plain(f.default)}
+    found = {**{name: before[name] for name in wanted.keys() & before.keys()}, **record["config"]}  # options that came later
     for key in sorted(wanted.keys() | found.keys()):
         if wanted.get(key) != found.get(key):
             raise InputError(
@@ -115,6 +117,10 @@ def read_progress(folder: Path, config: TrainingOptions) -> Progress | None:
                 "choose another `out`, or remove that directory"
             )
     return Progress(record["step"], record["state"], tuple(LossPoint(**point) for point in record["history"]))
+
+
+def _is_plain(default: Any) -> bool:
+    return default is None or isinstance(default, bool | int | float | str | tuple)
 
 
 def restore_weights(folder: Path, progress: Progress, module: nn.Module) -> None:

@@ -12,8 +12,10 @@ import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -32,8 +34,10 @@ from duo_oracle.models.training.batches import Windows, separator_of, texts_of, 
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
+from duo_oracle.models.training.processes import Processes, joined
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
+from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 TOKENIZER_DOCUMENTS = 3000
@@ -80,26 +84,45 @@ def new_optimizer(module: nn.Module, phase: Phase, config: TrainConfig) -> torch
 def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
     """Trains, or goes on training, into `config.out`: a model directory with `loss.csv`, `evaluation.json` and `progress/`.
 
-    It begins with `start`, of the architecture that the options describe, or else with fresh weights.
+    It begins with `start`, of the architecture that the options describe, or else with fresh weights. Under torchrun each process
+    takes its rows of every batch, and the steps are those of the whole batches.
 
     Raises InputError for options out of range, unusable text, and an `out` that holds training with other options.
     """
     config.check()
-    resolve_device(config.device)
     for source in (*config.text, *config.holdouts):
         find_files(source)
     prepare_process(config.threads)
+    with joined(config.device) as processes:
+        resolve_device(processes.device)
+        processes.check(config.batch, config.accumulate)
+        _learn(config, start, processes)
+    if processes.writes:
+        _evaluate(config)
+
+
+def _learn(config: TrainConfig, start: DuoLlama | None, processes: Processes) -> None:
     out = Path(config.out)
     progress = read_progress(out / PROGRESS, config)
-    tokenizer = training_tokenizer_in(out, config.text, config.vocabulary)
-    work = work_folder(config.out, config.work)
-    streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
+    with processes.first_alone():
+        tokenizer = training_tokenizer_in(out, config.text, config.vocabulary)
+        work = work_folder(config.out, config.work)
+        streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
     windows = Windows(streams, config.positions, config.batch, config.seed)
-    module = (new_module(config) if start is None else start).to(config.device)
-    training = Training("training", module, config, out, config.n_steps, windows.n_tokens, on_save=lambda: _export(module, config))
-    training.learn(_stretches(config, module, windows), progress)
-    _export(module, config)
-    _evaluate(config)
+    module = (new_module(config) if start is None else start).to(processes.device)
+    training = Training(
+        "training",
+        module,
+        config,
+        out,
+        config.n_steps,
+        windows.n_tokens,
+        on_save=lambda: _export(module, config),
+        processes=processes,
+    )
+    training.learn(_stretches(config, module, windows, processes), progress)
+    if processes.writes:
+        _export(module, config)
 
 
 def training_tokenizer_in(out: Path, text: tuple[str, ...], n_vocabulary: int) -> Tokenizer:
@@ -114,25 +137,44 @@ def training_tokenizer_in(out: Path, text: tuple[str, ...], n_vocabulary: int) -
     return tokenizer
 
 
-def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows) -> Iterator[Stretch]:
+def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows, processes: Processes) -> Iterator[Stretch]:
     """The steps of each phase. While a phase learns, its parameters alone take gradients; after the last none does."""
     for phase in phases_of(config):
         for name, parameter in module.named_parameters():
             parameter.requires_grad_(phase.trains(name))
-        gradients = partial(_gradients, p_big=phase.p_big, config=config, module=module, windows=windows)
-        yield Stretch(range(phase.first_step, phase.end), new_optimizer(module, phase, config), gradients)
+        run = processes.wrapped(cast(nn.Module, torch.compile(module)) if config.compile else module)
+        of_all: dict[str, Any] = {"config": config, "module": module, "run": run, "windows": windows, "processes": processes}
+        yield Stretch(
+            range(phase.first_step, phase.end),
+            new_optimizer(module, phase, config),
+            partial(_gradients, p_big=phase.p_big, **of_all),
+        )
     module.requires_grad_(False)
 
 
-def _gradients(step: int, p_big: float, config: TrainConfig, module: DuoLlama, windows: Windows) -> Tensor:
-    token_id_BT = windows.token_id_BT(step, config.device)
-    mask_BTL = random_mask(config.batch, config.positions, config.layers, p_big, config.seed, step).to(config.device)
-    with torch.autocast("cuda", torch.bfloat16, enabled=config.device.startswith("cuda")):
-        logits_BTV = module(token_id_BT[:, :-1], mask_BTL)
-    loss = F.cross_entropy(logits_BTV.float().flatten(0, 1), token_id_BT[:, 1:].flatten())
-    loss.backward()
+def _gradients(
+    step: int, p_big: float, config: TrainConfig, module: DuoLlama, run: nn.Module, windows: Windows, processes: Processes
+) -> Tensor:
+    """Those of the whole batch, of which this process runs its rows, in pieces."""
+    mine = processes.rows(config.batch)
+    token_id_BT = torch.from_numpy(windows.batch(step)[mine]).to(processes.device)
+    mask_BTL = random_mask(config.batch, config.positions, config.layers, p_big, config.seed, step)[mine].to(processes.device)
+    pieces = list(chunks(len(token_id_BT), len(token_id_BT) // config.accumulate))
+    losses = []
+    for number, rows in enumerate(pieces):
+        with _unsynced(run) if number + 1 < len(pieces) else nullcontext():
+            with torch.autocast(processes.device.partition(":")[0], torch.bfloat16, enabled=config.bfloat16):
+                logits_BTV = run(token_id_BT[rows, :-1], mask_BTL[rows])
+            loss = F.cross_entropy(logits_BTV.float().flatten(0, 1), token_id_BT[rows, 1:].flatten()) / len(pieces)
+            loss.backward()
+        losses.append(loss.detach())
     nn.utils.clip_grad_norm_([p for p in module.parameters() if p.requires_grad], config.clip)
-    return loss.detach()
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+
+def _unsynced(run: nn.Module) -> AbstractContextManager[None]:
+    """Gradients stay with this process until a later piece of the step sends them."""
+    return run.no_sync() if isinstance(run, nn.parallel.DistributedDataParallel) else nullcontext()
 
 
 def _export(module: DuoLlama, config: TrainConfig) -> None:

@@ -55,6 +55,7 @@ def troubled(toy: Path, tokens: Path, tmp_path_factory: pytest.TempPathFactory) 
                 listening.update(c.laddr.ip for c in process.net_connections("inet") if c.status == psutil.CONN_LISTEN)
 
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_pool, "can_fork", lambda job: False)  # Ray's own workers are to have the trouble
         patch.setenv(fakes.MARK, str(directory / "mark"))
         scratch = directory / ("scratch_of_a_scheduler_that_likes_long_names" * 2)  # where Ray's sockets would not fit
         scratch.mkdir()
@@ -131,6 +132,7 @@ def test_worker_count_changes_nothing(asks: Asks, tmp_path: Path) -> None:
 def test_dead_workers_cost_only_the_repetition_of_their_units(asks: Asks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One worker dies inside a unit by its own hand, another one is killed from outside."""
     monkeypatch.setenv(fakes.MARK, str(tmp_path / "mark"))
+    monkeypatch.setattr(ray_pool, "can_fork", lambda job: False)
     said: list[str] = []
     killer = threading.Thread(target=kill_a_working_process, daemon=True)
     killer.start()
@@ -142,6 +144,18 @@ def test_dead_workers_cost_only_the_repetition_of_their_units(asks: Asks, tmp_pa
     whole = asks(out=str(tmp_path / "whole"))
     run_search(whole, solve=fakes.solves)
     assert_same_tables(tables_of(asks().out), tables_of(whole.out))
+
+
+def test_the_early_worker_s_death_costs_only_its_unit(asks: Asks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fakes.MARK, str(tmp_path / "mark"))
+    said: list[str] = []
+    outcome = run_search(asks(local=False, workers=1), solve=fakes.dies_once_on_sequence_2, notify=said.append)
+    assert (outcome.solved, outcome.failures) == (N_SEQUENCES, ())
+    assert said == ["unit 2 (sequence 2, of book 1): its worker died (killed); the unit is repeated"]
+    whole = asks(out=str(tmp_path / "whole"))
+    run_search(whole, solve=fakes.solves)
+    assert_same_tables(tables_of(asks().out), tables_of(whole.out))
+    assert not [child for child in psutil.Process().children() if "ray" not in " ".join(child.cmdline())]
 
 
 def kill_a_working_process() -> None:
