@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -174,10 +175,12 @@ def perplexity(estimate: Estimate | None) -> str:
 
 
 def draw_curve(runs: Sequence[StoredRun]) -> Picture:
-    """The curves of the runs, a panel per context: the oracle, and where selection bias alone would put it.
+    """The curves of the runs, two panels per context: above the losses, below what is paired with all-big, with intervals.
 
     Raises InputError as `markdown`, and where no run has two budgets that are exact numbers of B's.
     """
+    from matplotlib.ticker import MaxNLocator
+
     from duo_oracle.results.drawing import picture
 
     check_comparable(runs)
@@ -188,32 +191,68 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
             panels[context] = sorted(lines, key=lambda line: int(line.budget))
     if not panels:
         raise InputError("a curve is drawn over at least two exact budgets; search with `budget='0-12'`, say")
-    with picture((5.2 * len(panels), 4.0), {"svg.fonttype": "none"}) as figure:
-        axes_of = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-        for axes, (context, lines) in zip(axes_of, panels.items(), strict=True):
-            _panel(axes, context, lines)
-            if runs[0].route_layers is not None:
-                axes.set(xlabel=f"big layers per token, of layers {runs[0].route_layers}")
-        axes_of[0].set_ylabel("nats per token")
-        axes_of[-1].legend(fontsize=8, frameon=False)
+    with picture((5.2 * len(panels), 6.8), {"svg.fonttype": "none", "font.size": 8}) as figure:
+        axes_of = figure.subplots(2, len(panels), squeeze=False, sharey="row", sharex="col")
+        of = "" if runs[0].route_layers is None else f", of layers {runs[0].route_layers}"
+        for column, (context, lines) in enumerate(panels.items()):
+            first, (above, below) = lines[0].oracle, axes_of[:, column]
+            _losses(above, lines)
+            _differences(below, lines)
+            below.xaxis.set_major_locator(MaxNLocator(integer=True))
+            above.set_title(f"context {context}: {first.n_tokens:,} tokens of {first.n_documents} documents", fontsize=9)
+            said = fill(verdict(lines).text, 78)  # no excess without its control and the sentence
+            below.set_xlabel(f"big layers per token{of}\n\n{said}")
+        axes_of[0][0].set_ylabel("loss, nats per token")
+        axes_of[1][0].set_ylabel("paired with all-big, nats per token\n(95% intervals over documents)")
+        for axes in axes_of[:, -1]:
+            axes.legend(fontsize=7, frameon=False)
+        figure.suptitle("Loss against the budget, and the oracle's gain beside selection bias", fontsize=10)
     return figure
 
 
-def _panel(axes: Any, context: str, lines: Sequence[BudgetLine]) -> None:
-    budgets = [int(line.budget) for line in lines]
+def _losses(axes: Any, lines: Sequence[BudgetLine]) -> None:
+    """The mean losses. Their intervals are of documents, which all lines share, and are not drawn: differences below are paired."""
+    curves: list[tuple[str, Sequence[Estimate | None], str, str]] = [
+        ("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], "tab:gray", "-"),
+        ("best fixed, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], "tab:blue", "-"),
+        ("oracle", [line.oracle for line in lines], "tab:red", "-"),
+        ("all-big", [line.all_big for line in lines], "black", ":"),
+    ]
+    for label, estimates, colour, style in curves:
+        _curve(axes, lines, [None if e is None else e.mean for e in estimates], colour, style, label)
+    alone = [None if line.null_gain is None else line.all_big.mean - line.null_gain.mean for line in lines]
+    _curve(axes, lines, alone, "tab:orange", "--", "what selection bias alone would show")
+    axes.grid(alpha=0.3, linewidth=0.5)
 
-    def draw(what: str, estimates: Sequence[Estimate | None], colour: str, style: str = "-") -> None:
-        known = [(k, e) for k, e in zip(budgets, estimates, strict=True) if e is not None]
-        if known:
-            at = [k for k, _ in known]
-            axes.plot(at, [e.mean for _, e in known], style, color=colour, label=what, marker="o", markersize=3)
-            axes.fill_between(at, [e.low for _, e in known], [e.high for _, e in known], color=colour, alpha=0.12, linewidth=0)
 
-    draw("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], "tab:gray")
-    draw("best fixed pattern, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], "tab:blue")
-    draw("oracle", [line.oracle for line in lines], "tab:red")
-    axes.plot(budgets, [line.all_big.mean for line in lines], ":", color="black", label="all-big")
-    if all(line.null_gain is not None for line in lines):
-        biased = [line.all_big.mean - line.null_gain.mean for line in lines if line.null_gain is not None]
-        axes.plot(budgets, biased, "--", color="tab:orange", label="all-big minus null gain: what selection bias alone would show")
-    axes.set(title=f"context {context}", xlabel="big layers per token")
+def _differences(axes: Any, lines: Sequence[BudgetLine]) -> None:
+    """The gain over all-big, what of it is selection bias, the excess, and the excess where nothing is chosen, each paired."""
+    curves: list[tuple[str, Sequence[Estimate | None], str]] = [
+        ("gain", [line.gain for line in lines], "tab:red"),
+        ("null gain: selection bias", [line.null_gain for line in lines], "tab:orange"),
+        ("excess", [line.excess for line in lines], "tab:green"),
+        ("excess where nothing is chosen", [line.control for line in lines], "tab:purple"),
+    ]
+    axes.axhline(0, color="black", linewidth=0.8)
+    for label, estimates, colour in curves:
+        _curve(axes, lines, [None if e is None else e.mean for e in estimates], colour, "-", label)
+        for line, estimate in zip(lines, estimates, strict=True):
+            if estimate is not None and estimate.low == estimate.low:
+                axes.plot([int(line.budget)] * 2, [estimate.low, estimate.high], color=colour, linewidth=0.9)
+    axes.grid(alpha=0.3, linewidth=0.5)
+
+
+def _curve(axes: Any, lines: Sequence[BudgetLine], heights: Sequence[float | None], colour: str, style: str, label: str) -> None:
+    """A mark at every budget that was searched, and lines between neighbours alone: nothing is drawn where nothing was searched."""
+    at: list[float] = []
+    drawn: list[float] = []
+    for line, height in zip(lines, heights, strict=True):
+        if height is None:
+            continue
+        if at and int(line.budget) > at[-1] + 1:
+            at.append(np.nan)
+            drawn.append(np.nan)
+        at.append(int(line.budget))
+        drawn.append(height)
+    if at:
+        axes.plot(at, drawn, style, color=colour, label=label, marker="o", markersize=3, linewidth=1.2)

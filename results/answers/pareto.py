@@ -75,7 +75,8 @@ def draw_front(patterns: list[FixedPattern], title: str) -> Picture:
         axes = figure.subplots()
         axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color="0.7", markersize=3, label="evaluated")
         axes.plot([p.n_big for p in front], [p.loss for p in front], "o-", markersize=4, label="Pareto front")
-        axes.set(xlabel="big layers", ylabel="nats per token", title=title)
+        axes.set(xlabel="big layers of the pattern", ylabel="loss, nats per token")
+        axes.set_title(f"{title}\nin-sample: the front is chosen on the tokens that its losses are of", fontsize=8)
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.legend()
     return figure

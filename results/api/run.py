@@ -99,7 +99,7 @@ class Run(reader.StoredRun):
         """
         from duo_oracle.results.answers.pareto import draw_front, fixed_patterns
 
-        return draw_front(fixed_patterns(self), f"{self.name}, context {self.context}")
+        return draw_front(fixed_patterns(self), f"{self.name}, {self.n_tokens:,} tokens, context {self.context}")
 
     def effects(self) -> pd.DataFrame:
         """One row per scored position and changed letter, of every base that `duo-oracle effects` has measured.

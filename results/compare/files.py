@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,43 +103,41 @@ def bands_of(values_N: np.ndarray, n_bands: int = BANDS) -> np.ndarray:
 
 
 def plot_usage(plane: Plane, routers: Sequence[Routed], file: str | os.PathLike[str]) -> None:
-    """Three panels: share of B per layer, against the position in the sequence, and against the cheapest pattern's loss, a line per
-    router; dotted what an even use of its target would be."""
-    from matplotlib.ticker import MaxNLocator
-
+    """Heat maps of the share of B, a row per router: by layer, by position in the sequence, by the cheapest pattern's loss."""
     from duo_oracle.results.drawing import picture
 
     position_band_N = (BANDS * plane.position_N / (plane.position_N.max() + 1)).astype(int)
     loss_band_N = bands_of(plane.loss_cheapest_N)
-    with picture((12.0, 3.9), {"svg.fonttype": "none", "font.size": 8}) as figure:
-        per_layer, by_position, by_loss = figure.subplots(1, 3, sharey=True)
-        for number, routed in enumerate(routers):
-            colour, share_N = f"C{number % 10}", routed.n_big_N / plane.n_letters
-            share_L = (routed.branches_NL == Branch.BIG).mean(axis=0)
-            per_layer.plot(plane.layers, share_L, marker=".", color=colour, label=routed.name, linewidth=1)
-            if routed.target is not None:
-                per_layer.axhline(routed.target / plane.n_letters, color=colour, linestyle=":", linewidth=0.7)
-            _line_of_bands(by_position, plane.position_N, position_band_N, share_N, colour)
-            _line_of_bands(by_loss, plane.loss_cheapest_N, loss_band_N, share_N, colour)
-        per_layer.xaxis.set_major_locator(MaxNLocator(integer=True))
-        per_layer.set(xlabel="layer", ylabel="share of tokens that take B", ylim=(-0.03, 1.03))
-        by_position.set(xlabel="position in the sequence")
-        by_loss.set(xlabel=f"{plane.cheapest_name}'s loss, nats")
-        for axes in (per_layer, by_position, by_loss):
-            axes.grid(alpha=0.3, linewidth=0.5)
-        figure.legend(*per_layer.get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
+    positions = _band_names(plane.position_N, position_band_N, 0)
+    losses = _band_names(plane.loss_cheapest_N, loss_band_N, 1)
+    big_RL = [(routed.branches_NL == Branch.BIG).mean(axis=0) for routed in routers]
+    shares_N = [routed.n_big_N / plane.n_letters for routed in routers]
+    maps = [
+        ("layer", [str(layer) for layer in plane.layers], big_RL),
+        ("position in the sequence", positions, [_by_band(share_N, position_band_N) for share_N in shares_N]),
+        (f"{plane.cheapest_name}'s loss, nats", losses, [_by_band(share_N, loss_band_N) for share_N in shares_N]),
+    ]
+    names = [r.name if r.target is None else f"{r.name} (even: {r.target / plane.n_letters:.2f})" for r in routers]
+    with picture((13.0, 1.9 + 0.26 * len(routers)), {"svg.fonttype": "none", "font.size": 8}) as figure:
+        panels = figure.subplots(1, 3)
+        for number, (axes, (xlabel, columns, values)) in enumerate(zip(panels, maps, strict=True)):
+            image = axes.imshow(np.array(values), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+            axes.set_xticks(range(len(columns)), columns, rotation=0 if number == 0 else 45)
+            axes.set_yticks(range(len(names)), names if number == 0 else [""] * len(names))
+            axes.set_xlabel(xlabel)
+        figure.colorbar(image, ax=panels, label="share of tokens and layers that are big", shrink=0.9)
+        figure.suptitle(f"What routers make big: {len(plane.position_N):,} tokens, context {plane.context}", fontsize=9)
     figure.save(file)
 
 
-def _line_of_bands(axes: Any, at_N: np.ndarray, band_N: np.ndarray, share_N: np.ndarray, colour: str) -> None:
-    bands = np.unique(band_N)
-    axes.plot(
-        [at_N[band_N == band].mean() for band in bands],
-        [share_N[band_N == band].mean() for band in bands],
-        marker=".",
-        color=colour,
-        linewidth=1,
-    )
+def _by_band(share_N: np.ndarray, band_N: np.ndarray) -> list[float]:
+    return [float(share_N[band_N == band].mean()) for band in np.unique(band_N)]
+
+
+def _band_names(at_N: np.ndarray, band_N: np.ndarray, digits: int) -> list[str]:
+    """From where to where each band goes, that holds a token."""
+    inside = [at_N[band_N == band] for band in np.unique(band_N)]
+    return [f"{values.min():.{digits}f}-{values.max():.{digits}f}" for values in inside]
 
 
 def write_table(path: Path, table: pa.Table) -> None:

@@ -48,7 +48,8 @@ def draw_plane(plane: Plane, lines: Sequence[Line]) -> Picture:
         handles = dict(zip(*reversed(panels[0].get_legend_handles_labels()), strict=True))
         figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4, frameon=False, fontsize=7)
         first = lines[0].loss
-        figure.suptitle(f"{first.n_tokens:,} tokens of {first.n_documents} documents, context {plane.context}", fontsize=8)
+        measured = f"{first.n_tokens:,} tokens of {first.n_documents} documents, context {plane.context}"
+        figure.suptitle(f"Perplexity against compute: {measured}", fontsize=9)
     return figure
 
 

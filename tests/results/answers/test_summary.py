@@ -130,10 +130,21 @@ def test_the_drawn_curve_names_its_lines_and_is_the_same_twice(tmp_path: Path) -
     text = (tmp_path / "a.svg").read_text()
     assert text == (tmp_path / "b.svg").read_text()
     assert all(said in text for said in ("oracle", "what selection bias alone would show", "context full", "context committed"))
+    assert all(said in text for said in ("excess where nothing is chosen", "nats per token", "tokens of 6 documents"))
     with pytest.raises(ValueError, match="two exact budgets"):
         draw_curve([Synthetic(context="committed", budgets="any").write(tmp_path / "any")])
     with pytest.raises(ValueError, match=r"written as \.svg"):
         draw_curve(runs).save(tmp_path / "c.gif")
+
+
+def test_no_line_is_drawn_over_budgets_that_were_not_searched(tmp_path: Path) -> None:
+    run_lines = {}
+    for budgets in ("0-3", "0,1,3"):
+        drawn = draw_curve([Synthetic(budgets=budgets).write(tmp_path / budgets)])
+        above = drawn.axes[0]
+        run_lines[budgets] = {line.get_label(): line.get_xdata() for line in above.get_lines()}
+    assert not np.isnan(run_lines["0-3"]["oracle"]).any()
+    np.testing.assert_array_equal(run_lines["0,1,3"]["oracle"], [0, 1, np.nan, 3])
 
 
 def test_runs_on_other_data_are_not_put_into_one_curve(tmp_path: Path) -> None:
