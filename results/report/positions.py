@@ -17,7 +17,7 @@ from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.sentences import read_pieces
 
 _LOSSES = ("loss", "loss_cheapest", "loss_full", "null_gain", "excess")
-_MEASURED = ("excess_difficulty", "entropy_full")
+_MEASURED = ("excess_difficulty", "entropy_full", "null_above")
 
 
 @dataclass(frozen=True)

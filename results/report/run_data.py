@@ -123,6 +123,7 @@ def _columns(positions: RunPositions, blocks: Blocks, patterns: _Patterns) -> di
         columns[f"evaluations.{k}"] = blocks.add(positions.evaluations_KN[k], "i4")
         columns[f"certified.{k}"] = blocks.add(positions.certified_KN[k], "u1")
         columns[f"class.{k}"] = blocks.add(np.array([CLASSES.index(name) for name in positions.class_KN[k]]), "u1")
+        columns[f"doubtful.{k}"] = blocks.add(values["null_above"][k] > 0, "u1")  # some drawn label gains as much
         columns[f"excess_difficulty.{k}"] = blocks.add(values["excess_difficulty"][k], "f4")
     columns["entropy_full"] = blocks.add(values["entropy_full"][0], "f4")
     return columns

@@ -39,6 +39,12 @@ const cssColour = rgb => "rgb(" + rgb.join(", ") + ")";
 // Whichever of black and white has the greater contrast: at least 4.5 on every colour.
 const inkOn = rgb => { const l = luminance(rgb); return (l + 0.05) / 0.05 > 1.05 / (l + 0.05) ? "#000000" : "#ffffff"; };
 
+// The grey that is as light.
+function greyOf(rgb) {
+  const l = luminance(rgb), grey = Math.round(255 * (l <= 0.0031308 ? 12.92 * l : 1.055 * l ** (1 / 2.4) - 0.055));
+  return [grey, grey, grey];
+}
+
 function rgbOf(run, measure, value) {
   const [low, high] = run.scales[measure.key], most = Math.max(-low, high);
   if (measure.family === "compute") return rampAt("compute", value / most);

@@ -21,11 +21,17 @@ function drawPassage() {
   markChosen();
 }
 
+// What is beyond selection bias is of low confidence where a label drawn from all-big gains as much: such tokens are grey.
+const BEYOND = ["excess", "excess_difficulty"];
+
 function colourPassage() {
   const run = theRun(), measure = measureOf(run, state.measure), values = valuesOf(run, measure.key, state.k);
+  const doubtful = BEYOND.includes(measure.key) ? column(run, "doubtful." + state.k) : null;
   for (const token of box.querySelectorAll("[data-row]")) {
     const value = values[token.dataset.row];
-    const rgb = Number.isFinite(value) ? rgbOf(run, measure, value) : null;
+    const doubt = doubtful !== null && doubtful[token.dataset.row] === 1;
+    const full = Number.isFinite(value) ? rgbOf(run, measure, value) : null, rgb = full && doubt ? greyOf(full) : full;
+    token.classList.toggle("doubtful", doubt);
     token.style.backgroundColor = rgb ? cssColour(rgb) : "";
     token.style.color = rgb ? inkOn(rgb) : "";
   }
@@ -51,7 +57,8 @@ function drawLegend() {
       s("rect", { x: 8, y: 2, width: width - 16, height: 12, class: "frame" }),
       ticks(low, high, 5).map(([v, digits]) => s("text", { x: x(v), y: 29, class: "middle" }, number(v, digits)))),
     h("p", null, h("b", null, measure.name), ": " + measure.says + (measure.family === "compute" ? "" : ", in nats") +
-      ". One scale for all budgets" + (measure.family === "compute" ? "." : "; the rarest values beyond it take its end colours.")));
+      ". One scale for all budgets" + (measure.family === "compute" ? "." : "; the rarest values beyond it take its end colours.") +
+      (BEYOND.includes(measure.key) ? " Grey: some label drawn from all-big gains as much there, so the token alone shows nothing." : "")));
 }
 
 function movedByLine(from, direction) {

@@ -83,9 +83,9 @@ function drawSummary() {
     ["Null gain", line.nullGain, "the same on labels drawn from all-big: selection bias"],
     ["Excess", line.excess, "gain minus null gain" + (known([0, 0, line.detectable]) ? "; detectable here from " + number(line.detectable) : "")],
     ["Where nothing is chosen", line.control, "the excess of " + run.cheapest],
+    ["Difference", line.beyond, "excess minus that, paired token by token"],
     ["Reference's choice, expected", line.expected, "the pattern of the least loss that the reference expects, by the reference"],
     ["Reference's choice, realised", line.realised, "the same on the real label: no selection bias"],
-    ["Difference", line.beyond, "excess minus that, paired token by token"],
   ].filter(row => row[1]);
   const table = h("table", { class: "summary" },
     h("caption", null, "Nats per token with 95% intervals; " + count(line.tokens) + " tokens of " + count(line.documents) +

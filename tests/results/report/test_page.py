@@ -100,6 +100,23 @@ def test_more_difficulty_is_darker(page: Chrome, run: Run) -> None:
             assert light[j] <= light[i]
 
 
+def test_what_is_beyond_bias_is_grey_where_a_drawn_label_gains_as_much(page: Chrome, run: Run) -> None:
+    choose_budget(page, 2)
+    rows = run.sql("SELECT null_above FROM measures WHERE budget = '2' ORDER BY sequence, position")
+    doubtful = (rows["null_above"] > 0).to_numpy()[: MADE.length - 1]
+    assert 0 < doubtful.sum() < len(doubtful)
+    for measure in ("excess", "excess_difficulty"):
+        choose_measure(page, measure)
+        for doubt, colour in zip(doubtful, colours(page), strict=True):
+            assert not doubt or len(set(colour.removeprefix("rgb(").removesuffix(")").split(", "))) == 1
+        assert "Grey: " in page.find_element(By.ID, "legend").text
+        marked = page.find_elements(By.CSS_SELECTOR, "#passage-text .doubtful")
+        assert [int(token.get_attribute("data-row")) for token in marked] == np.flatnonzero(doubtful).tolist()
+    choose_measure(page, "loss")
+    assert page.find_elements(By.CSS_SELECTOR, "#passage-text .doubtful") == []
+    assert "Grey: " not in page.find_element(By.ID, "legend").text
+
+
 @pytest.mark.parametrize("k", [0, 3])
 def test_hovering_shows_the_tokens_own_numbers(page: Chrome, run: Run, k: int) -> None:
     choose_budget(page, k)
