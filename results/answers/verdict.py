@@ -79,11 +79,13 @@ def _said(line: Excess, stands: bool) -> tuple[Kind, str]:
             f"Nothing is known of better-spent compute: no labels were drawn, so how much of the gain of {gain.mean:.3f} nats is "
             "selection bias is not told (search with `null_draws=4`)."
         )
-    bias = f"gain {gain.mean:.3f} nats, of which {line.null_gain.mean:.3f}"
-    if gain.mean > 0:
-        bias += f" ({line.null_gain.mean / gain.mean:.0%})"
-    bias += " is selection bias"
     rest = f"the remaining {line.excess.mean:.3f}"
+    if 0 <= line.null_gain.mean <= gain.mean > 0:
+        share = f"{line.null_gain.mean:.3f} ({line.null_gain.mean / gain.mean:.0%})"
+        bias = f"gain {gain.mean:.3f} nats, of which {share} is selection bias"
+    else:  # no part of it
+        bias = f"gain {gain.mean:.3f} nats, where selection bias alone shows {line.null_gain.mean:.3f}"
+        rest = f"the excess, {line.excess.mean:.3f},"
     if line.beyond is None or line.control is None or line.excess.n_documents < 2:
         return Kind.UNKNOWN, f"Nothing is known of better-spent compute: {bias}; {rest} has no interval, of one document."
     nothing = f"the {line.control.mean:.3f} shown where nothing is chosen"

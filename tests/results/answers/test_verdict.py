@@ -63,6 +63,12 @@ def test_what_is_not_told_apart_is_no_evidence(excess: float, control: float, wo
     assert words in str(found)
 
 
+def test_a_bias_that_is_more_than_the_gain_is_no_part_of_it() -> None:
+    found = verdict([means(-0.2, 0.0, gain=0.1)])
+    assert "gain 0.100 nats, where selection bias alone shows 0.300; the excess, -0.200, is not above zero" in str(found)
+    assert "of which" not in str(found)
+
+
 def test_what_cannot_be_known_is_said() -> None:
     assert verdict([Means("any", about(0.5), None, None, None, None)]).kind is Kind.UNKNOWN
     one = verdict([means(0.2, 0.0, n=1)])
