@@ -207,6 +207,8 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
         for axes in axes_of[:, -1]:
             axes.legend(fontsize=7, frameon=False)
         figure.suptitle("Loss against the budget, and the oracle's gain beside selection bias", fontsize=10)
+        figure.draw_without_rendering()  # the layout is settled once, or every saving would move it a little
+        figure.set_layout_engine("none")
     return figure
 
 
