@@ -46,7 +46,7 @@ def write_report(
     blocks = Blocks()
     data: dict[str, Any] = {
         "title": title or _title(runs),
-        "strategies": [read_strategies(path) for path in strategies],
+        "strategies": [read_strategies(path, {run.manifest.run_id for run in runs}) for path in strategies],
         "runs": [run_data(run, routes_of[number], blocks) for number, run in enumerate(runs)],
         "step": STEP,
     }

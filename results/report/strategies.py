@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 
 
-def read_strategies(file: str | os.PathLike[str]) -> dict[str, Any]:
+def read_strategies(file: str | os.PathLike[str], runs: Collection[str]) -> dict[str, Any]:
     """The file's rows, as they are, under its name.
 
-    Raises InputError, one line, for what is not a list of objects that each name a strategy, a budget and its regret.
+    `runs` are the ids of the runs that the report is of. Raises InputError, one line, for what is not a list of objects that each
+    name a strategy, a budget and its regret, and for a table of another run. Tables from before they named their run are taken.
     """
     path = Path(file)
     law = "strategies are the JSON of duo-oracle strategies --format json, a list of objects with strategy, budget and regret"
@@ -32,4 +34,6 @@ def read_strategies(file: str | os.PathLike[str]) -> dict[str, Any]:
         wrong = [key for key, value in row.items() if not isinstance(value, str | int | float | None)]
         if wrong:
             raise InputError(f"{law}; {path} row {number}: {wrong[0]} is neither a text nor a number")
+        if row.get("run_id") is not None and row["run_id"] not in runs:
+            raise InputError(f"{path} is of run {row['run_id']!r}, and the report of {', '.join(sorted(runs))}")
     return {"name": path.stem, "rows": rows}

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,11 +96,12 @@ def regret_curve(found: Outcomes) -> tuple[np.ndarray, np.ndarray]:
     return known + 1, regret_E[known]
 
 
-def as_table(lines: Sequence[RegretLine]) -> pa.Table:
-    """One row per strategy and budget, every figure a column, intervals as _low and _high."""
+def as_table(lines: Sequence[RegretLine], run_id: str) -> pa.Table:
+    """One row per strategy and budget of the run, every figure a column, intervals as _low and _high."""
     rows = []
     for line in lines:
-        row = {"budget": line.budget, "strategy": line.strategy, "patterns": line.n_patterns, "evaluations": line.evaluations}
+        row: dict[str, Any] = {"run_id": run_id, "budget": line.budget, "strategy": line.strategy}
+        row |= {"patterns": line.n_patterns, "evaluations": line.evaluations}
         for name in ("regret", "share", "exact", "random_share", "random_regret", "ahead"):
             estimate: Estimate = getattr(line, name)
             row |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}

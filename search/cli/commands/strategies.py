@@ -62,7 +62,7 @@ def _run(config: StrategiesConfig) -> int:
         plot_regret(found.outcomes, config.plot, title, found.exact_tokens_per_second)
     write_answer(
         config.format,
-        lambda: as_table(lines),
+        lambda: as_table(lines, run.manifest.run_id),
         lambda: "\n\n".join([found.heading(run.context), as_text(lines).rstrip(), found.notes(run)]),
     )
     return 0

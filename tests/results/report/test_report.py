@@ -211,7 +211,7 @@ def test_a_file_that_is_no_table_of_strategies_is_refused(tmp_path: Path, conten
     file = tmp_path / "strategies.json"
     file.write_text(content)
     with pytest.raises(ValueError, match=said):
-        read_strategies(file)
+        read_strategies(file, {"mine"})
 
 
 def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,3 +236,12 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path, capsy
     ):
         assert main(["report", *arguments]) == 2, arguments
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
+
+
+def test_a_table_of_strategies_is_shown_with_its_own_run_alone(tmp_path: Path) -> None:
+    run = Synthetic().write(tmp_path / "run")
+    for name, run_id in (("own", run.manifest.run_id), ("other", "0123456789abcdef")):
+        (tmp_path / f"{name}.json").write_text(json.dumps([{**row, "run_id": run_id} for row in STRATEGIES]))
+    write_report([run], tmp_path / "page.html", strategies=[str(tmp_path / "own.json")])
+    with pytest.raises(ValueError, match="is of run '0123456789abcdef', and the report of"):
+        write_report([run], tmp_path / "page.html", strategies=[str(tmp_path / "other.json")])

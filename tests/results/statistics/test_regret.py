@@ -92,7 +92,7 @@ def test_a_curve_begins_where_every_token_has_a_pattern_in_the_budget() -> None:
 
 def test_the_table_and_the_text_hold_every_line() -> None:
     lines = [regret_line(outcomes()), regret_line(outcomes(strategy="beam", document_N=np.zeros(6)))]
-    table = as_table(lines).to_pylist()
+    table = as_table(lines, "mine").to_pylist()
     assert [row["strategy"] for row in table] == ["greedy", "beam"]
     assert table[0]["regret_low"] <= table[0]["regret"] <= table[0]["regret_high"]
     text = as_text(lines).splitlines()

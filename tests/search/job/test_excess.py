@@ -26,7 +26,7 @@ from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.unit import solve_sequences
-from tests.search.rerun.test_luck import PathsSink, text_of_all_big
+from tests.search.rerun.test_selection_bias import PathsSink, text_of_all_big
 from tests.small_models import all_patterns, small_duo
 
 N_LAYERS = 4
