@@ -35,7 +35,7 @@ def test_the_report_has_its_keys_and_ratios_of_what_was_timed():
     finally:
         torch.set_num_threads(threads)
     report = json.loads(result.to_json())
-    promised = ("naive_ratio", "batched_naive_ratio", "gemm_share", "certified_head_share", "leaves_per_token")
+    promised = ("naive_ratio", "batched_naive_ratio", "gemm_share", "certified_head_share", "leaves_per_token", "reference_ratio")
     assert all(report[key] > 0 for key in promised)
     assert {"workers_2_speedup", "ray_overhead"} <= set(report)
     assert report["naive_ratio"] == pytest.approx(report["seconds"]["naive"] / report["seconds"]["ours"])
