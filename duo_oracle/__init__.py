@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from duo_oracle.oracle.base.version import __version__
     from duo_oracle.results.api.run import Run, load, query
     from duo_oracle.search.api.comparing import compare
+    from duo_oracle.search.api.laddering import ladder
     from duo_oracle.search.api.routing import route
     from duo_oracle.search.api.searching import run_search, solve
 
@@ -28,6 +29,7 @@ __all__ = [
     "Run",
     "__version__",
     "compare",
+    "ladder",
     "load",
     "models",
     "open_model",
@@ -49,6 +51,7 @@ __getattr__, __dir__ = face(
         **dict.fromkeys(("Run", "load", "query"), "duo_oracle.results.api.run"),
         **dict.fromkeys(("run_search", "solve"), "duo_oracle.search.api.searching"),
         "compare": "duo_oracle.search.api.comparing",
+        "ladder": "duo_oracle.search.api.laddering",
         "route": "duo_oracle.search.api.routing",
         **dict.fromkeys(("models", "oracle", "results", "search"), ""),
     },

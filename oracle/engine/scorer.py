@@ -24,7 +24,7 @@ from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import Step
 from duo_oracle.oracle.engine.trie import trie_of
-from duo_oracle.oracle.engine.walk import Attend, FixedContext, SameContext, attend_forest, descend
+from duo_oracle.oracle.engine.walk import Attend, Choose, FixedContext, SameContext, attend_forest, descend, descend_choosing
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.reference import Reference
@@ -154,6 +154,13 @@ class FixedScorer(PlaceScorer):
         names = [(sequence, position) for position in range(n_warm, len(token_id_T) - 1)]
         x_ND, target_N = self.context.start_TD[n_warm:], token_id_T[n_warm + 1 :]
         super().__init__(model, x_ND, target_N, skip, null or NullLabels(), names, reference)
+
+    def route(self, choose: Choose) -> tuple[np.ndarray, Tensor]:
+        """branches_NL (uint8) that `choose` gives every place, layer by layer, from its own state there; and the states h_ND that
+        the head then multiplies."""
+        attend = self._attend(torch.arange(self.n_places, device=self._x_ND.device))
+        branches_NL, x_ND = descend_choosing(self._model, self._x_ND, attend, choose, self._skip)
+        return branches_NL, self._head.states(x_ND)
 
     def _attend(self, place_N: Tensor) -> Attend:
         return self.context.attend(place_N + self.context.n_warm)

@@ -54,6 +54,26 @@ def descend(
     return x_SND
 
 
+Choose = Callable[[int, Tensor], np.ndarray]
+"""(letter, states x_ND after the layer's attention) -> branch_N (uint8): what each of N states takes there."""
+
+
+def descend_choosing(
+    model: OracleModel, x_ND: Tensor, attend: Attend, choose: Choose, skip: SkipReading
+) -> tuple[np.ndarray, Tensor]:
+    """branches_NL (uint8) of N states that choose layer by layer, each as it is by what it chose before; and the states x_ND after
+    the whole model. `x_ND` are those before the first routed layer."""
+    chosen_LN: list[np.ndarray] = []
+    for layer in range(model.routed_layers[0], model.depth):
+        attended_ND = attend(layer, x_ND[None])[0]
+        branch_N = np.full(len(x_ND), Branch.BIG, dtype=np.uint8)
+        if layer in model.routed_layers:
+            branch_N = choose(len(chosen_LN), attended_ND)
+            chosen_LN.append(branch_N)
+        x_ND = _each_its_own(model, layer, branch_N, x_ND, attended_ND, skip)
+    return np.stack(chosen_LN, axis=1), x_ND
+
+
 def run_big(model: OracleModel, layers: range, x_SND: Tensor, attend: Attend) -> Tensor:
     """The states after layers that are not routed."""
     for layer in layers:

@@ -23,15 +23,18 @@ def has_reference(opened: OpenedRun) -> bool:
     return "reference" in opened.run.identity
 
 
-def with_reference(opened: OpenedRun, windows: Collection[Window]) -> Iterator[Window]:
-    """The windows (of the run, in its order), each with the run's reference; as they are where the run has none.
+def with_reference(opened: OpenedRun, windows: Collection[Window], reference: str | None = None) -> Iterator[Window]:
+    """The windows (of the run, in its order), each with the run's reference; as they are where the run has none. `reference` is
+    where that lies now, if elsewhere.
 
     Raises InputError where the data or the reference are not those that the run was searched with.
     """
     if not has_reference(opened) or not windows:
         yield from windows
         return
-    config = config_of(opened.run, "its reference cannot be asked again")
+    config = replace(config_of(opened.run, "its reference cannot be asked again"), device="cpu")
+    if reference is not None:
+        config = replace(config, reference=reference)
     text = text_of(config, opened.checkpoint, opened.model)
     references = open_reference(config, opened.checkpoint, opened.model, len(text.front))
     if references is None or references.identity != opened.run.identity["reference"]:

@@ -67,7 +67,7 @@ def compare_routers(
     Raises InputError for a router that does not fit the run's model, a route file that does not fit the run (as `read_routes`),
     and two of one name.
     """
-    routes = [_routes_of(text, opened) for text in routers]
+    routes = [routes_of(text, opened) for text in routers]
     routes += [read_routes(file, opened.run, name) for name, file in route_files]
     names = [found.name for found in routes]
     doubled = [name for name in names if names.count(name) > 1]
@@ -90,7 +90,11 @@ def _of_reference(text: str, run: StoredRun) -> Routes:
     return Routes(text, branches_of(rows["ref_pattern"]), facts | ({"budget": budget} if budget.isdecimal() else {}))
 
 
-def _routes_of(text: str, opened: OpenedRun) -> Routes:
+def routes_of(text: str, opened: OpenedRun) -> Routes:
+    """What the router of `text` chooses at the run's positions, as it routes its windows itself.
+
+    Raises InputError for a router that does not fit the run's model, or chose a branch that the run does not compare.
+    """
     if text.partition(":")[0] == REFERENCE:
         return _of_reference(text, opened.run)
     router, run, fingerprint = read_router(text), opened.run, opened.checkpoint.fingerprint

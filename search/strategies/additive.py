@@ -1,12 +1,12 @@
 """Additive search: one evaluation per layer and branch from a base pattern, the losses added up, the best guesses evaluated.
 
 As if layers did not interact: the effect of a branch at a layer is the loss of the base with that one change, less the base's
-loss. Every pattern's estimate is then a sum over layers, and the m patterns of least estimate in the budget come from a k-best
-dynamic program over layers and numbers of B's (k-best Viterbi, Seshadri and Sundberg 1994). With L layers and b branches:
-at most 1 + L (b - 1) + m evaluations, whatever the budget. Layers do interact, so effects are best measured near the middle of
-the space, where every pattern is at most about half the layers away.
+loss. Every pattern's estimate is then a sum over layers, and the m patterns of least estimate in the budget are found without
+trying all (`search/asking/sums.py`). With L layers and b branches: at most 1 + L (b - 1) + m evaluations, whatever the budget.
+Layers do interact, so effects are best measured near the middle of the space, where every pattern is at most about half the
+layers away.
 
-Axes: N tokens, L layers, K numbers of B's, M best so far, C candidates.
+Axes: N tokens, L layers, b branches, C single changes, R guesses.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
 from duo_oracle.search.asking.starts import check_start, named_start
+from duo_oracle.search.asking.sums import least_sums
 from duo_oracle.search.strategy import Proposals
 
 _UNKNOWN = 1e6  # nats: the effect of a branch whose evaluation failed
-_TOKENS = 256  # whose dynamic programs are held at once
 
 
 class Additive(RoundStrategy):
@@ -60,38 +60,5 @@ class Additive(RoundStrategy):
         failed = ~np.isfinite(loss_NLb)
         effect_NLb = np.where(failed, _UNKNOWN, np.where(failed, 0.0, loss_NLb) - np.where(np.isfinite(base_N11), base_N11, 0.0))
         n_guesses = min(self.settings.top, space.size)
-        guesses = [self._best_estimates(effect_NLb[start : start + _TOKENS], n_guesses) for start in range(0, n_tokens, _TOKENS)]
-        guess_RL = np.concatenate(guesses).reshape(-1, space.n_letters)
+        guess_RL = least_sums(space, effect_NLb, n_guesses).reshape(-1, space.n_letters)
         yield Proposals(np.repeat(np.arange(n_tokens), n_guesses), guess_RL)
-
-    def _best_estimates(self, effect_NLb: np.ndarray, n_guesses: int) -> np.ndarray:
-        """The patterns in the budget of least summed effect, uint8 (N, n_guesses, L)."""
-        space = self.space
-        n, n_letters, _ = effect_NLb.shape
-        allowed_K = np.array(space.sizes_by_big) > 0
-        most_big = int(np.flatnonzero(allowed_K)[-1])
-        sum_NKM = np.full((n, most_big + 1, n_guesses), np.inf)
-        sum_NKM[:, 0, 0] = 0.0
-        chosen = []  # per layer: which of the branches, and which of the M before it, each kept sum came from
-        for layer in range(n_letters):
-            found = []
-            for index, branch in enumerate(space.branches):
-                before_NKM = sum_NKM
-                if branch is Branch.BIG:
-                    before_NKM = np.full_like(sum_NKM, np.inf)
-                    before_NKM[:, 1:] = sum_NKM[:, :-1]
-                found.append(before_NKM + effect_NLb[:, layer, index, None, None])
-            candidate_NKC = np.concatenate(found, axis=2)
-            kept_NKM = np.argsort(candidate_NKC, axis=2, kind="stable")[..., :n_guesses]
-            sum_NKM = np.take_along_axis(candidate_NKC, kept_NKM, axis=2)
-            chosen.append(kept_NKM.astype(np.int32))
-        final_NC = np.where(allowed_K[: most_big + 1, None], sum_NKM, np.inf).reshape(n, -1)
-        best_NM = np.argsort(final_NC, axis=1, kind="stable")[:, :n_guesses]
-        big_NM, place_NM = np.divmod(best_NM, n_guesses)
-        guess_NML = np.empty((n, n_guesses, n_letters), dtype=np.uint8)
-        token_N1 = np.arange(n)[:, None]
-        for layer in reversed(range(n_letters)):
-            index_NM, place_NM = np.divmod(chosen[layer][token_N1, big_NM, place_NM], n_guesses)
-            guess_NML[:, :, layer] = np.array(space.branches, dtype=np.uint8)[index_NM]
-            big_NM = big_NM - (guess_NML[:, :, layer] == Branch.BIG)
-        return guess_NML

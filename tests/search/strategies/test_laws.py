@@ -12,6 +12,7 @@ from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
 from duo_oracle.oracle.spaces import SearchSpace, parse_branches
 from duo_oracle.search.asking.loop import Best, run_strategy
+from duo_oracle.search.asking.sums import least_sums
 from duo_oracle.search.strategy import Strategy, build_strategy
 from duo_oracle.search.testing.tables import TableScorer
 
@@ -114,8 +115,7 @@ def test_the_guesses_of_additive_are_the_best_estimates_in_their_order() -> None
     space = space_of("atmost:3", ".sB", 5)
     generator = np.random.default_rng(1)
     effect_NLb = generator.normal(size=(7, 5, 3))
-    strategy = build_strategy("additive", {}, space, 7, generator)
-    found_NML = strategy._best_estimates(effect_NLb, 9)  # type: ignore[attr-defined]
+    found_NML = least_sums(space, effect_NLb, 9)
     all_PL = np.array([pattern.branches for pattern in space], dtype=np.uint8)
     for effect_Lb, found_ML in zip(effect_NLb, found_NML, strict=True):
         sum_P = effect_Lb[np.arange(5), all_PL].sum(axis=1)

@@ -1,0 +1,75 @@
+"""The ladder as an Arrow table with every figure, and as text and Markdown for people."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from duo_oracle.results.formats import aligned
+from duo_oracle.results.ladder.rungs import Line, sentences
+from duo_oracle.results.statistics.intervals import Estimate
+
+_ESTIMATES = ("loss", "gain", "over_fixed", "below_reference", "share")
+_ENDS = ("", "_low", "_high")
+SCHEMA = pa.schema(
+    [
+        *((name, pa.string()) for name in ("budget", "name", "kind", "taught")),
+        ("n_big", pa.float64()),
+        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in _ENDS),
+        ("tokens", pa.int64()),
+        ("documents", pa.int64()),
+    ]
+)
+_HEADINGS = ("big layers", "gain over all-big [95%]", "over the best fixed", "of the way to the reference")
+
+
+def as_table(lines: Sequence[Line]) -> pa.Table:
+    """One row per budget and rung, every figure a column, intervals as _low and _high, null where a figure has no meaning."""
+    rows = []
+    for line in lines:
+        row = {"budget": line.budget, "name": line.name, "kind": line.kind, "taught": line.taught, "n_big": line.n_big}
+        for name in _ESTIMATES:
+            row |= _three(name, getattr(line, name))
+        rows.append(row | {"tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
+    return pa.Table.from_pylist(rows, schema=SCHEMA)
+
+
+def as_text(lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
+    """A table per budget, the rungs from below, and what it says."""
+    parts = []
+    for budget, mine in _by_budget(lines):
+        rows = [[f"budget {budget}", *_HEADINGS], *(_cells(line) for line in mine)]
+        parts.append("\n".join([*aligned(rows, [False, *[True] * 4]), *sentences(mine)]))
+    return "\n\n".join([*parts, "\n".join(notes)] if notes else parts) + "\n"
+
+
+def markdown(lines: Sequence[Line], notes: Sequence[str] = ()) -> str:
+    """The same as Markdown."""
+    parts = []
+    for budget, mine in _by_budget(lines):
+        rows = [f"| budget {budget} | {' | '.join(_HEADINGS)} |", "|---|" + "---:|" * len(_HEADINGS)]
+        rows += [f"| {' | '.join(_cells(line))} |" for line in mine]
+        parts.append("\n".join([*rows, "", *(f"{text}." for text in sentences(mine))]))
+    return "\n\n".join([*parts, *(f"- {note}" for note in notes)]) + "\n"
+
+
+def _by_budget(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    return [(budget, [line for line in lines if line.budget == budget]) for budget in dict.fromkeys(line.budget for line in lines)]
+
+
+def _cells(line: Line) -> list[str]:
+    share = "-" if line.share is None else _percent(line.share)
+    over = "-" if line.over_fixed is None else str(line.over_fixed)
+    return [line.name, "-" if line.n_big is None else f"{line.n_big:.2f}", str(line.gain), over, share]
+
+
+def _percent(share: Estimate) -> str:
+    interval = f" [{share.low:.0%}, {share.high:.0%}]" if math.isfinite(share.low) else ""
+    return f"{share.mean:.0%}{interval}"
+
+
+def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    values = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+    return {f"{name}{end}": None if v is None or math.isnan(v) else v for end, v in zip(_ENDS, values, strict=True)}
