@@ -9,6 +9,7 @@ Axes: B batch, T token, N tokens of the batch (B x T), L layer, D hidden, K bran
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -50,9 +51,20 @@ class LabelLearner(Protocol):
     """A router's module that learns from an oracle's losses, in one go, instead of from text by steps."""
 
     def fit(
-        self, task: Task, settings: Any, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading, seed: int
+        self, task: Task, settings: Any, module: RoutableModule, labels: Iterable[PatternLabels], skip: SkipReading, seed: int
     ) -> tuple[LinearMaps, str, dict[str, Any]]:
         """The maps, how to calibrate them, and what there is to say of the fit. Raises InputError for labels that teach nothing."""
+
+    def tuned(
+        self,
+        task: Task,
+        settings: Any,
+        maps: LinearMaps,
+        module: RoutableModule,
+        labels: Iterable[PatternLabels],
+        skip: SkipReading,
+    ) -> Method:
+        """The training that goes on from the maps, where the settings ask for it."""
 
 
 class Method(nn.Module, ABC):

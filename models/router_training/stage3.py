@@ -67,8 +67,8 @@ def trainable_routers() -> tuple[str, ...]:
 def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = None) -> None:
     """Trains, or goes on training, into `config.out`: a router directory with `loss.csv` and `progress/`.
 
-    `labels` are the losses of patterns, for a router that learns from an oracle's. Raises InputError for options out of range,
-    unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
+    `labels` are the losses of patterns, for a router that learns from an oracle's: a list, or a `Teacher` who can be asked for
+    more. Raises InputError for options out of range, unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
     """
     config.check()
     if config.router not in ROUTERS.names() or config.router in ROUTERS.own_names():
@@ -86,11 +86,11 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     if learns_from_labels:
         check_alone(f"router {config.router}, which learns in one go,")
     with joined(config.device) as processes:
-        _train(config, implementation, settings, None if labels is None else list(labels), prepare(config, processes))
+        _train(config, implementation, settings, labels, prepare(config, processes))
 
 
 def _train(
-    config: RouterConfig, implementation: Any, settings: Any, taught: list[PatternLabels] | None, prepared: Prepared
+    config: RouterConfig, implementation: Any, settings: Any, labels: Iterable[PatternLabels] | None, prepared: Prepared
 ) -> None:
     skip, started = config.skip, time.monotonic()
     progress = read_progress(Path(config.out) / PROGRESS, config)
@@ -98,11 +98,11 @@ def _train(
     record: dict[str, Tensor] = {}
     method: Method | None = None
     training: dict[str, Any] = {}
-    if taught is not None:
-        maps, how, report = implementation.fit(prepared.task, settings, prepared.module, taught, skip, config.seed)
+    if labels is not None:
+        maps, how, report = implementation.fit(prepared.task, settings, prepared.module, labels, skip, config.seed)
         training = {"seconds": round(time.monotonic() - started, 1), **report}
         if settings.tune == "yes":
-            method = implementation.tuned(prepared.task, maps, prepared.module, taught, skip)
+            method = implementation.tuned(prepared.task, settings, maps, prepared.module, labels, skip)
     else:
         method = implementation.METHOD(prepared.task, settings)
     if method is not None:

@@ -2,8 +2,9 @@
 
 Two steps, both least squares in closed form. First, per token: the losses of its patterns as a sum over layers, loss_p = a + sum_l
 effect[l, branch of p at l], because nine tenths of their variance is of single layers (`duo-oracle landscape`). Ties and near ties
-thus count for what they are worth, where a label "the best pattern" would count them like any other. Then, per layer: the effects
-as a linear function of the hidden state, by ridge regression, each token weighted by how well its patterns determine the effect. A
+thus count for what they are worth, where a label "the best pattern" would count them like any other. The losses are those of the
+real labels, or soft ones: what the runs' reference expects. Then, per layer: the effects as a linear function of the hidden state,
+by ridge regression, each token weighted by how well its patterns determine the effect. A
 branch's logit is minus its predicted effect; the least total loss at an average budget is then to make big, over all layers
 together, what is ahead by the most: one shift, which calibration finds.
 
@@ -12,6 +13,7 @@ Axes: T token, N some of the tokens, R patterns, L layer, D hidden, E = D + 1, K
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
@@ -22,8 +24,8 @@ from torch import Tensor
 
 from duo_oracle.models.linear_router import LinearMaps, LinearRouter, margins, read_linear
 from duo_oracle.models.routable import RoutableModule
-from duo_oracle.models.router import TokenBatch
-from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.models.router import Router, TokenBatch
+from duo_oracle.models.router_training.labels import PatternLabels, Teacher
 from duo_oracle.models.router_training.method import Method, Task
 from duo_oracle.models.routers.budget import Budget
 from duo_oracle.models.routers.budget import Settings as BudgetSettings
@@ -49,35 +51,72 @@ class Settings(OwnSettings):
         "whether the maps are then trained on as the budget router is, which counts what a branch does for later tokens too",
         choices=("no", "yes"),
     )
+    target: str = setting(
+        "label",
+        "whose losses teach: those of the real labels, or those that the runs' reference expects",
+        choices=("label", "reference"),
+    )
+    on_policy: str = setting(
+        "no",
+        "whether each round's losses are found anew, with the earlier tokens routed by the router so far",
+        choices=("no", "yes"),
+    )
+    sample: int = setting(16, "patterns a token whose losses are found, with target=reference or on_policy=yes", least=2)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it needs more than the losses that the runs kept."""
+        return self.target != "label" or self.on_policy == "yes"
+
+
+def lessons(labels: Iterable[PatternLabels], settings: Settings, seed: int, router: Router | None = None) -> list[PatternLabels]:
+    """The losses that teach: those given, or found for these settings, with the earlier tokens routed by `router`.
+
+    Raises InputError where losses must be found and there is nobody to ask.
+    """
+    if not settings.asks:
+        return list(labels)
+    if not isinstance(labels, Teacher):
+        raise InputError("`target='reference'` and `on_policy='yes'` find losses anew; name search runs with `run`")
+    return list(labels.found(settings.target, settings.sample, seed, router))
 
 
 def fit(
-    task: Task, settings: Settings, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading, seed: int
+    task: Task, settings: Settings, module: RoutableModule, labels: Iterable[PatternLabels], skip: SkipReading, seed: int
 ) -> tuple[LinearMaps, str, dict[str, Any]]:
     """The maps, how to calibrate them, and what there is to say of the fit.
 
     Raises InputError where the labels hold no position, or patterns that do not tell the branches apart.
     """
+    taught, effects = _effects_of(lessons(labels, settings, seed), task)
+    maps: LinearMaps | None = None
+    report: dict[str, Any] = {}
+    for number in range(settings.rounds):
+        router = None
+        if maps is not None:
+            states = [states_of(one, module, task, skip, None) for one in taught[:: max(1, len(taught) // 64)]]
+            layers = None if module.n_letters == module.depth else module.routed_layers
+            router = LinearRouter("distilled", at_budget(maps, torch.cat(states), task), task.branches, "", skip, layers=layers)
+            if settings.on_policy == "yes":  # whose routing is then the labels' own
+                taught, effects = _effects_of(lessons(labels, settings, seed + number, router), task)
+        learnt, held = Moments(task), Moments(task)
+        for place, (one, effect) in enumerate(zip(taught, effects, strict=True)):
+            (held if place % 5 == 4 else learnt).add(states_of(one, module, task, skip, router), effect)
+        maps, report = _regress(learnt, held)
+    assert maps is not None
+    n_tokens = sum(len(effect.effect_TLK) for effect in effects)
+    return maps, "pooled", {"labelled_tokens": n_tokens, "patterns": sum(len(one.loss_R) for one in taught), **report}
+
+
+def _effects_of(labels: list[PatternLabels], task: Task) -> tuple[list[PatternLabels], list[Effects]]:
+    """The labels that say something, and the effects in them."""
     labels = [one for one in labels if len(one.loss_R)]
     if not labels:
         raise InputError("an oracle's losses are needed to learn from; the runs hold none")
     effects = [token_effects(one, task) for one in labels]
     if not (sum(effect.weight_TLK.sum(axis=0) for effect in effects)[:, 1:] > 0).all():
         raise InputError("the runs' patterns must differ at every layer, or they say nothing of its branches")
-    maps: LinearMaps | None = None
-    report: dict[str, Any] = {}
-    for _ in range(settings.rounds):
-        router = None
-        if maps is not None:
-            states = [states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]]
-            router = LinearRouter("distilled", at_budget(maps, torch.cat(states), task), task.branches, "", skip)
-        learnt, held = Moments(task), Moments(task)
-        for place, (one, effect) in enumerate(zip(labels, effects, strict=True)):
-            (held if place % 5 == 4 else learnt).add(states_of(one, module, task, skip, router), effect)
-        maps, report = _regress(learnt, held)
-    assert maps is not None
-    n_tokens = sum(len(effect.effect_TLK) for effect in effects)
-    return maps, "pooled", {"labelled_tokens": n_tokens, "patterns": sum(len(one.loss_R) for one in labels), **report}
+    return labels, effects
 
 
 @dataclass(frozen=True)
@@ -195,9 +234,12 @@ def _regress(learnt: Moments, held: Moments) -> tuple[LinearMaps, dict[str, Any]
     return maps, {"ridge": best, "held_out_r2": round(r2, 5)}
 
 
-def tuned(task: Task, maps: LinearMaps, module: RoutableModule, labels: list[PatternLabels], skip: SkipReading) -> Method:
+def tuned(
+    task: Task, settings: Settings, maps: LinearMaps, module: RoutableModule, labels: Iterable[PatternLabels], skip: SkipReading
+) -> Method:
     """The budget router's training, begun at the maps: their logits spread by one, and big where they have it at the budget."""
-    states = torch.cat([states_of(one, module, task, skip, None) for one in labels[:: max(1, len(labels) // 64)]])
+    taught = lessons(labels, settings, 0)
+    states = torch.cat([states_of(one, module, task, skip, None) for one in taught[:: max(1, len(taught) // 64)]])
     at = at_budget(maps, states, task)
     ahead = margins(torch.einsum("nld,lkd->nlk", states.cpu(), maps.weight_LKD) + maps.bias_LK)
     scale = 1 / float(ahead.std())

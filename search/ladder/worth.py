@@ -9,17 +9,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import ANY, Budget, BudgetKind
-from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.patterns import Branch, branch_counts
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.job.problem import Problem
-from duo_oracle.search.job.unit import scorer_of
 from duo_oracle.search.rerun.opened import OpenedRun
+from duo_oracle.search.rerun.pattern_tables import pattern_losses
 
 
 @dataclass(frozen=True)
@@ -71,26 +69,13 @@ def sample_patterns(problem: Problem, sample: int, seed: int) -> tuple[np.ndarra
     return np.concatenate(found), np.concatenate(weights)
 
 
-def pattern_losses(
-    opened: OpenedRun, problem: Problem, window: Window, branches_PL: np.ndarray
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """loss_NP of the patterns at a window's positions, on the real labels and, where the window has a reference, expected by it."""
-    token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(opened.model.device)
-    scorer = scorer_of(opened.model, window, token_id_T, problem, NullLabels())
-    n_targets = scorer.n_targets
-    # the targets of one state stand side by side, so that it is computed once
-    place_R, pattern_R, target_R = (axis.ravel() for axis in np.mgrid[: window.n_positions, : len(branches_PL), :n_targets])
-    loss_NPY = scorer.score(place_R, branches_PL[pattern_R], target_R).reshape(window.n_positions, len(branches_PL), n_targets)
-    return loss_NPY[..., 0], loss_NPY[..., 1] if n_targets > 1 else None
-
-
 def worth_of_run(opened: OpenedRun, windows: Iterable[Window], sample: int, seed: int) -> Worth:
     """The losses of `sample` patterns for each number of B's, at every position of the run's `windows`, in the run's context."""
     problem = opened.problem
     branches_PL, weight_P = sample_patterns(problem, sample, seed)
     real, expected = [], []
     for window in windows:
-        real_NP, expected_NP = pattern_losses(opened, problem, window, branches_PL)
+        real_NP, expected_NP = pattern_losses(opened.model, problem, window, branches_PL)
         real.append(real_NP)
         if expected_NP is not None:
             expected.append(expected_NP)

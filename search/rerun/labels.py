@@ -5,45 +5,100 @@ Axes: T token, R evaluated patterns of any positions, L layer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow.compute as pc
 
 from duo_oracle.models.checkpoint import read_checkpoint
+from duo_oracle.models.router import Router
 from duo_oracle.models.router_training.labels import PatternLabels
+from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.contexts import ContextKind
+from duo_oracle.oracle.contexts import Context, ContextKind
+from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results import load
 from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.positions import numbers, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
-from duo_oracle.search.job.routed import RoutedSequence
-from duo_oracle.search.rerun.opened import check_model
+from duo_oracle.search.job.routed import RoutedSequence, routed
+from duo_oracle.search.rerun.opened import OpenedRun, check_model, open_run
+from duo_oracle.search.rerun.pattern_tables import pattern_losses
+from duo_oracle.search.rerun.references import has_reference, with_reference
 from duo_oracle.search.rerun.replay import read_groups
 
 Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Of one sequence: the places of scored positions, counted from its first, branches_RL and loss_R."""
 
 
-def read_labels(paths: tuple[str, ...], model: str) -> Iterator[PatternLabels]:
-    """The evaluated patterns of every sequence of the runs, in order.
+@dataclass(frozen=True)
+class RunLabels:
+    """What runs teach a router: iterated, the evaluated patterns of every sequence, in order; `found` scores more of them.
 
-    Raises InputError, one line, for a run of another model, one that kept neither losses nor trials, and one in which a
-    position's earlier tokens had no one routing (context `same`, or several budgets in context `committed`).
+    Iterating raises InputError, one line, for a run that kept neither losses nor trials, and for one in which a position's earlier
+    tokens had no one routing (context `same`, or several budgets in context `committed`).
     """
+
+    runs: tuple[StoredRun, ...]
+    model: str
+
+    def __iter__(self) -> Iterator[PatternLabels]:
+        for run in self.runs:
+            if not {"losses", "trials"} & set(run.tables):
+                raise InputError(f"{run.place} kept no losses of patterns; search with `keep='trials'` or `keep='losses'`")
+            kind = run.parsed_context.kind
+            if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
+                had = f"context {run.context}, budgets {', '.join(run.budgets)}"
+                raise InputError(f"{run.place}: the earlier tokens of a position must have had one routing; it has {had}")
+        return (labels for run in self.runs for labels in _of_run(run))
+
+    def found(self, target: str, sample: int, seed: int, router: Router | None) -> Iterator[PatternLabels]:
+        """As `Teacher` of `models/router_training/labels.py` says."""
+        for run in self.runs:
+            opened = open_run(run, self.model)
+            if target == "reference" and not has_reference(opened):
+                raise InputError(f"{run.place} was searched without a reference (search with `reference='self'`)")
+            windows = with_reference(opened, opened.sequences) if target == "reference" else opened.sequences
+            yield from _scored(opened, windows, sample, seed, router)
+
+
+def read_labels(paths: tuple[str, ...], model: str) -> RunLabels:
+    """What the runs teach. Raises InputError for a run of another model."""
     checkpoint = read_checkpoint(model)
-    runs = [load(path) for path in paths]
+    runs = tuple(load(path) for path in paths)
     for run in runs:
         check_model(run, checkpoint, model)
-        if not {"losses", "trials"} & set(run.tables):
-            raise InputError(f"{run.place} kept no losses of patterns; search with `keep='trials'` or `keep='losses'`")
-        kind = run.parsed_context.kind
-        if kind is ContextKind.SAME or (kind is ContextKind.COMMITTED and len(run.budgets) > 1):
-            had = f"context {run.context}, budgets {', '.join(run.budgets)}"
-            raise InputError(f"{run.place}: the earlier tokens of a position must have had one routing; it has {had}")
-    return (labels for run in runs for labels in _of_run(run))
+    return RunLabels(runs, model)
+
+
+def _scored(opened: OpenedRun, windows: Iterable[Window], sample: int, seed: int, router: Router | None) -> Iterator[PatternLabels]:
+    """The losses of random patterns at the windows' positions, expected by the reference where the windows have one."""
+    problem, kind = opened.problem, opened.run.parsed_context.kind
+    if router is None and kind in (ContextKind.SAME, ContextKind.COMMITTED):
+        raise InputError(
+            f"{opened.run.place}: losses are found where the earlier tokens have one routing: context full, cheapest, a pattern or "
+            f"a router; it has {opened.run.context}"
+        )
+    if router is not None:
+        problem = replace(problem, context=Context(ContextKind.ROUTER, router=router.spec))
+        windows = routed(router, opened.module, windows, problem.skip, router.fingerprint or "")
+    space = SearchSpace(problem.n_letters, problem.branches)
+    for window in windows:
+        branches_PL = space.sample_distinct(sample, np.random.default_rng((seed, 6, window.index)))
+        real_NP, expected_NP = pattern_losses(opened.model, problem, window, branches_PL)
+        loss_NP = real_NP if expected_NP is None else expected_NP
+        place_R, pattern_R = (axis.ravel() for axis in np.mgrid[: window.n_positions, : len(branches_PL)])
+        context_NL = np.zeros((window.n_positions, problem.n_letters), dtype=np.uint8)
+        if isinstance(window, RoutedSequence):
+            context_NL = window.mask_NL
+        elif problem.context.pattern is not None:
+            context_NL[:] = problem.context.pattern.branches
+        mask_TL = window.run_mask(context_NL)
+        yield PatternLabels(
+            window.token_ids, mask_TL, place_R + window.n_warm, branches_PL[pattern_R], loss_NP.ravel(), window.n_warm
+        )
 
 
 def _of_run(run: StoredRun) -> Iterator[PatternLabels]:

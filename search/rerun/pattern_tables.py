@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
@@ -106,6 +107,19 @@ def scored_tables(
     found = [score(number) for number in range(len(sequences))]
     complete = not committed and sum(space.size for space in spaces) == len(branches_PL)
     return PatternTables(branches_PL, found.__getitem__, max(map(len, found)), complete, sample)
+
+
+def pattern_losses(
+    model: OracleModel, problem: Problem, window: Window, branches_PL: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """loss_NP of the patterns at a window's positions, on the real labels and, where the window has a reference, expected by it."""
+    token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(model.device)
+    scorer = scorer_of(model, window, token_id_T, problem, NullLabels())
+    n_targets = scorer.n_targets
+    # the targets of one state stand side by side, so that it is computed once
+    place_R, pattern_R, target_R = (axis.ravel() for axis in np.mgrid[: window.n_positions, : len(branches_PL), :n_targets])
+    loss_NPY = scorer.score(place_R, branches_PL[pattern_R], target_R).reshape(window.n_positions, len(branches_PL), n_targets)
+    return loss_NPY[..., 0], loss_NPY[..., 1] if n_targets > 1 else None
 
 
 def _codes(branches_PL: np.ndarray) -> np.ndarray:

@@ -7,12 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from duo_oracle.models.router import read_router
+from duo_oracle.models.router_training.labels import Teacher
+from duo_oracle.models.routers import distilled
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import losses_of
 from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.results import load
 from duo_oracle.search.cli import main
 from duo_oracle.search.rerun.labels import read_labels
+from duo_oracle.search.rerun.opened import open_run
+from duo_oracle.search.rerun.references import with_reference
 from tests.models.router_fixtures import N_LAYERS, write_model, write_text
 
 
@@ -105,3 +113,66 @@ def test_a_run_of_another_model_is_refused(folder, tmp_path, capsys):
     arguments[1] = str(tmp_path / "model")
     assert main(arguments) == 2
     assert "was searched with another model than" in capsys.readouterr().err
+
+
+REFERENCE = ("--context", "full", "--budget", "any", "--reference", "self", "--seq-len", "8")
+
+
+@pytest.mark.parametrize("target", ["label", "reference"])
+def test_a_teacher_finds_losses_anew_in_the_context_that_a_router_makes(target, folder, tmp_path):
+    assert main(search(folder, tmp_path / "run", *REFERENCE)) == 0
+    teacher = read_labels((str(tmp_path / "run"),), str(folder / "model"))
+    assert isinstance(teacher, Teacher)
+    opened = open_run(load(tmp_path / "run"))
+    model, windows = opened.model, {window.index: window for window in with_reference(opened, opened.sequences)}
+    router = read_router("fixed:sBs")
+    for asked in (None, router):
+        for one in teacher.found(target, 3, 0, asked):
+            window = next(w for w in windows.values() if np.array_equal(w.token_ids, one.token_ids))
+            assert (one.context_TL == (2 if asked is None else np.array([1, 2, 1]))).all()
+            assert len(one.loss_R) == 3 * window.n_positions
+            place = int(one.position_R[-1])
+            rows = np.flatnonzero(one.position_R == place)
+            for row in rows:  # by a plain pass in which this token alone takes the pattern
+                mask_TL = one.context_TL.copy()
+                mask_TL[place] = one.branches_RL[row]
+                ids_1T = torch.from_numpy(one.token_ids[:-1].astype(np.int64))[None]
+                logits_V = model.forward(ids_1T, torch.from_numpy(mask_TL[None]).long(), SkipReading.FFN)[0, place].double()
+                if target == "label":
+                    wanted = losses_of(logits_V, torch.tensor(int(one.token_ids[place + 1])))
+                else:
+                    direction_D = torch.from_numpy(window.reference.direction_ND[place - window.n_warm]).double()
+                    h_D = torch.linalg.lstsq(model.unembedding_VD.double(), logits_V[:, None]).solution[:, 0]
+                    wanted = logits_V.logsumexp(0) - direction_D @ h_D
+                assert one.loss_R[row] == pytest.approx(float(wanted), abs=1e-4)
+
+
+@pytest.mark.parametrize("settings", [("target=reference",), ("target=reference", "on_policy=yes"), ("on_policy=yes",)])
+def test_soft_and_on_policy_labels_train_a_router(settings, folder, tmp_path):
+    assert main(search(folder, tmp_path / "run", *REFERENCE)) == 0
+    given = [word for setting in (*settings, "sample=4") for word in ("--set", setting)]
+    assert main(train(folder, tmp_path / "router", "--router", "distilled", "--run", str(tmp_path / "run"), *given)) == 0
+    record = json.loads((tmp_path / "router" / "router.json").read_text())
+    assert record["training"]["patterns"] == 4 * load(tmp_path / "run").n_tokens
+    assert record["settings"]["target"] == ("reference" if "target=reference" in settings else "label")
+
+
+@pytest.mark.parametrize(
+    ("run", "settings", "message"),
+    [
+        (("--context", "full"), "target=reference", "was searched without a reference"),
+        (("--context", "committed"), "on_policy=yes", "losses are found where the earlier tokens have one routing"),
+    ],
+)
+def test_runs_that_cannot_be_asked_anew_are_refused(run, settings, message, folder, tmp_path, capsys):
+    assert main(search(folder, tmp_path / "run", *run)) == 0
+    capsys.readouterr()
+    given = ["--router", "distilled", "--run", str(tmp_path / "run"), "--set", settings]
+    assert main(train(folder, tmp_path / "router", *given)) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert message in line
+
+
+def test_losses_in_hand_cannot_be_found_anew() -> None:
+    with pytest.raises(InputError, match="name search runs with `run`"):
+        distilled.lessons([], distilled.Settings(target="reference"), 0)

@@ -24,8 +24,9 @@ from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.unit import scorer_of
 from duo_oracle.search.ladder.climbing import Climb, Climbed, climb
 from duo_oracle.search.ladder.probes import Router
-from duo_oracle.search.ladder.worth import pattern_losses, sample_patterns, worth_of_run
+from duo_oracle.search.ladder.worth import sample_patterns, worth_of_run
 from duo_oracle.search.rerun.opened import open_run
+from duo_oracle.search.rerun.pattern_tables import pattern_losses
 from duo_oracle.search.rerun.references import with_reference
 
 Asks = Callable[..., SearchConfig]
@@ -128,7 +129,7 @@ def test_a_reference_with_more_of_the_document_is_asked_as_in_the_search(asks_du
     opened = open_run(results.load(config.out))
     branches_PL = sample_patterns(opened.problem, 64, 0)[0]
     assert len(branches_PL) == 8
-    expected = [pattern_losses(opened, opened.problem, window, branches_PL)[1] for window in with_reference(opened, opened.sequences)]
+    expected = [pattern_losses(opened.model, opened.problem, window, branches_PL)[1] for window in with_reference(opened, opened.sequences)]
     expected_NP = np.concatenate([one for one in expected if one is not None])
     full = [tuple(row) for row in branches_PL.tolist()].index((2, 2, 2))
     gain_N = expected_NP[:, full] - expected_NP.min(axis=1)
