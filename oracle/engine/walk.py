@@ -70,7 +70,7 @@ def descend_choosing(
         if layer in model.routed_layers:
             branch_N = choose(len(chosen_LN), attended_ND)
             chosen_LN.append(branch_N)
-        x_ND = _each_its_own(model, layer, branch_N, x_ND, attended_ND, skip)
+        x_ND = each_its_own(model, layer, branch_N, x_ND, attended_ND, skip)
     return np.stack(chosen_LN, axis=1), x_ND
 
 
