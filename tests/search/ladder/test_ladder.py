@@ -129,7 +129,9 @@ def test_a_reference_with_more_of_the_document_is_asked_as_in_the_search(asks_du
     opened = open_run(results.load(config.out))
     branches_PL = sample_patterns(opened.problem, 64, 0)[0]
     assert len(branches_PL) == 8
-    expected = [pattern_losses(opened.model, opened.problem, window, branches_PL)[1] for window in with_reference(opened, opened.sequences)]
+    expected = [
+        pattern_losses(opened.model, opened.problem, window, branches_PL)[1] for window in with_reference(opened, opened.sequences)
+    ]
     expected_NP = np.concatenate([one for one in expected if one is not None])
     full = [tuple(row) for row in branches_PL.tolist()].index((2, 2, 2))
     gain_N = expected_NP[:, full] - expected_NP.min(axis=1)
