@@ -62,10 +62,10 @@ def climb(opened: OpenedRun, how: Climb) -> Climbed:
     if opened.problem.context.kind in (ContextKind.COMMITTED, ContextKind.SAME):
         raise InputError(
             "a ladder stands in a context in which the earlier tokens have one routing: full, cheapest, a pattern or a router; "
-            f"{run.path} has {run.context}"
+            f"{run.place} has {run.context}"
         )
     if len(opened.problem.branches) < 2:
-        raise InputError(f"a ladder is of choices; {run.path} compares the branch {run.identity['branches']!r} alone")
+        raise InputError(f"a ladder is of choices; {run.place} compares the branch {run.identity['branches']!r} alone")
     work = _Work(opened, how)
     return Climbed(
         tuple(work.ladder(run.budget(text)) for text in how.budgets or default_budgets(run.budgets)), tuple(work.notes())
