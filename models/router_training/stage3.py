@@ -68,7 +68,8 @@ def train_router(config: RouterConfig, labels: Iterable[PatternLabels] | None = 
     """Trains, or goes on training, into `config.out`: a router directory with `loss.csv` and `progress/`.
 
     `labels` are the losses of patterns, for a router that learns from an oracle's: a list, or a `Teacher` who can be asked for
-    more. Raises InputError for options out of range, unusable text, labels that are missing or not wanted, and an `out` that holds training with other options.
+    more. Raises InputError for options out of range, unusable text, labels that are missing or not wanted, and an `out` that holds
+    training with other options.
     """
     config.check()
     if config.router not in ROUTERS.names() or config.router in ROUTERS.own_names():
