@@ -14,7 +14,7 @@ help:  ## list the targets
 
 install: $(INSTALLED)  ## build .venv with the package in place (PYTHON=python3.12 to choose the interpreter)
 
-$(INSTALLED): pyproject.toml constraints.txt .ci/resolved.txt .ci/install
+$(INSTALLED): pyproject.toml constraints.txt .ci/install
 	PYTHON="$(PYTHON)" .ci/install
 
 demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and show what was found (about two minutes)

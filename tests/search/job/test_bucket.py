@@ -22,6 +22,9 @@ from tests.s3_server import SECRET, serving
 from tests.search import fakes
 from tests.search.conftest import assert_same_tables, tables_of
 
+pytest.importorskip("moto", reason="a server for buckets: pip install 'moto[server]' s3fs")
+pytest.importorskip("s3fs")
+
 ROOT = Path(__file__).parents[3]
 SEED = 7
 
