@@ -8,7 +8,7 @@ Axes: B batch, T token, L layer, D hidden, F FFN inner, H query heads, K key/val
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Protocol
@@ -121,11 +121,15 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x * cos + torch.cat((-right, left), dim=-1) * sin
 
 
-class AttentionSizes(Protocol):
-    """What a config says of attention."""
+class LlamaSizes(Protocol):
+    """What a config says of all but the FFNs."""
 
     @property
+    def vocab_size(self) -> int: ...
+    @property
     def hidden_size(self) -> int: ...
+    @property
+    def num_hidden_layers(self) -> int: ...
     @property
     def num_attention_heads(self) -> int: ...
     @property
@@ -136,10 +140,14 @@ class AttentionSizes(Protocol):
     def rms_norm_eps(self) -> float: ...
     @property
     def rope_theta(self) -> float: ...
+    @property
+    def max_position_embeddings(self) -> int: ...
+    @property
+    def tie_word_embeddings(self) -> bool: ...
 
 
 class Attention(nn.Module):
-    def __init__(self, config: AttentionSizes) -> None:
+    def __init__(self, config: LlamaSizes) -> None:
         super().__init__()
         self.n_heads, self.n_kv_heads, self.head_dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
         self.q_proj = nn.Linear(config.hidden_size, self.n_heads * self.head_dim, bias=False)
@@ -172,12 +180,19 @@ class FeedForward(nn.Module):
         return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
 
 
-class DuoLayer(nn.Module):
-    def __init__(self, config: DuoLlamaConfig) -> None:
+class LlamaLayer(nn.Module):
+    """A layer's attention and norms. Its FFNs are the subclass's."""
+
+    def __init__(self, config: LlamaSizes) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class DuoLayer(LlamaLayer):
+    def __init__(self, config: DuoLlamaConfig) -> None:
+        super().__init__(config)
         self.mlp = FeedForward(config.hidden_size, config.intermediate_size)
         self.small_mlp = FeedForward(config.hidden_size, config.small_intermediate_size)
 
@@ -185,27 +200,23 @@ class DuoLayer(nn.Module):
 class Trunk(nn.Module):
     """Embedding, layers and final norm, named as in a Llama checkpoint."""
 
-    def __init__(self, config: DuoLlamaConfig) -> None:
+    def __init__(self, config: LlamaSizes, make_layer: Callable[[int], LlamaLayer]) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(DuoLayer(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(make_layer(layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-class DuoLlama(RoutableModule):
-    """The trainable module."""
+class Llama(RoutableModule):
+    """What a trainable Llama is but for its FFNs, which are the subclass's."""
 
-    def __init__(self, config: DuoLlamaConfig) -> None:
+    def __init__(self, config: LlamaSizes, make_layer: Callable[[int], LlamaLayer]) -> None:
         super().__init__()
-        self.config = config
         self.depth, self.n_hidden = config.num_hidden_layers, config.hidden_size
         self.n_vocabulary, self.n_positions = config.vocab_size, config.max_position_embeddings
-        self.model = Trunk(config)
+        self._head_dim, self._theta = config.head_dim, config.rope_theta
+        self.model = Trunk(config, make_layer)
         self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-
-    @property
-    def small_layers(self) -> tuple[int, ...]:
-        return tuple(range(self.depth))
 
     @property
     def unembedding_VD(self) -> Tensor:
@@ -216,21 +227,34 @@ class DuoLlama(RoutableModule):
 
     def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
         # no buffer, which would have to follow the module's dtype and device
-        cos_Td, sin_Td = rotary_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
-        part = self._layer(layer)
+        cos_Td, sin_Td = rotary_tables(x_BTD.shape[1], self._head_dim, self._theta)
+        part = self.layer(layer)
         return x_BTD + part.self_attn(part.input_layernorm(x_BTD), cos_Td.to(x_BTD), sin_Td.to(x_BTD))
 
     def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
-        return self._layer(layer).post_attention_layernorm(attended)
-
-    def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
-        part = self._layer(layer)
-        return (part.mlp if branch is Branch.BIG else part.small_mlp)(normed)
+        return self.layer(layer).post_attention_layernorm(attended)
 
     def final_norm(self, x: Tensor) -> Tensor:
         return self.model.norm(x)
 
-    def _layer(self, layer: int) -> DuoLayer:
+    def layer(self, layer: int) -> LlamaLayer:
         part = self.model.layers[layer]
-        assert isinstance(part, DuoLayer)
+        assert isinstance(part, LlamaLayer)
         return part
+
+
+class DuoLlama(Llama):
+    """The trainable module."""
+
+    def __init__(self, config: DuoLlamaConfig) -> None:
+        super().__init__(config, lambda layer: DuoLayer(config))
+        self.config = config
+
+    @property
+    def small_layers(self) -> tuple[int, ...]:
+        return tuple(range(self.depth))
+
+    def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
+        part = self.layer(layer)
+        assert isinstance(part, DuoLayer)
+        return (part.mlp if branch is Branch.BIG else part.small_mlp)(normed)

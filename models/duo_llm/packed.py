@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from duo_oracle.models.duo_llm.module import Attention, AttentionSizes, DuoLayer, DuoLlama, RMSNorm, rotary_tables, rotate
+from duo_oracle.models.duo_llm.module import Attention, DuoLayer, DuoLlama, LlamaSizes, RMSNorm, rotary_tables, rotate
 from duo_oracle.models.frozen import FrozenModel, block_rows
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.base.chunks import chunks
@@ -48,7 +48,7 @@ class PackedLlama(FrozenModel):
     """Frozen view of a module with a Llama's attention. Holds its own copy of the weights. FFNs are a subclass's."""
 
     def __init__(
-        self, module: RoutableModule, config: AttentionSizes, embedding_VD: Tensor, norm: RMSNorm, layers: Sequence[LlamaLayer]
+        self, module: RoutableModule, config: LlamaSizes, embedding_VD: Tensor, norm: RMSNorm, layers: Sequence[LlamaLayer]
     ) -> None:
         n_repeat = config.num_attention_heads // config.num_key_value_heads
         super().__init__(module, config.num_key_value_heads, n_repeat, config.head_dim)

@@ -16,9 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from duo_oracle.models.duo_llm.module import Attention, FeedForward, RMSNorm, rotary_tables
+from duo_oracle.models.duo_llm.module import FeedForward, Llama, LlamaLayer
 from duo_oracle.models.moe_llm.config import MoeLlamaConfig
-from duo_oracle.models.routable import RoutableModule
 from duo_oracle.oracle.patterns import Branch
 
 Choose = Callable[[int, Tensor], Tensor]
@@ -96,55 +95,23 @@ class Mixture(nn.Module):
         return routed if self.shared_experts is None else routed + self.shared_experts(x)
 
 
-class MoeLayer(nn.Module):
+class MoeLayer(LlamaLayer):
     def __init__(self, config: MoeLlamaConfig, layer: int) -> None:
-        super().__init__()
-        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config)
-        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        super().__init__(config)
         has_experts = layer in config.expert_layers
         self.mlp: nn.Module = Mixture(config) if has_experts else FeedForward(config.hidden_size, config.intermediate_size)
 
 
-class MoeTrunk(nn.Module):
-    """Embedding, layers and final norm, named as in a Llama checkpoint."""
-
-    def __init__(self, config: MoeLlamaConfig) -> None:
-        super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(MoeLayer(config, layer) for layer in range(config.num_hidden_layers))
-        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-
-
-class MoeLlama(RoutableModule):
+class MoeLlama(Llama):
     """The trainable module. A layer without experts has no branch `s`."""
 
     def __init__(self, config: MoeLlamaConfig) -> None:
-        super().__init__()
+        super().__init__(config, lambda layer: MoeLayer(config, layer))
         self.config = config
-        self.depth, self.n_hidden = config.num_hidden_layers, config.hidden_size
-        self.n_vocabulary, self.n_positions = config.vocab_size, config.max_position_embeddings
-        self.model = MoeTrunk(config)
-        self.lm_head = None if config.tie_word_embeddings else nn.Linear(config.hidden_size, config.vocab_size, bias=False)
 
     @property
     def small_layers(self) -> tuple[int, ...]:
         return self.config.expert_layers if self.config.shared_expert else ()
-
-    @property
-    def unembedding_VD(self) -> Tensor:
-        return self.model.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-
-    def embed(self, token_id_BT: Tensor) -> Tensor:
-        return self.model.embed_tokens(token_id_BT)
-
-    def attend(self, layer: int, x_BTD: Tensor) -> Tensor:
-        cos_Td, sin_Td = rotary_tables(x_BTD.shape[1], self.config.head_dim, self.config.rope_theta)
-        part = self.layer(layer)
-        return x_BTD + part.self_attn(part.input_layernorm(x_BTD), cos_Td.to(x_BTD), sin_Td.to(x_BTD))
-
-    def ffn_input(self, layer: int, attended: Tensor, before: Tensor) -> Tensor:
-        return self.layer(layer).post_attention_layernorm(attended)
 
     def ffn(self, layer: int, branch: Branch, normed: Tensor) -> Tensor:
         mlp = self.layer(layer).mlp
@@ -155,9 +122,6 @@ class MoeLlama(RoutableModule):
             return mlp(normed, logit, mlp.own_choice(logit))
         assert mlp.shared_experts is not None
         return mlp.shared_experts(normed)
-
-    def final_norm(self, x: Tensor) -> Tensor:
-        return self.model.norm(x)
 
     def mixed_logits(self, token_id_BT: Tensor, choose: Choose | None = None) -> Tensor:
         """logits_BTV of a pass in which `choose` says who takes which experts; by default each token's own choice."""
@@ -174,7 +138,7 @@ class MoeLlama(RoutableModule):
         return self.logits(x_BTD)
 
     def layer(self, layer: int) -> MoeLayer:
-        part = self.model.layers[layer]
+        part = super().layer(layer)
         assert isinstance(part, MoeLayer)
         return part
 

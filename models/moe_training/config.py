@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from duo_oracle.models.tracker import check_tracker
-from duo_oracle.models.training.config import StoredDtype, steps_for
+from duo_oracle.models.training.config import StoredDtype, check_new_model, steps_for
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.ranges import above, at_least, within
+from duo_oracle.oracle.base.ranges import at_least, within
 
 VARIANTS: dict[str, tuple[str, str, str]] = {
     "dense": ("dense", "none", "batch"),
@@ -107,23 +106,14 @@ class MoeTrainConfig:
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
-        check_tracker(self.track)
-        if not self.text:
-            raise InputError("training needs at least one text file; got none")
+        check_new_model(self)
         check_choice("router", self.router, (*VARIANTS, ALL))
-        at_least(self, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, ffn=1, batch=1, holdout_tokens=1)
-        at_least(self, granularity=1, expansion=1, dense_layers=0, capacity=0, alpha=0)
-        at_least(self, positions=2, vocabulary=257, threads=0, seed=0, weight_decay=0, checkpoint_minutes=0)
-        above(self, learning_rate=0, clip=0)
-        within(self, warmup=(0, 1), expert_warmup=(0, 1))
+        at_least(self, ffn=1, granularity=1, expansion=1, dense_layers=0, capacity=0, alpha=0)
+        within(self, expert_warmup=(0, 1))
         if self.beta is not None and not 0 <= self.beta < 1:
             raise InputError(f"`beta` must lie between 0 and 1, 1 excluded; got {self.beta}")
         if self.u is not None and self.u <= 0:
             raise InputError(f"`u` must be above 0; got {self.u}")
-        if self.hidden % (2 * self.heads):
-            raise InputError(f"`hidden` must be an even multiple of `heads`; got hidden {self.hidden} and heads {self.heads}")
-        if self.heads % self.kv_heads:
-            raise InputError(f"`heads` must be a multiple of `kv_heads`; got heads {self.heads} and kv_heads {self.kv_heads}")
         if self.ffn % self.granularity:
             raise InputError(f"`ffn` must be a multiple of `granularity`; got {self.ffn} and {self.granularity}")
         if self.shared_expert and self.granularity < 2:
@@ -133,7 +123,6 @@ class MoeTrainConfig:
         n_experts = self.granularity * self.expansion
         if self.batch * self.positions < n_experts or ("sequence" in self.router and self.positions < n_experts):
             raise InputError(f"every expert must find a token in its pool; got {n_experts} experts and windows of {self.positions}")
-        check_choice("store", self.store, StoredDtype)
 
     def one_by_one(self) -> tuple[MoeTrainConfig, ...]:
         """The trainings that the options ask for: one, or one by each rule, which share their tokenised text."""

@@ -5,8 +5,6 @@ Axes: B batch, T token, E expert, L layer with experts, S step.
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,6 +14,7 @@ from duo_oracle.models.moe_llm.config import MoeLlamaConfig
 from duo_oracle.models.moe_llm.module import MoeLlama
 from duo_oracle.models.moe_llm.routing import balance_loss, move_gate, training_choice
 from duo_oracle.models.moe_training.config import VARIANTS, MoeTrainConfig
+from duo_oracle.models.training.beginning import freshen
 
 RECORDED = ("used", "passed", "held")
 
@@ -45,16 +44,9 @@ def model_config(config: MoeTrainConfig, n_vocabulary: int) -> MoeLlamaConfig:
 
 
 def new_module(config: MoeTrainConfig, n_vocabulary: int) -> MoeLlama:
-    """Fresh weights: normal with deviation 0.02, less by sqrt(2 L) where a matrix writes to the residual stream. Models of one seed
-    that differ in their rule of routing alone begin with the same."""
+    """A model with fresh weights, of the config's seed: of one seed, models that differ in their rule of routing begin alike."""
     module = MoeLlama(model_config(config, n_vocabulary))
-    generator = torch.Generator().manual_seed(config.seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.dim() > 1:
-                writes_residual = "o_proj" in name or "down_proj" in name
-                scale = 0.02 / math.sqrt(2 * config.layers) if writes_residual else 0.02
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    freshen(module, config.layers, config.seed)
     return module
 
 

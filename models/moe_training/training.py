@@ -30,11 +30,11 @@ from duo_oracle.models.router_training.data import calibration_sequences, split_
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.models.training.batches import Windows, document_numbers, separator_of, tokenised, work_folder
+from duo_oracle.models.training.beginning import adamw, training_tokenizer_in
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
 from duo_oracle.models.training.processes import check_alone
 from duo_oracle.models.training.progress import read_progress
-from duo_oracle.models.training.stage1 import training_tokenizer_in
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
@@ -86,7 +86,8 @@ def _train(config: MoeTrainConfig) -> None:
         if step + 1 == max(1, round(EARLY_SHARE * config.n_steps)):
             _export(learner, out / EARLY)
 
-    training.learn([Stretch(range(config.n_steps), _optimizer(module, config), gradients, after)], progress)
+    optimizer = adamw((parameter for parameter in module.parameters() if parameter.requires_grad), config)
+    training.learn([Stretch(range(config.n_steps), optimizer, gradients, after)], progress)
     _export(learner, out)
     _evaluate(config, tokenizer, held)
 
@@ -107,14 +108,6 @@ def _tokenizer(config: MoeTrainConfig, out: Path) -> Tokenizer:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model_directory(config.tokenizer) / TOKENIZER, out / TOKENIZER)
     return training_tokenizer_in(out, config.text, config.vocabulary)
-
-
-def _optimizer(module: nn.Module, config: MoeTrainConfig) -> torch.optim.AdamW:
-    """AdamW over what gradients reach; weight decay on matrices only."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    matrices, vectors = [p for p in learning if p.dim() >= 2], [p for p in learning if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
 
 
 def _gradients(step: int, config: MoeTrainConfig, learner: Learner, windows: Windows) -> Tensor:

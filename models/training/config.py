@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
 from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
@@ -100,20 +101,10 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raises InputError, one line that states the law and the value, for an option outside its range."""
-        check_tracker(self.track)
-        if not self.text:
-            raise InputError("training needs at least one text file; got none")
-        at_least(self, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, big=1, small=1, batch=1, holdout_tokens=1)
-        at_least(self, accumulate=1)
-        at_least(self, positions=2, vocabulary=257, threads=0, seed=0, weight_decay=0, checkpoint_minutes=0)
-        above(self, learning_rate=0, clip=0)
-        within(self, p_big=(0, 1), warmup=(0, 1))
-        if self.hidden % (2 * self.heads):
-            raise InputError(f"`hidden` must be an even multiple of `heads`; got hidden {self.hidden} and heads {self.heads}")
-        if self.heads % self.kv_heads:
-            raise InputError(f"`heads` must be a multiple of `kv_heads`; got heads {self.heads} and kv_heads {self.kv_heads}")
+        check_new_model(self)
+        at_least(self, big=1, small=1, accumulate=1)
+        within(self, p_big=(0, 1))
         check_choice("order", self.order, TrainOrder)
-        check_choice("store", self.store, StoredDtype)
         check_choice("autocast", self.autocast, Autocast)
 
     @property
@@ -124,6 +115,39 @@ class TrainConfig:
     @property
     def n_steps(self) -> int:
         return steps_for(self.tokens, self.batch * self.positions)
+
+
+class NewModelOptions(Protocol):
+    """What the options of every training from nothing hold; the ranges are said by name."""
+
+    @property
+    def text(self) -> tuple[str, ...]: ...
+    @property
+    def track(self) -> str | None: ...
+    @property
+    def hidden(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def kv_heads(self) -> int: ...
+    @property
+    def store(self) -> StoredDtype: ...
+
+
+def check_new_model(options: NewModelOptions) -> None:
+    """Raises InputError, one line, for an option of a training from nothing outside its range, whatever its FFNs are."""
+    check_tracker(options.track)
+    if not options.text:
+        raise InputError("training needs at least one text file; got none")
+    at_least(options, tokens=1, layers=1, hidden=1, heads=1, kv_heads=1, batch=1, holdout_tokens=1)
+    at_least(options, positions=2, vocabulary=257, threads=0, seed=0, weight_decay=0, checkpoint_minutes=0)
+    above(options, learning_rate=0, clip=0)
+    within(options, warmup=(0, 1))
+    if options.hidden % (2 * options.heads):
+        raise InputError(f"`hidden` must be an even multiple of `heads`; got hidden {options.hidden} and heads {options.heads}")
+    if options.heads % options.kv_heads:
+        raise InputError(f"`heads` must be a multiple of `kv_heads`; got heads {options.heads} and kv_heads {options.kv_heads}")
+    check_choice("store", options.store, StoredDtype)
 
 
 def steps_for(n_tokens: int, n_step_tokens: int) -> int:

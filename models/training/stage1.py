@@ -8,9 +8,7 @@ Axes: B batch, T token, L layer.
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -19,18 +17,18 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from duo_oracle.models.checkpoint import TOKENIZER, read_checkpoint, write_checkpoint
+from duo_oracle.models.checkpoint import read_checkpoint, write_checkpoint
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.family import resolve_device
 from duo_oracle.models.plain_losses import evaluate
 from duo_oracle.models.text.sources import find_files
-from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
+from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
+from duo_oracle.models.training.batches import Windows, separator_of, tokenised, work_folder
+from duo_oracle.models.training.beginning import adamw, freshen, training_tokenizer_in
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
@@ -39,9 +37,6 @@ from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.whole_file import write_text_whole
-
-TOKENIZER_DOCUMENTS = 3000
-"""How many documents the tokenizer is made from, spread evenly over the text files."""
 
 
 def model_config(config: TrainConfig) -> DuoLlamaConfig:
@@ -61,24 +56,15 @@ def model_config(config: TrainConfig) -> DuoLlamaConfig:
 
 
 def new_module(config: TrainConfig) -> DuoLlama:
-    """Fresh weights: normal with deviation 0.02, less by sqrt(2 L) where a matrix writes to the residual stream."""
+    """A model with fresh weights, of the config's seed."""
     module = DuoLlama(model_config(config))
-    generator = torch.Generator().manual_seed(config.seed)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.dim() == 2:
-                writes_residual = name.endswith(("o_proj.weight", "down_proj.weight"))
-                scale = 0.02 / math.sqrt(2 * config.layers) if writes_residual else 0.02
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    freshen(module, config.layers, config.seed)
     return module
 
 
 def new_optimizer(module: nn.Module, phase: Phase, config: TrainConfig) -> torch.optim.AdamW:
-    """AdamW over what the phase trains; weight decay on matrices only."""
-    learning = [parameter for name, parameter in module.named_parameters() if phase.trains(name)]
-    matrices, vectors = [p for p in learning if p.dim() >= 2], [p for p in learning if p.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=config.learning_rate, betas=(0.9, 0.95), fused=True)
+    """Over what the phase trains."""
+    return adamw((parameter for name, parameter in module.named_parameters() if phase.trains(name)), config)
 
 
 def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
@@ -123,18 +109,6 @@ def _learn(config: TrainConfig, start: DuoLlama | None, processes: Processes) ->
     training.learn(_stretches(config, module, windows, processes), progress)
     if processes.writes:
         _export(module, config)
-
-
-def training_tokenizer_in(out: Path, text: tuple[str, ...], n_vocabulary: int) -> Tokenizer:
-    """The tokenizer of `out`, made from the training text where there is none yet."""
-    path = out / TOKENIZER
-    if path.exists():
-        return load_tokenizer(path.read_text("utf-8"))
-    texts = itertools.islice(texts_of(text), TOKENIZER_DOCUMENTS)
-    tokenizer = train_tokenizer(texts, n_vocabulary)
-    out.mkdir(parents=True, exist_ok=True)
-    write_text_whole(path, tokenizer.to_str())
-    return tokenizer
 
 
 def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows, processes: Processes) -> Iterator[Stretch]:
