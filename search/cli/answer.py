@@ -15,6 +15,8 @@ from duo_oracle.oracle.base.terminal import fitted, terminal_width
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from duo_oracle.results.answers.controls import Section
+
 
 class Format(StrEnum):
     """What `--format` takes: the text for people, and four for programs and documents that hold every row and column."""
@@ -45,3 +47,19 @@ def write_answer(
     rows = table()
     write(rows if isinstance(rows, pa.Table | pa.RecordBatchReader) else of_rows(rows), form.value, sys.stdout.buffer)
     sys.stdout.flush()
+
+
+def write_sections(form: Format, sections: Sequence[Section], spell: Callable[[str], str], after: str | None = None) -> None:
+    """Writes an answer of several tables: as JSON an object of them, else their rows one after the other; for people each table,
+    and the line `after` them, with parameters spelled by `spell`.
+
+    Raises InputError as `write_answer`.
+    """
+    from duo_oracle.results.answers.controls import as_json
+    from duo_oracle.results.answers.rows import section_rows
+
+    if form is Format.JSON:
+        print(as_json(sections), end="")
+        return
+    text = "\n\n".join([*map(str, sections), *([] if after is None else [after])])
+    write_answer(form, lambda: section_rows(sections), lambda: spell(text))

@@ -8,8 +8,8 @@ Axes: F flips of one position, S the token and those after it, T token, L letter
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -17,17 +17,15 @@ import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import parse_context
 from duo_oracle.oracle.engine.flips import FlippedSequence, Flips
 from duo_oracle.oracle.model import cheapest_branch
 from duo_oracle.oracle.patterns import LETTERS, RoutingPattern
 from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.columns import EFFECT_DISTANCES
+from duo_oracle.search.rerun.growing import grow
 from duo_oracle.search.rerun.opened import OpenedRun
 from duo_oracle.search.rerun.references import with_reference
-
-_SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -75,21 +73,14 @@ def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None =
             f"`ahead={asked.ahead}` needs a window of {asked.ahead + 1} scored positions; "
             f"the longest of {opened.run.place} has {longest}"
         )
-    held = table.sequences
-    left = [sequence for sequence in sequences if sequence.index not in held]
-    total = sum(sequence.n_positions - asked.ahead for sequence in sequences)
-    done = total - sum(sequence.n_positions - asked.ahead for sequence in left)
-    saved = time.monotonic()
-    with progress(total=total, initial=done, unit="tok", desc="effects", smoothing=0.1) as bar:
-        try:
-            for sequence in with_reference(opened, left):
-                table.add(_of_sequence(opened, asked, sequence))
-                bar.update(sequence.n_positions - asked.ahead)
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    table.save()
-                    saved = time.monotonic()
-        finally:
-            table.save()
+    grow(
+        table,
+        sequences,
+        partial(_of_sequence, opened, asked),
+        "effects",
+        partial(with_reference, opened),
+        lambda sequence: sequence.n_positions - asked.ahead,
+    )
     return table
 
 

@@ -8,9 +8,9 @@ Axes: N scored positions, L letter.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,6 @@ import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.joint import JointProblem
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
@@ -26,12 +25,12 @@ from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.positions import read_paths, read_tokens, spans_of
 from duo_oracle.results.store.schemas import branches_of
 from duo_oracle.search.job.problem import Objective
+from duo_oracle.search.rerun.growing import grow
 from duo_oracle.search.rerun.opened import OpenedRun
 from duo_oracle.search.rerun.references import with_reference
 
 MOST_LEAVES = 1 << 14
 """A beam scores every pattern of every prefix that it holds: beyond so many patterns a token takes minutes."""
-_SAVE_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -65,19 +64,14 @@ def solve_joint(opened: OpenedRun, asked: Asked, max_sequences: int | None = Non
     table = GrowingTable(run, "joint", asked.name)
     windows = opened.sequences[:max_sequences]
     chosen = _chosen(opened, asked.budget)
-    left = [window for window in windows if window.index not in table.sequences]
-    total = sum(window.n_positions for window in windows)
-    saved = time.monotonic()
-    with progress(total=total, initial=total - sum(w.n_positions for w in left), unit="tok", desc="joint", smoothing=0.1) as bar:
-        try:
-            for window in _with_targets(opened, left):
-                table.add(_of_window(opened, asked, window, chosen[window.index]))
-                bar.update(window.n_positions)
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    table.save()
-                    saved = time.monotonic()
-        finally:
-            table.save()
+    grow(
+        table,
+        windows,
+        lambda window: _of_window(opened, asked, window, chosen[window.index]),
+        "joint",
+        partial(_with_targets, opened),
+        lambda window: window.n_positions,
+    )
     return table
 
 

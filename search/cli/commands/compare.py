@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.pictures import check_plot
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.answer import Format, write_answer
 from duo_oracle.search.cli.command import Command, Work
@@ -41,8 +41,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         at_least(self, sample=1, seed=0, threads=1)
-        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise InputError(f"`plot` is a file .svg, .png or .pdf; got {self.plot!r}")
+        check_plot(self.plot)
 
 
 def _run(config: CompareConfig) -> int:

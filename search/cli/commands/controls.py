@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.answer import Format, write_sections
 from duo_oracle.search.cli.command import Command, Work
 
 
@@ -39,9 +39,8 @@ class ControlsConfig:
 
 def _run(config: ControlsConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.answers.controls import as_json, sections_of_run
+    from duo_oracle.results.answers.controls import sections_of_run
     from duo_oracle.results.answers.replicas import replication
-    from duo_oracle.results.answers.rows import section_rows
     from duo_oracle.search.cli.options import spell_parameters
 
     run = load(config.run)
@@ -57,10 +56,7 @@ def _run(config: ControlsConfig) -> int:
             sections.append(calibration_of_run(opened))
         if config.log_z:
             sections.append(log_z_of_run(opened, config.log_z, config.seed))
-    if config.format is Format.JSON:
-        print(as_json(sections), end="")
-        return 0
-    write_answer(config.format, lambda: section_rows(sections), lambda: spell_parameters("\n\n".join(map(str, sections)), COMMAND))
+    write_sections(config.format, sections, lambda text: spell_parameters(text, COMMAND))
     return 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.pictures import check_plot
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.answer import Format, write_sections
 from duo_oracle.search.cli.command import Command, Work
 
 
@@ -38,15 +38,12 @@ class EffectsConfig:
 
     def __post_init__(self) -> None:
         at_least(self, ahead=1, max_sequences=1, threads=1)
-        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise InputError(f"`plot` is a file .svg, .png or .pdf; got {self.plot!r}")
+        check_plot(self.plot)
 
 
 def _run(config: EffectsConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.answers.controls import as_json
     from duo_oracle.results.answers.effects import draw_effects, effects_of_run, sections
-    from duo_oracle.results.answers.rows import section_rows
     from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.worker import prepare_worker
     from duo_oracle.search.rerun.effects import Asked, measure_effects, parse_base
@@ -61,12 +58,8 @@ def _run(config: EffectsConfig) -> int:
     if config.plot is not None:
         draw_effects(found, f"{run.name}: every token {found.base} but for one letter").save(config.plot)
     tables = sections(found)
-    if config.format is Format.JSON:
-        print(as_json(tables), end="")
-        return 0
     kept = f"{len(table.sequences)} sequences, every flip: {table.place} (duo-oracle query {config.run} effects_by_layer)"
-    text = "\n\n".join([*map(str, tables), kept])
-    write_answer(config.format, lambda: section_rows(tables), lambda: spell_parameters(text, COMMAND))
+    write_sections(config.format, tables, lambda text: spell_parameters(text, COMMAND), kept)
     return 0
 
 

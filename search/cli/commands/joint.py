@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.answer import Format, write_sections
 from duo_oracle.search.cli.command import Command, Work
 
 
@@ -39,9 +39,7 @@ class JointConfig:
 
 def _run(config: JointConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.results.answers.controls import as_json
     from duo_oracle.results.answers.joint import joint_gap, joint_sections
-    from duo_oracle.results.answers.rows import section_rows
     from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.worker import prepare_worker
     from duo_oracle.search.rerun.joint import Asked, solve_joint
@@ -53,12 +51,8 @@ def _run(config: JointConfig) -> int:
     asked = Asked(budget, config.width)
     table = solve_joint(open_run(run, config.model, config.device), asked, config.max_sequences)
     tables = joint_sections(joint_gap(run, asked.budget, asked.width))
-    if config.format is Format.JSON:
-        print(as_json(tables), end="")
-        return 0
     kept = f"{len(table.sequences)} sequences, every token: {table.place} (duo-oracle query {config.run} joint_gap)"
-    text = "\n\n".join([*map(str, tables), kept])
-    write_answer(config.format, lambda: section_rows(tables), lambda: spell_parameters(text, COMMAND))
+    write_sections(config.format, tables, lambda text: spell_parameters(text, COMMAND), kept)
     return 0
 
 

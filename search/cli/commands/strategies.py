@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.choices import Choices
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.pictures import check_plot
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.answer import Format, write_answer
 from duo_oracle.search.cli.command import Command, Work, settings_notes
@@ -39,8 +39,7 @@ class StrategiesConfig:
 
     def __post_init__(self) -> None:
         at_least(self, max_sequences=1, seed=0, threads=1)
-        if self.plot is not None and not self.plot.lower().endswith((".svg", ".png", ".pdf")):
-            raise InputError(f"`plot` is a file .svg, .png or .pdf; got {self.plot!r}")
+        check_plot(self.plot)
 
 
 def _run(config: StrategiesConfig) -> int:
