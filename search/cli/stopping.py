@@ -26,13 +26,18 @@ class Stopped(KeyboardInterrupt):
 def stopped_by_signals() -> Iterator[None]:
     """Inside, the first SIGTERM or SIGHUP raises Stopped, and those after it are not heard, so that cleaning up is not cut off.
 
-    A signal that is ignored stays so (nohup). Outside the main thread nothing changes: there signals cannot be handled.
+    Compiled code that a signal comes in (Ray's) may answer with a plain KeyboardInterrupt: it leaves as Stopped too, so that the
+    exit status is the signal's. A signal that is ignored stays so (nohup). Outside the main thread nothing changes: there signals
+    cannot be handled.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
+    heard: list[int] = []
+
     def stop(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
@@ -43,6 +48,10 @@ def stopped_by_signals() -> Iterator[None]:
         for number in handled:
             signal.signal(number, stop)
         yield
+    except KeyboardInterrupt as error:
+        if heard and not isinstance(error, Stopped):
+            raise Stopped(heard[0]) from error
+        raise
     finally:
         for number in handled:
             signal.signal(number, before[number] if before[number] is not None else signal.SIG_DFL)

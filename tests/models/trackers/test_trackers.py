@@ -63,4 +63,5 @@ def test_weights_and_biases_without_a_network(tmp_path: Path, monkeypatch: pytes
         assert wandb.run.summary["loss"] == 3.5  # a step is whole when the next one comes
     (file,) = tmp_path.rglob("*.wandb")
     assert file.stat().st_size > 0
+    wandb.teardown()  # its service would outlive the test, and tests of processes would find it
     assert "wandb" in TRACKERS.names()

@@ -206,7 +206,8 @@ def test_the_command_writes_tables_and_pictures(asks_duo: Asks, capsys: pytest.C
     assert b"oracle of an average budget" in first
     assert main(argv) == 0
     assert plot.read_bytes() == first
-    assert sorted(path.name for path in out.iterdir()) == ["layers.parquet", "lines.parquet", "tokens.parquet", "usage.svg"]
+    written = ["hulls.parquet", "layers.parquet", "lines.parquet", "tokens.parquet", "usage.svg"]
+    assert sorted(path.name for path in out.iterdir()) == written
     tokens = pq.read_table(out / "tokens.parquet").to_pandas()
     lines = pq.read_table(out / "lines.parquet").to_pandas().set_index("name")
     for router, rows in tokens.groupby("router"):
