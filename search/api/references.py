@@ -69,42 +69,25 @@ def export_reference(config: ExportConfig) -> str:
 
     from duo_oracle.models.checkpoint import read_checkpoint
     from duo_oracle.models.family import load_model
-    from duo_oracle.models.text.front import front_tokens
-    from duo_oracle.models.text.tokenizer import load_tokenizer
-    from duo_oracle.models.text.windows import Window, data_fingerprint, read_sequences
+    from duo_oracle.models.text.windows import data_fingerprint
     from duo_oracle.results.store.reference_files import Rows, write_reference
     from duo_oracle.search.job.reference import History, Passes, check_context
+    from duo_oracle.search.job.text import text_of
     from duo_oracle.search.job.worker import prepared
 
     checkpoint = read_checkpoint(config.model)
     model = load_model(checkpoint, "float32", config.device)
-    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
-    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, model.n_vocabulary)
+    text = text_of(config, checkpoint, model)
     if config.context is not None:
-        check_context("context", config.model, model, config.context, len(front))
+        check_context("context", config.model, model, config.context, len(text.front))
     top = min(config.top, model.n_vocabulary)
     source = Passes(model, config.context, config.model)
     loss, labels = 0.0, 0
 
-    def windows() -> Iterator[Window]:
-        return read_sequences(
-            config.data,
-            tokenizer,
-            model.n_vocabulary,
-            model.n_positions,
-            config.seq_len,
-            config.max_sequences,
-            config.per_document,
-            config.split,
-            front=front,
-            stride=config.stride,
-            min_context=config.min_context,
-        )
-
     def parts() -> Iterator[Rows]:
         nonlocal loss, labels
         history = History(source.context)
-        for window in windows():
+        for window in text.read():
             token_id_N, target_N = window.token_ids[window.scored], window.token_ids[window.n_warm + 1 :]
             done = 0
             for log_q_MV in source.log_q(window, history.before(window)):
@@ -120,7 +103,7 @@ def export_reference(config: ExportConfig) -> str:
     facts = {
         "model": config.model,
         "model_fingerprint": checkpoint.fingerprint,
-        "data_fingerprint": data_fingerprint(windows()),
+        "data_fingerprint": data_fingerprint(text.read()),
         "n_vocabulary": str(model.n_vocabulary),
         "top": str(top),
         "context": "" if config.context is None else str(config.context),

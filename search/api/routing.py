@@ -102,32 +102,13 @@ def write_choices(config: RouteConfig) -> str:
     from duo_oracle.models.checkpoint import read_checkpoint
     from duo_oracle.models.family import load_module
     from duo_oracle.models.router import read_router
-    from duo_oracle.models.text.front import front_tokens
-    from duo_oracle.models.text.tokenizer import load_tokenizer
-    from duo_oracle.models.text.windows import read_sequences
     from duo_oracle.search.job.routed import write_route_file
+    from duo_oracle.search.job.text import text_of
     from duo_oracle.search.job.worker import prepared
 
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)
     module = load_module(checkpoint, config.route_layers)
-    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
-    front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, module.n_vocabulary)
-    sequences = list(
-        read_sequences(
-            config.data,
-            tokenizer,
-            module.n_vocabulary,
-            module.n_positions,
-            config.seq_len,
-            config.max_sequences,
-            config.per_document,
-            config.split,
-            lambda line: print(f"duo-oracle: {line}", file=sys.stderr),
-            front,
-            config.stride,
-            config.min_context,
-            config.offset,
-        )
-    )
+    read = text_of(config, checkpoint, module, config.offset).read
+    sequences = list(read(notify=lambda line: print(f"duo-oracle: {line}", file=sys.stderr)))
     with prepared(config.threads):
         return write_route_file(config.out, router, module, checkpoint.fingerprint, sequences, config.skip, config.logits)

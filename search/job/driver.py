@@ -92,7 +92,7 @@ def run_search(
     checks: list[str] = []
     model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
     asked_units = config.unit_sequences
-    text = text_of(config, checkpoint, model)
+    text = text_of(config, checkpoint, model, config.offset)
     front, read = text.front, text.read
     config = config.resolved(model.n_letters, text.seq_len)
     problem = config.problem(model.n_letters, cheapest_branch(model))

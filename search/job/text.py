@@ -1,6 +1,6 @@
-"""The text of a search: what stands in front of its windows, how long they are, and the windows themselves, read as often as asked.
+"""The text of a command: what stands in front of its windows, how long they are, and the windows, read as often as asked.
 
-A finished run's text is read by the same rule. Knows no search and no run directory.
+A search's text, a finished run's, a router's and a reference's are read by one rule. Knows no search and no run directory.
 """
 
 from __future__ import annotations
@@ -12,15 +12,46 @@ from typing import Protocol
 
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.front import front_tokens
+from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len, resolve_stride
-from duo_oracle.oracle.model import OracleModel
-from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.pool import Notify
 
 
 class Read(Protocol):
     def __call__(self, *, notify: Notify | None = None) -> Iterator[Window]: ...
+
+
+class TextOptions(Protocol):
+    """What the options of every command that reads windows hold."""
+
+    @property
+    def data(self) -> tuple[str, ...]: ...
+    @property
+    def seq_len(self) -> int | None: ...
+    @property
+    def stride(self) -> int | None: ...
+    @property
+    def min_context(self) -> int: ...
+    @property
+    def bos(self) -> str: ...
+    @property
+    def max_sequences(self) -> int | None: ...
+    @property
+    def per_document(self) -> int | None: ...
+    @property
+    def split(self) -> str | None: ...
+    @property
+    def special_tokens(self) -> SpecialTokens: ...
+
+
+class Sizes(Protocol):
+    """What of a model its text depends on."""
+
+    @property
+    def n_vocabulary(self) -> int: ...
+    @property
+    def n_positions(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -34,8 +65,9 @@ class SearchText:
     """The windows in order, from the beginning at each call; `notify` is told of special tokens that were read as plain text."""
 
 
-def text_of(config: SearchConfig, checkpoint: Checkpoint, model: OracleModel) -> SearchText:
-    """The text that `config` names, in the model's tokens. Raises InputError where its options do not fit the model."""
+def text_of(config: TextOptions, checkpoint: Checkpoint, model: Sizes, offset: int = 0) -> SearchText:
+    """The text that `config` names, in the model's tokens, from token `offset` of each document on. Raises InputError where its
+    options do not fit the model."""
     tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json, config.special_tokens)
     front = front_tokens(config.bos, tokenizer, checkpoint.tokenizer_said, checkpoint.config, model.n_vocabulary)
     seq_len = resolve_seq_len(config.seq_len, model.n_positions, len(front))
@@ -52,6 +84,6 @@ def text_of(config: SearchConfig, checkpoint: Checkpoint, model: OracleModel) ->
         front=front,
         stride=resolve_stride(config.stride, seq_len),
         min_context=config.min_context,
-        offset=config.offset,
+        offset=offset,
     )
     return SearchText(front, seq_len, read)

@@ -35,7 +35,7 @@ def with_reference(opened: OpenedRun, windows: Collection[Window], reference: st
     config = replace(config_of(opened.run, "its reference cannot be asked again"), device="cpu")
     if reference is not None:
         config = replace(config, reference=reference)
-    text = text_of(config, opened.checkpoint, opened.model)
+    text = text_of(config, opened.checkpoint, opened.model, config.offset)
     references = open_reference(config, opened.checkpoint, opened.model, len(text.front))
     if references is None or references.identity != opened.run.identity["reference"]:
         raise InputError(f"{opened.run.place} was searched under another reference than {config.reference} is now")
