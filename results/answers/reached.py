@@ -16,7 +16,7 @@ import numpy as np
 
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.sql import connect
-from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, percent_text
 from duo_oracle.results.store.reader import StoredRun
 
 _MEASURES = {
@@ -95,7 +95,7 @@ def reached_lines(run: StoredRun) -> list[str]:
         return []
     rows = [list(_HEADINGS)]
     for line in lines:
-        share = "-" if line.share is None else _percent(line.share)
+        share = "-" if line.share is None else percent_text(line.share)
         gains = (f"{line.hindsight.mean:.3f}", f"{line.expected.mean:.3f}", str(line.realised))
         rows.append([line.budget, *gains, share, f"{line.same.mean:.0%}"])
     title = f"what can be reached: gain over all-big of the reference's choice, which never saw the label ({_name(run)})"
@@ -109,7 +109,7 @@ def markdown(run: StoredRun) -> str:
         return ""
     rows = [f"| {' | '.join(_HEADINGS)} |", "|---:|" + "---:|" * (len(_HEADINGS) - 1)]
     for line in lines:
-        share = "" if line.share is None else _percent(line.share)
+        share = "" if line.share is None else percent_text(line.share)
         cells = (line.budget, line.hindsight, line.expected, line.realised, share, f"{line.same.mean:.0%}")
         rows.append(f"| {' | '.join(map(str, cells))} |")
     title = (
@@ -142,8 +142,3 @@ def _name(run: StoredRun) -> str:
         return f"self, {of['self']:,} tokens of context"
     name = str(run.config.get("reference", "a reference"))
     return f"{name}, {of['context']:,} tokens of context" if "context" in of else name
-
-
-def _percent(share: Estimate) -> str:
-    interval = f" [{share.low:.0%}, {share.high:.0%}]" if np.isfinite(share.low) else ""
-    return f"{share.mean:.0%}{interval}"

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from duo_oracle.results.compare.plane import Plane, Routed
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.statistics.intervals import Estimate, functional
+from duo_oracle.results.statistics.intervals import Estimate, document_sums, estimate_columns, functional
 
 ENDS = "cheapest and full alone"
 """The line that knows nothing: each of the two for a share of the tokens."""
@@ -82,10 +82,7 @@ def hulls(plane: Plane, routers: Sequence[Routed]) -> list[Hull]:
 def _hull(name: str, plane: Plane, loss_of: dict[float, np.ndarray]) -> Hull:
     cost_P = np.array(sorted(loss_of))
     gain_NP = np.stack([plane.loss_cheapest_N - loss_of[cost] for cost in cost_P], axis=1)
-    _, code_N = np.unique(plane.document_N, return_inverse=True)
-    sums_DP = np.zeros((code_N.max() + 1, len(cost_P)))
-    np.add.at(sums_DP, code_N, gain_NP)
-    counts_DP = np.repeat(np.bincount(code_N)[:, None].astype(np.float64), len(cost_P), axis=1)
+    sums_DP, counts_DP = document_sums(gain_NP, plane.document_N)
     height = float(cost_P[-1])
 
     def aiq(gain_SP: np.ndarray) -> np.ndarray:
@@ -110,9 +107,7 @@ def as_table(found: Iterable[Hull]) -> pa.Table:
     rows = []
     for hull in found:
         of_hull: dict[str, Any] = {"name": hull.name}
-        for name, estimate in (("aiq", hull.aiq), ("lead", hull.lead)):
-            bounds = (None if np.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-            of_hull |= dict(zip((name, f"{name}_low", f"{name}_high"), (estimate.mean, *bounds), strict=True))
+        of_hull |= estimate_columns("aiq", hull.aiq) | estimate_columns("lead", hull.lead)
         for cost, gain, height in zip(hull.cost_P.tolist(), hull.gain_P.tolist(), hull.hull_P.tolist(), strict=True):
             rows.append({**of_hull, "cost": cost, "gain": gain, "hull": height})
     return pa.Table.from_pylist(rows)

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from duo_oracle.results.compare.plane import UNIFORM, Line
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.statistics.intervals import Estimate, perplexity_of, perplexity_text
+from duo_oracle.results.statistics.intervals import ENDS, Estimate, estimate_columns, percent_text, perplexity_of, perplexity_text
 
 _ESTIMATES = (
     "minus_fixed",
@@ -53,8 +53,8 @@ SCHEMA = pa.schema(
         ("kind", pa.string()),
         ("context", pa.string()),
         ("budget", pa.float64()),
-        *((f"{name}{end}", pa.float64()) for name in ("loss", "perplexity") for end in ("", "_low", "_high")),
-        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in ("", "_low", "_high")),
+        *((f"{name}{end}", pa.float64()) for name in ("loss", "perplexity") for end in ENDS),
+        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in ENDS),
         *((f"{name}_detectable", pa.float64()) for name in _DIFFERENCES),
         *((name, pa.float64()) for name in _NUMBERS),
         ("agreement_by_layer", pa.list_(pa.float64())),  # each layer's agreement minus its majority rate
@@ -76,12 +76,13 @@ def as_table(lines: Sequence[Line], context: str) -> pa.Table:
     rows = []
     for line in lines:
         row = {"name": line.name, "kind": line.kind, "context": context, "budget": line.budget}
-        row |= _three("loss", line.loss)
+        row |= estimate_columns("loss", line.loss)
         row |= {
-            name: perplexity_of(value) if value is not None else None for name, value in _three("perplexity", line.loss).items()
+            name: perplexity_of(value) if value is not None else None
+            for name, value in estimate_columns("perplexity", line.loss).items()
         }
         for name in _ESTIMATES:
-            row |= _three(name, line[name])
+            row |= estimate_columns(name, line[name])
         row |= {f"{name}_detectable": _detectable(line[name]) for name in _DIFFERENCES}
         row |= {name: line[name] for name in (*_NUMBERS, "agreement_by_layer", "layers", *_NAMES)}
         rows.append(row | {"causal": line["causal"], "tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
@@ -166,13 +167,6 @@ def _ways(routers: Sequence[Line]) -> list[str]:
     return aligned(rows, [column > 0 for column in range(len(rows[0]))])
 
 
-def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    if estimate is None:
-        return {name: None, f"{name}_low": None, f"{name}_high": None}
-    low, high = (None if math.isnan(bound) else bound for bound in (estimate.low, estimate.high))
-    return {name: estimate.mean, f"{name}_low": low, f"{name}_high": high}
-
-
 def _detectable(estimate: Estimate | None) -> float | None:
     return None if estimate is None or math.isnan(estimate.detectable) else estimate.detectable
 
@@ -190,7 +184,4 @@ def _number(value: float | None) -> str:
 
 
 def _percent(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return "-"
-    text = f"{estimate.mean:.1%}"
-    return text if math.isnan(estimate.low) else f"{text} [{estimate.low:.1%}, {estimate.high:.1%}]"
+    return "-" if estimate is None else percent_text(estimate, 1)

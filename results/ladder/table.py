@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.ladder.rungs import Line, sentences
-from duo_oracle.results.statistics.intervals import Estimate
+from duo_oracle.results.statistics.intervals import ENDS, estimate_columns, percent_text
 
 _ESTIMATES = ("loss", "gain", "over_fixed", "below_reference", "share")
-_ENDS = ("", "_low", "_high")
 SCHEMA = pa.schema(
     [
         *((name, pa.string()) for name in ("budget", "name", "kind", "taught")),
         ("n_big", pa.float64()),
-        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in _ENDS),
+        *((f"{name}{end}", pa.float64()) for name in _ESTIMATES for end in ENDS),
         ("tokens", pa.int64()),
         ("documents", pa.int64()),
     ]
@@ -31,7 +29,7 @@ def as_table(lines: Sequence[Line]) -> pa.Table:
     for line in lines:
         row = {"budget": line.budget, "name": line.name, "kind": line.kind, "taught": line.taught, "n_big": line.n_big}
         for name in _ESTIMATES:
-            row |= _three(name, getattr(line, name))
+            row |= estimate_columns(name, getattr(line, name))
         rows.append(row | {"tokens": line.loss.n_tokens, "documents": line.loss.n_documents})
     return pa.Table.from_pylist(rows, schema=SCHEMA)
 
@@ -60,16 +58,6 @@ def _by_budget(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
 
 
 def _cells(line: Line) -> list[str]:
-    share = "-" if line.share is None else _percent(line.share)
+    share = "-" if line.share is None else percent_text(line.share)
     over = "-" if line.over_fixed is None else str(line.over_fixed)
     return [line.name, "-" if line.n_big is None else f"{line.n_big:.2f}", str(line.gain), over, share]
-
-
-def _percent(share: Estimate) -> str:
-    interval = f" [{share.low:.0%}, {share.high:.0%}]" if math.isfinite(share.low) else ""
-    return f"{share.mean:.0%}{interval}"
-
-
-def _three(name: str, estimate: Estimate | None) -> dict[str, float | None]:
-    values = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
-    return {f"{name}{end}": None if v is None or math.isnan(v) else v for end, v in zip(_ENDS, values, strict=True)}

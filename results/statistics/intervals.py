@@ -74,12 +74,33 @@ def perplexity_text(loss: float) -> str:
     return f"{value:.2f}" if value < 1e6 else f"{value:.1e}"
 
 
+ENDS = ("", "_low", "_high")
+"""What an estimate's columns are called, behind its name."""
+
+
+def estimate_columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    """The mean and the bounds as `NAME`, `NAME_low` and `NAME_high`; None for what is not known."""
+    values = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+    return {f"{name}{end}": None if v is None or math.isnan(v) else v for end, v in zip(ENDS, values, strict=True)}
+
+
+def percent_text(share: Estimate, digits: int = 0) -> str:
+    """A share with its interval, where there is one, in percent."""
+    interval = f" [{share.low:.{digits}%}, {share.high:.{digits}%}]" if math.isfinite(share.low) else ""
+    return f"{share.mean:.{digits}%}{interval}"
+
+
 def bootstrap(values_NM: np.ndarray, document_N: np.ndarray, seed: int = 0) -> list[Estimate]:
     """The mean of every column of `values_NM` over tokens, with its interval; the same resamples serve all columns.
 
     `document_N` says which document a token is of (any integers or strings). NaN values are left out of their column.
     Raises InputError where a column has no value.
     """
+    return bootstrap_sums(*document_sums(values_NM, document_N), seed)
+
+
+def document_sums(values_NM: np.ndarray, document_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """sums_DM and counts_DM: of every document the sum of each column, and over how many tokens. NaN values are left out."""
     values_NM = np.asarray(values_NM, dtype=np.float64)
     _, document_N = np.unique(np.asarray(document_N), return_inverse=True)
     n_documents = int(document_N.max(initial=-1)) + 1
@@ -88,14 +109,20 @@ def bootstrap(values_NM: np.ndarray, document_N: np.ndarray, seed: int = 0) -> l
     counts_DM = np.zeros_like(sums_DM)
     np.add.at(sums_DM, document_N, np.where(known_NM, values_NM, 0.0))
     np.add.at(counts_DM, document_N, known_NM)
-    return bootstrap_sums(sums_DM, counts_DM, seed)
+    return sums_DM, counts_DM
+
+
+def _totals(counts_DM: np.ndarray) -> np.ndarray:
+    """How many tokens each mean is over. Raises InputError where there are none."""
+    totals_M = counts_DM.sum(axis=0)
+    if not np.all(totals_M > 0):
+        raise InputError("a mean is taken over one token or more; there are none")
+    return totals_M
 
 
 def bootstrap_sums(sums_DM: np.ndarray, counts_DM: np.ndarray, seed: int = 0) -> list[Estimate]:
     """As `bootstrap`, from the sums and numbers of tokens of every document."""
-    totals_M = counts_DM.sum(axis=0)
-    if not np.all(totals_M > 0):
-        raise InputError("a mean is taken over one token or more; there are none")
+    totals_M = _totals(counts_DM)
     mean_M = sums_DM.sum(axis=0) / totals_M
     ratio_SM = _resampled(sums_DM, counts_DM, seed)
     influence_DM = (sums_DM - mean_M * counts_DM) / totals_M
@@ -116,9 +143,7 @@ def contrast(sums_DM: np.ndarray, counts_DM: np.ndarray, weight_M: np.ndarray, s
 
     A resample without a token of some ratio says nothing and is left out. Raises InputError where a ratio has no token.
     """
-    totals_M = counts_DM.sum(axis=0)
-    if not np.all(totals_M > 0):
-        raise InputError("a mean is taken over one token or more; there are none")
+    totals_M = _totals(counts_DM)
     weight_M = np.asarray(weight_M, dtype=np.float64)
     mean_M = sums_DM.sum(axis=0) / totals_M
     influence_DM = (sums_DM - mean_M * counts_DM) / totals_M
@@ -132,9 +157,7 @@ def functional(sums_DM: np.ndarray, counts_DM: np.ndarray, of: Callable[[np.ndar
 
     Raises InputError where a mean has no token.
     """
-    totals_M = counts_DM.sum(axis=0)
-    if not np.all(totals_M > 0):
-        raise InputError("a mean is taken over one token or more; there are none")
+    totals_M = _totals(counts_DM)
     tokens_D = counts_DM.max(axis=1)
     value = float(of((sums_DM.sum(axis=0) / totals_M)[None])[0])
     n_documents = int((tokens_D > 0).sum())

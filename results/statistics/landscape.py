@@ -24,7 +24,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, percent_text
 from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
 
@@ -55,7 +55,7 @@ class Landscape:
         total, n_sets = 0.0, 1
         for order, share in enumerate(self.share_O, start=1):
             total, n_sets = total + share.mean, n_sets * (self.n_letters - order + 1) // order
-            orders.append([str(order), f"{n_sets:,}", _percent(share), f"{total:.2%}"])
+            orders.append([str(order), f"{n_sets:,}", percent_text(share, 2), f"{total:.2%}"])
         layers = [["layer", "mu [95%]", "sigma", "helps"]]
         layers += [[str(e.layer), str(e.mu), f"{e.sigma:.3f}", f"{e.share_better:.1%}"] for e in self.effects]
         return "\n".join(
@@ -140,8 +140,3 @@ def _tables(run: StoredRun, budget: str | None) -> Iterator[tuple[str, np.ndarra
                 "(search with `keep='losses'` and `budget='any'`)"
             )
         yield span.document, loss_NP
-
-
-def _percent(share: Estimate) -> str:
-    text = f"{share.mean:.2%}"
-    return text if np.isnan(share.low) else f"{text} [{share.low:.2%}, {share.high:.2%}]"

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
+from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums, percent_text
 
 SAME_LOSS = 1e-5
 """Losses so near, relative to 1 + loss, are the same path's: what float32 and another order of sums leave."""
@@ -133,7 +133,7 @@ def as_text(lines: Sequence[RegretLine]) -> str:
                 f"{line.evaluations:.1f}",
                 f"{line.n_patterns:,}",
                 _interval(line.regret, 4),
-                _percent(line.share),
+                percent_text(line.share, 1),
                 f"{line.exact.mean:.1%}",
                 f"{line.random_share.mean:.1%}",
                 _interval(line.ahead, 4),
@@ -157,8 +157,3 @@ def _share(found: Outcomes, loss_N: np.ndarray) -> Estimate:
 def _interval(estimate: Estimate, digits: int) -> str:
     text = f"{estimate.mean:.{digits}f}"
     return text if np.isnan(estimate.low) else f"{text} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
-
-
-def _percent(estimate: Estimate) -> str:
-    text = f"{estimate.mean:.1%}"
-    return text if np.isnan(estimate.low) else f"{text} [{estimate.low:.1%}, {estimate.high:.1%}]"
