@@ -24,7 +24,8 @@ from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers, parse_layers
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.paper.page import Item, Page, write_pages
-from duo_oracle.results.paper.study_items import Setting, Study, items_of
+from duo_oracle.results.paper.study import Setting, Study
+from duo_oracle.results.paper.study_items import items_of
 from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.search.bench.of_run import measure_speed
 from duo_oracle.search.job.config import SearchConfig
