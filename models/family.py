@@ -18,6 +18,7 @@ from duo_oracle.models.routable import RoutableModule, SomeLayers
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import DUO, BranchTable, parse_table
 from duo_oracle.oracle.layers import parse_layers
 from duo_oracle.oracle.model import OracleModel
 
@@ -57,6 +58,16 @@ class RoutableFamily(Family, Protocol):
 
 
 @runtime_checkable
+class OfExperts(Family, Protocol):
+    """A family whose models may be mixtures, routed over a table of experts."""
+
+    def over_experts(self, model: Any, table: BranchTable, layers: tuple[int, ...] | None) -> OracleModel:
+        """The model (as `build` gives it) routed over the table at these layers, by default all that have experts.
+
+        Raises InputError for a model without experts, layers without, and a table that names more than there are."""
+
+
+@runtime_checkable
 class Checking(Protocol):
     """A family whose models are held to another implementation before they are used."""
 
@@ -88,9 +99,11 @@ def load_model(
     device: str = "cpu",
     route_layers: str | None = None,
     say: Callable[[str], None] | None = None,
+    branches: str | None = None,
 ) -> OracleModel:
     """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed. `say` is
-    told what a family's check found.
+    told what a family's check found. `branches` of experts (top:, ranks:, sets:) are the table that the model is routed
+    over, at the layers that have some.
 
     Raises InputError for an unknown family, dtype or device, layers that the model does not have, for a config or tensors that are
     not the family's, and for a model that its check refuses.
@@ -101,7 +114,13 @@ def load_model(
     tensors = {name: _aligned(tensor) for name, tensor in checkpoint.tensors.items()}
     model = family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
     _check(family, model, checkpoint.fingerprint, say)
-    return model if route_layers is None else SomeLayersRouted(model, parse_layers(route_layers, model.depth))
+    layers = None if route_layers is None else parse_layers(route_layers, model.depth)
+    table = DUO if branches is None else parse_table(branches)
+    if table.of_experts:
+        if not isinstance(family, OfExperts):
+            raise InputError(f"models of type {checkpoint.config.get('model_type')!r} have no experts that {table.spec} could name")
+        return family.over_experts(model, table, layers)
+    return model if layers is None else SomeLayersRouted(model, layers)
 
 
 def load_module(checkpoint: Checkpoint, route_layers: str | None = None) -> RoutableModule:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -156,7 +157,7 @@ def _routed_ffn(module: RoutableModule, layer: int, x_BTD: Tensor, branch_BT: Te
     boolean-mask indexing is several times slower.
     """
     x_ND, branch_N = x_BTD.flatten(0, 1), branch_BT.flatten().long()
-    n_skip, n_small, n_big = torch.bincount(branch_N, minlength=len(Branch)).tolist()
+    n_skip, n_small, n_big = torch.bincount(branch_N, minlength=len(DUO.branches)).tolist()
     if n_big == len(branch_N):
         return module.ffn(layer, Branch.BIG, x_BTD)
     if n_small == len(branch_N):

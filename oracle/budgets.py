@@ -1,6 +1,6 @@
-"""Budgets: the constraint on how many B's one token's pattern has.
+"""Budgets: the constraint on what one token's pattern costs: its B's, or its active experts.
 
-Knows patterns as counts only. Written `any`, `4` (exactly four), `0-12` (thirteen answers), `atmost:4`, or several with
+Knows patterns by their cost only. Written `any`, `4` (exactly four), `0-12` (thirteen answers), `atmost:4`, or several with
 commas between them.
 """
 
@@ -23,7 +23,7 @@ class BudgetKind(StrEnum):
 
 @dataclass(frozen=True)
 class Budget:
-    """One budget: any number of B's, exactly `n_big`, or at most `n_big` (None for any)."""
+    """One budget: any cost, exactly `n_big`, or at most `n_big` (None for any)."""
 
     kind: BudgetKind
     n_big: int | None = None
@@ -31,17 +31,17 @@ class Budget:
     def __str__(self) -> str:
         return {"any": "any", "exact": f"{self.n_big}", "atmost": f"atmost:{self.n_big}"}[self.kind]
 
-    def bounds(self, n_letters: int) -> tuple[int, int]:
-        """The least and the greatest total of B's that the budget admits of patterns of `n_letters` letters."""
+    def bounds(self, most: int) -> tuple[int, int]:
+        """The least and the greatest cost that the budget admits, of patterns that cost at most `most`."""
         if self.n_big is None:
-            return 0, n_letters
+            return 0, most
         return (self.n_big if self.kind is BudgetKind.EXACT else 0), self.n_big
 
-    def allows(self, n_letters: int) -> np.ndarray:
-        """Which totals of B's the budget admits: bool, shape (n_letters + 1,)."""
-        totals = np.arange(n_letters + 1)
+    def allows(self, most: int) -> np.ndarray:
+        """Which costs up to `most` the budget admits: bool, shape (most + 1,)."""
+        totals = np.arange(most + 1)
         if self.n_big is None:
-            return np.ones(n_letters + 1, dtype=bool)
+            return np.ones(most + 1, dtype=bool)
         return totals == self.n_big if self.kind is BudgetKind.EXACT else totals <= self.n_big
 
 
@@ -49,8 +49,9 @@ ANY = Budget(BudgetKind.ANY)
 _FORM = re.compile(r"(?P<kind>atmost:)?(?P<low>\d+)(?:-(?P<high>\d+))?")
 
 
-def parse_budgets(text: str, n_letters: int) -> tuple[Budget, ...]:
-    """The budgets that `text` writes, in its order, each once.
+def parse_budgets(text: str, n_letters: int, each: int = 1, own: int | None = None) -> tuple[Budget, ...]:
+    """The budgets that `text` writes, in its order, each once, of patterns of `n_letters` letters that cost at most `each`.
+    `own` is what the model's own router spends on a token, where it is a mixture of experts that spends the same on all.
 
     Raises InputError for another form, a budget above the number of layers, a falling range, and for `average:`, which
     is a question to results and not a search.
@@ -61,10 +62,17 @@ def parse_budgets(text: str, n_letters: int) -> tuple[Budget, ...]:
         if part == "any":
             budgets.append(ANY)
             continue
+        if part == "own":
+            if own is None:
+                raise InputError(
+                    "the budget own is what a mixture's own router spends, with branches of experts (top:, ranks:, sets:); got own"
+                )
+            budgets.append(Budget(BudgetKind.EXACT, own))
+            continue
         if part.startswith("average"):
             raise InputError(
                 "an average budget is answered from a run's per-budget results, not searched; search `budget=0-"
-                f"{n_letters}` and then compare; got {part!r}"
+                f"{n_letters * each}` and then compare; got {part!r}"
             )
         form = _FORM.fullmatch(part)
         if form is None:
@@ -72,8 +80,9 @@ def parse_budgets(text: str, n_letters: int) -> tuple[Budget, ...]:
         low, high = int(form["low"]), int(form["high"] or form["low"])
         if low > high:
             raise InputError(f"a budget's range rises; got {part!r}")
-        if high > n_letters:
-            raise InputError(f"a budget is at most the model's {n_letters} layers; got {part!r}")
+        if high > n_letters * each:
+            most = f"the model's {n_letters} layers" if each == 1 else f"{n_letters * each}, {each} experts in {n_letters} layers"
+            raise InputError(f"a budget is at most {most}; got {part!r}")
         kind = BudgetKind.ATMOST if form["kind"] else BudgetKind.EXACT
         budgets.extend(Budget(kind, n_big) for n_big in range(low, high + 1))
     return tuple(dict.fromkeys(budgets))

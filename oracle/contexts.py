@@ -10,7 +10,8 @@ from enum import StrEnum
 
 from duo_oracle.oracle.base.choices import meant
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
+from duo_oracle.oracle.branches import DUO, Branch, BranchTable
+from duo_oracle.oracle.patterns import RoutingPattern
 
 
 class ContextKind(StrEnum):
@@ -47,23 +48,24 @@ def stored_context(text: str) -> str:
     return _ALIASES.get(text, text)
 
 
-def parse_context(text: str, n_letters: int, cheapest: Branch = Branch.SMALL) -> Context:
+def parse_context(text: str, n_letters: int, cheapest: Branch = Branch.SMALL, table: BranchTable = DUO) -> Context:
     """The context that `text` names: committed, same, full, cheapest, a pattern, or router:ROUTER. Raises InputError for another.
 
     `cheapest` is the branch of the model's cheapest pattern. `big` and `small` are taken too, for all-big and all-small.
     """
     if text in (ContextKind.COMMITTED, ContextKind.SAME):
         return Context(ContextKind(text))
-    uniform = {"full": Branch.BIG, "big": Branch.BIG, "cheapest": cheapest, "small": Branch.SMALL}
+    uniform = {"full": Branch.BIG, "big": Branch.BIG, "cheapest": cheapest, "small": cheapest if table.of_experts else Branch.SMALL}
     if text in uniform:
         return Context(ContextKind.FIXED, RoutingPattern.uniform(uniform[text], n_letters))
     kind, _, router = text.partition(":")
     if kind == ContextKind.ROUTER and router:
         return Context(ContextKind.ROUTER, router=router)
-    if text and set(text) <= set(LETTERS):
-        return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_letters))
+    if text and set(text) <= set(table.written):
+        return Context(ContextKind.FIXED, RoutingPattern.parse(text, n_letters, table))
     guess = f" {meant(text, ('committed', 'same', 'full', 'cheapest'))}".rstrip()
+    letters = " ".join(table.written)
     raise InputError(
-        f"unknown context {text!r};{guess} available: committed, same, full, cheapest, a pattern of {n_letters} letters . s B, or "
+        f"unknown context {text!r};{guess} available: committed, same, full, cheapest, a pattern of {n_letters} letters {letters}, or "
         "router:ROUTER"
     )

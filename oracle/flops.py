@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.branches import DUO, Branch
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Flops:
 
     def per_token(self, branches_NL: np.ndarray) -> float:
         """The mean over tokens that take these patterns."""
-        return self.head + sum(float((branches_NL == b).sum(axis=1).mean()) * self.of(b) for b in Branch)
+        return self.head + sum(float((branches_NL == b).sum(axis=1).mean()) * self.of(b) for b in DUO.branches)
 
     def of_budget(self, budget: float, n_letters: int, cheapest: Branch) -> float:
         """The mean over tokens of so many B's on average, all their other layers being of the cheapest branch."""

@@ -10,14 +10,16 @@ d head dimension, D hidden, V vocabulary, L routed layer.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import BranchTable
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
@@ -97,6 +99,28 @@ class OracleModel(Protocol):
         """logits_BTV of one plain pass in which token t takes the branches mask_BTL[b, t]: the reference for all else."""
 
 
+@runtime_checkable
+class SharesExperts(Protocol):
+    """A model whose layers are mixtures, routed over a table of experts: a state's experts are run once, and every branch that
+    takes the state weighs what they gave."""
+
+    table: BranchTable
+    own_cost: int
+    """How many experts the model's own router runs on a token, over the routed layers."""
+
+    def shares(self, branch: int) -> bool:
+        """Whether a branch is one of the table's."""
+
+    def ffn_branches(self, layer: int, x_SND: Tensor, parents: Mapping[Branch, np.ndarray], before_SND: Tensor) -> Tensor:
+        """The states after the layer of each branch's parents, branch after branch (its indices are of axis S). `x_SND` is as
+        `attend` gives it, `before_SND` the states before the layer."""
+
+
+def own_cost_of(model: OracleModel) -> int | None:
+    """What a mixture's own router spends on a token, where it is routed over its experts and that is the same for all tokens."""
+    return model.own_cost if isinstance(model, SharesExperts) else None
+
+
 def losses_of(logits: Tensor, target: Tensor) -> Tensor:
     """What a loss is: -ln softmax(logits)[target] in nats, of logits (..., V) of any dtype and int64 targets (...).
 
@@ -134,5 +158,7 @@ def check_skip(skip: SkipReading, model: OracleModel) -> None:
 
 
 def cheapest_branch(model: OracleModel) -> Branch:
-    """What all-big is compared with: small where every routed layer has a small FFN, else skip."""
+    """What all-big is compared with: the cheapest of a table of experts; else small where all routed layers have it, or skip."""
+    if isinstance(model, SharesExperts):
+        return model.table.cheapest
     return Branch.SMALL if set(model.routed_layers) <= set(model.small_layers) else Branch.SKIP

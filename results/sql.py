@@ -23,7 +23,6 @@ import pyarrow.dataset as ds
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.sizes import parse_bytes
-from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.store.beside import beside
 from duo_oracle.results.store.columns import BESIDE, TABLES, Column
 from duo_oracle.results.store.reader import StoredRun, load
@@ -212,8 +211,15 @@ def _branch_rows(run: StoredRun, name: str) -> list[dict[str, Any]]:
     identity = run.identity
     skipped = "nothing: the layer is skipped" if identity.get("skip") == "layer" else "attention alone: the FFN adds nothing"
     what = {".": skipped, "s": "the small FFN", "B": "the big FFN"}
-    letters = [branch.letter for branch in parse_branches(identity.get("branches", "sB"))]
-    return [{"run": name, "letter": letter, "what": what[letter], "cost": int(letter == "B")} for letter in letters]
+    return [
+        {
+            "run": name,
+            "letter": branch.letter,
+            "what": what.get(branch.letter, branch.what) if not run.table.of_experts else branch.what,
+        }
+        | {"cost": branch.cost}
+        for branch in run.table.branches
+    ]
 
 
 def _run_row(run: StoredRun, name: str) -> dict[str, Any]:

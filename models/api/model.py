@@ -16,6 +16,7 @@ from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import card
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
@@ -48,7 +49,7 @@ class Model:
         """The letters that every routed layer can take: .sB, or .B where one has no small FFN."""
         model = self.oracle_model
         small = set(model.routed_layers) <= set(model.small_layers)
-        return "".join(branch.letter for branch in Branch if small or branch is not Branch.SMALL)
+        return "".join(branch.letter for branch in DUO.branches if small or branch is not Branch.SMALL)
 
     def encode(self, text: str) -> list[int]:
         """The text's token ids. Raises InputError for a model without a tokenizer."""

@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duo_oracle.models.hf import experts
 from duo_oracle.models.hf.blocks import Plan
 from duo_oracle.models.hf.check import Checked, checked
+from duo_oracle.models.hf.experts import ExpertsModel
 from duo_oracle.models.hf.library import empty_shapes, one_line, twin
 from duo_oracle.models.hf.pretrained import PretrainedModel, PretrainedModule, pretrained_module
 from duo_oracle.models.hf.whole import WholeModel
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import BranchTable
 
 MODEL_TYPE = "*"
 
@@ -49,6 +52,11 @@ def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:
     generator = torch.Generator().manual_seed(seed)
     drawn = {name: torch.randn(shape, generator=generator) for name, shape in empty_shapes(config).items()}
     return config, {name: 1 + 0.1 * each if each.dim() == 1 else each * each.shape[-1] ** -0.5 for name, each in drawn.items()}
+
+
+def over_experts(model: PretrainedModel, table: BranchTable, layers: tuple[int, ...] | None) -> ExpertsModel:
+    """The model, a mixture of experts, routed over a table of them. Raises InputError as `models/hf/experts.py`."""
+    return experts.over_experts(model, table, layers)
 
 
 def check(model: PretrainedModel | PretrainedModule, fingerprint: str) -> Checked:

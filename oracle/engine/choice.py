@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from duo_oracle.oracle.branches import DUO, Branch, pattern_costs
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.engine.device import resident
-from duo_oracle.oracle.patterns import Branch, branch_counts, tie_order, to_strings
+from duo_oracle.oracle.patterns import tie_order
 
 
 def tie_tolerance(loss: Tensor, dtype: torch.dtype) -> Tensor:
@@ -24,7 +25,7 @@ def tie_tolerance(loss: Tensor, dtype: torch.dtype) -> Tensor:
 
 @dataclass(frozen=True)
 class Groups:
-    """The leaves of a block in the order of ties, cut where a budget begins or ends: by their number of B's.
+    """The leaves of a block in the order of ties, cut where a budget begins or ends: by their cost.
 
     A group is a run of leaves that the same budgets admit. Leaves that no budget admits (references) come last, in none.
     """
@@ -33,21 +34,23 @@ class Groups:
     branches_PL: np.ndarray  # their branches, in this order
     spans: tuple[slice, ...]
     admits_QG: np.ndarray  # bool: which budgets admit each group
+    branches: tuple[Branch, ...] = DUO.branches
 
     @classmethod
     def of(cls, branches_PL: np.ndarray, allowed: tuple[Branch, ...], budgets: tuple[Budget, ...]) -> Groups:
         n_letters = branches_PL.shape[1]
-        n_big_P = branch_counts(branches_PL, Branch.BIG)
-        admits_QK = np.array([budget.allows(n_letters) for budget in budgets])
+        most = n_letters * max(1, *(branch.cost for branch in allowed))
+        cost_P = np.minimum(pattern_costs(branches_PL, allowed), most)  # beyond it stand references alone
+        admits_QK = np.array([budget.allows(most) for budget in budgets])
         in_budgets_K: np.ndarray = np.any(admits_QK, axis=0)
-        inside_P = np.isin(branches_PL, np.array(allowed, dtype=np.uint8)).all(axis=1) & in_budgets_K[n_big_P]
-        tied_P = tie_order(branches_PL)
+        inside_P = np.isin(branches_PL, np.array(allowed, dtype=np.uint8)).all(axis=1) & in_budgets_K[cost_P]
+        tied_P = tie_order(branches_PL, allowed)
         order_P = np.concatenate([tied_P[inside_P[tied_P]], tied_P[~inside_P[tied_P]]])
         n_inside = int(inside_P.sum())
-        admits_QP = admits_QK[:, n_big_P[order_P[:n_inside]]]
+        admits_QP = admits_QK[:, cost_P[order_P[:n_inside]]]
         starts = np.flatnonzero(np.r_[True, (admits_QP[:, 1:] != admits_QP[:, :-1]).any(axis=0)][:n_inside])
         spans = tuple(slice(int(a), int(b)) for a, b in zip(starts, np.r_[starts[1:], n_inside], strict=True))
-        return cls(order_P, branches_PL[order_P], spans, admits_QP[:, starts])
+        return cls(order_P, branches_PL[order_P], spans, admits_QP[:, starts], allowed)
 
     @cached_property
     def padded_GW(self) -> np.ndarray:
@@ -103,12 +106,13 @@ class Choice:
         equal_NQ = (loss_NQ <= old_NQ + margin_NQ).cpu().numpy() & admitted_Q & ~take_NQ
         for position, budget in np.argwhere(equal_NQ):
             kept_L = self.branches_NQL[position, budget]
-            take_NQ[position, budget] = _tie_key(groups.branches_PL[place_NQ8[position, budget]]) < _tie_key(kept_L)
+            found_L = groups.branches_PL[place_NQ8[position, budget]]
+            take_NQ[position, budget] = _tie_key(found_L, groups.branches) < _tie_key(kept_L, groups.branches)
         self.branches_NQL[take_NQ] = groups.branches_PL[place_NQ8[take_NQ]]
         taken_NQ = torch.from_numpy(take_NQ).to(loss_NQ.device)
         self.loss_NQ = torch.where(taken_NQ, loss_NQ, self.loss_NQ)
         self.label_loss_NQ = torch.where(taken_NQ, label_NQ, self.label_loss_NQ)
 
 
-def _tie_key(branches_L: np.ndarray) -> tuple[int, str]:
-    return int((branches_L == Branch.BIG).sum()), to_strings(branches_L[None])[0]
+def _tie_key(branches_L: np.ndarray, branches: tuple[Branch, ...]) -> tuple[int, bytes]:
+    return int(pattern_costs(branches_L, branches)), branches_L.tobytes()

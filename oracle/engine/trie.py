@@ -19,19 +19,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
+from duo_oracle.oracle.branches import Branch, code_costs
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.flops import Flops
-from duo_oracle.oracle.patterns import Branch
 
 
 @dataclass(frozen=True)
 class Level:
     """How the states before a layer become the states after it: for each branch, which states take it.
 
-    The states after the layer stand in the order of `parents`: all that skipped, then all small, then all big.
+    The states after the layer stand in the order of `parents`, by code: all that skipped, then all small, then all big.
     """
 
     parents: dict[Branch, np.ndarray]  # int64, ascending
@@ -70,7 +71,7 @@ def trie_of(branches_PL: np.ndarray, root_P: np.ndarray | None = None, n_roots: 
         key_P = branches_PL[:, layer].astype(np.int64) * stride + state_P
         key_S, state_P = np.unique(key_P, return_inverse=True)
         branch_S, parent_S = np.divmod(key_S, stride)
-        levels.append(Level({branch: parent_S[branch_S == branch] for branch in Branch if (branch_S == branch).any()}))
+        levels.append(Level({Branch(int(code)): parent_S[branch_S == code] for code in np.unique(branch_S)}))
     leaves_PL = np.empty((levels[-1].n_after, branches_PL.shape[1]), dtype=np.uint8)
     leaves_PL[state_P] = branches_PL
     return Trie(0, n_roots, tuple(levels), leaves_PL), state_P
@@ -132,7 +133,8 @@ class FullTree:
         prefix_SL, first_layer = roots_SL, roots_SL.shape[1]
         levels = []
         for _ in range(first_layer, to_layer):
-            parents = {branch: np.flatnonzero(self._alive(prefix_SL, branch)) for branch in Branch}
+            taken = sorted({*self.branches, *self.references})
+            parents = {branch: np.flatnonzero(self._alive(prefix_SL, branch)) for branch in taken}
             parents = {branch: parent for branch, parent in parents.items() if len(parent)}
             levels.append(Level(parents))
             prefix_SL = np.concatenate(
@@ -146,21 +148,32 @@ class FullTree:
     def _alive(self, prefix_SL: np.ndarray, branch: Branch) -> np.ndarray:
         """Which prefixes, followed by `branch`, begin a pattern of the tree: bool, shape (S,)."""
         left = self.n_letters - prefix_SL.shape[1] - 1
-        n_big_S = (prefix_SL == Branch.BIG).sum(axis=1) + (branch is Branch.BIG)
         alive_S = np.isin(prefix_SL, np.array(self.branches, dtype=np.uint8)).all(axis=1) & (branch in self.branches)
-        fewest = left if self.branches == (Branch.BIG,) else 0
-        most = left if Branch.BIG in self.branches else 0
-        within_S = np.zeros(len(prefix_SL), dtype=bool)
-        for total in np.flatnonzero(self._totals()):
-            within_S |= (n_big_S + fewest <= total) & (total <= n_big_S + most)
-        alive_S &= within_S
+        cost_S = np.minimum(self._cost_b[prefix_SL].sum(axis=1) + branch.cost, self._most)  # beyond it stand references alone
+        alive_S &= self._reaches[left][cost_S]
         for reference in self.references:
-            if branch is reference:
+            if branch == reference:
                 alive_S |= (prefix_SL == reference).all(axis=1)
         return alive_S
 
-    def _totals(self) -> np.ndarray:
-        return np.any([budget.allows(self.n_letters) for budget in self.budgets], axis=0)
+    @cached_property
+    def _cost_b(self) -> np.ndarray:
+        return code_costs(self.branches)
+
+    @cached_property
+    def _most(self) -> int:
+        return self.n_letters * max(1, *(branch.cost for branch in self.branches))
+
+    @cached_property
+    def _reaches(self) -> list[np.ndarray]:
+        """By how many letters are left: which costs so far can come to a total that some budget admits."""
+        reaches = [np.any([budget.allows(self._most) for budget in self.budgets], axis=0)]
+        for _ in range(self.n_letters):
+            before, after = np.zeros(self._most + 1, dtype=bool), reaches[-1]
+            for cost in {branch.cost for branch in self.branches}:
+                before[: self._most + 1 - cost] |= after[cost:]
+            reaches.append(before)
+        return reaches
 
 
 def necessary_operations(levels: Sequence[Level], flops: Flops) -> float:

@@ -25,7 +25,7 @@ from torch import Tensor
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.device import resident
 from duo_oracle.oracle.engine.trie import Level, Trie, root_of_states
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, SharesExperts
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 Attend = Callable[[int, Tensor], Tensor]
@@ -36,12 +36,16 @@ def descend(
     model: OracleModel, levels: tuple[Level, ...], first_level: int, x_SND: Tensor, attend: Attend, skip: SkipReading
 ) -> Tensor:
     """The states after the levels, x_PND, in the order of the tree's leaves; after the last one, those after the whole model."""
+    sharing = model if isinstance(model, SharesExperts) else None
     for number, level in enumerate(levels, start=first_level):
         layer = model.routed_layers[number]
         if number:
             x_SND = run_big(model, range(model.routed_layers[number - 1] + 1, layer), x_SND, attend)
         attended_SND = attend(layer, x_SND)
         children = []
+        if sharing is not None and any(map(sharing.shares, level.parents)):
+            x_SND = sharing.ffn_branches(layer, attended_SND, level.parents, x_SND)
+            continue
         for branch, parent in level.parents.items():
             source_SND = x_SND if branch is Branch.SKIP and skip is SkipReading.LAYER else attended_SND
             child_SND = _take(source_SND, parent)
@@ -263,8 +267,8 @@ def each_its_own(
 ) -> Tensor:
     """The states after a layer where each row takes its own branch."""
     after_ND = (x_ND if skip is SkipReading.LAYER else attended_ND).clone()
-    for branch in (Branch.SMALL, Branch.BIG):
-        takes = torch.from_numpy(np.flatnonzero(branch_N == branch)).to(x_ND.device)
-        if len(takes):
+    for branch in map(Branch, np.unique(branch_N).tolist()):
+        if branch is not Branch.SKIP:
+            takes = torch.from_numpy(np.flatnonzero(branch_N == branch)).to(x_ND.device)
             after_ND[takes] = model.ffn(layer, branch, attended_ND[takes], x_ND[takes])
     return after_ND

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.layers import format_layers
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
+from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.results.answers.controls import Cell, Section
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, paired
 from duo_oracle.results.store.reader import StoredRun
@@ -68,7 +69,7 @@ def _compared(run: StoredRun, other: StoredRun, budget: str) -> tuple[Cell, ...]
     branch_NL, other_NL = (to_array(RoutingPattern.parse(text) for text in texts) for texts in (pattern_N, pattern_other_N))
     same, agree = bootstrap(np.stack([pattern_N == pattern_other_N, (branch_NL == other_NL).mean(axis=1)], axis=1), document_N)
     chance = float(sum(share * (pattern_other_N == pattern).mean() for pattern, share in _shares(pattern_N)))
-    branch_chance = float(np.mean(sum((branch_NL == b).mean(axis=0) * (other_NL == b).mean(axis=0) for b in Branch)))
+    branch_chance = float(np.mean(sum((branch_NL == b).mean(axis=0) * (other_NL == b).mean(axis=0) for b in DUO.branches)))
     excess_N, excess_other_N = both["excess"].to_numpy(np.float64), both["excess_other"].to_numpy(np.float64)
     moved: Estimate | None = None
     correlation = None

@@ -19,7 +19,6 @@ import numpy as np
 import pyarrow as pa
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.reader import StoredRun
@@ -217,7 +216,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
     picked = np.arange(n_rows)
     if sample is not None and sample < n_rows:
         picked = np.sort(np.random.default_rng(seed).choice(n_rows, sample, replace=False))
-    budgets = [parse_budgets(text, run.n_letters)[0] for text in run.budgets]
+    budgets = [run.budget(text) for text in run.budgets]
     number = {str(budget): index for index, budget in enumerate(budgets)}
     routed = run.parsed_context.kind is ContextKind.ROUTER
     start, n_front = 0, len(front_of(run))
@@ -225,7 +224,7 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
         tokens = run.dataset("tokens", record.unit).to_table()
         paths = run.dataset("paths", record.unit).to_table()
         budget_R = np.array([number[text] for text in paths["budget"].to_pylist()], dtype=np.int64)
-        branches = [RoutingPattern.parse(text, run.n_letters).branches for text in paths["pattern"].to_pylist()]
+        branches = [RoutingPattern.parse(text, run.n_letters, run.table).branches for text in paths["pattern"].to_pylist()]
         branches_RL = np.array(branches, dtype=np.uint8).reshape(-1, run.n_letters)
         loss_R3 = np.stack([paths[name].to_numpy().astype(np.float64) for name in ("loss", "loss_cheapest", "loss_full")], axis=1)
         within_R = paths["certified_within"].to_numpy().astype(np.float64)
@@ -247,6 +246,6 @@ def _stored_sequences(run: StoredRun, sample: int | None, seed: int) -> Iterator
             context_NL = None
             if routed:
                 patterns = tokens["context_pattern"].filter(pa.array(mine)).to_pylist()
-                context_NL = to_array(RoutingPattern.parse(text, run.n_letters) for text in patterns)[order]
+                context_NL = to_array(RoutingPattern.parse(text, run.n_letters, run.table) for text in patterns)[order]
             found = (position_R, budget_R[rows], branches_RL[rows], loss_R3[rows], within_R[rows], picked_R[rows], context_NL)
             yield _StoredSequence(index, token_id_T, len(warm), n_front, *found)

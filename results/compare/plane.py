@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.flops import Flops
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.average import AverageOracle, average_oracle
@@ -28,7 +29,7 @@ from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstr
 from duo_oracle.results.statistics.usage import agreement, collapse
 from duo_oracle.results.store.reader import uniform_name
 
-UNIFORM = tuple(uniform_name(branch) for branch in Branch)
+UNIFORM = tuple(uniform_name(branch) for branch in DUO.branches)
 """Kinds of lines that are one branch at every layer: the cheapest pattern and all-big."""
 
 

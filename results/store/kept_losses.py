@@ -24,8 +24,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import DUO, BranchTable, pattern_costs
 from duo_oracle.oracle.budgets import Budget
-from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, tie_order, to_array
+from duo_oracle.oracle.patterns import RoutingPattern, tie_order, to_array
 from duo_oracle.results.store.positions import read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 
@@ -36,11 +37,14 @@ class LossTable:
 
     branches_PL: np.ndarray  # uint8, in the order in which ties are decided
     loss_NP: np.ndarray  # float32, as stored
+    table: BranchTable = DUO
 
     def within(self, budget: Budget) -> LossTable:
         """The patterns that `budget` allows."""
-        allowed_P = budget.allows(self.branches_PL.shape[1])[branch_counts(self.branches_PL, Branch.BIG)]
-        return LossTable(self.branches_PL[allowed_P], self.loss_NP[:, allowed_P])
+        allowed_P = budget.allows(self.branches_PL.shape[1] * max(1, self.table.dearest))[
+            pattern_costs(self.branches_PL, self.table.branches)
+        ]
+        return LossTable(self.branches_PL[allowed_P], self.loss_NP[:, allowed_P], self.table)
 
     def of(self, branches_NL: np.ndarray) -> np.ndarray:
         """The loss of one given pattern per position: float32 (N,), NaN where it was not kept."""
@@ -56,7 +60,7 @@ class LossTable:
         place_P = self._places(branches_PL)
         loss_NP, known = np.full((len(self.loss_NP), len(place_P)), np.nan, dtype=np.float32), np.flatnonzero(place_P >= 0)
         loss_NP[:, known] = self.loss_NP[:, place_P[known]]
-        return LossTable(branches_PL, loss_NP)
+        return LossTable(branches_PL, loss_NP, self.table)
 
     def _places(self, branches_PL: np.ndarray) -> np.ndarray:
         """The column of each pattern, -1 where there is none."""
@@ -100,14 +104,16 @@ class KeptLosses:
         codes = rows["pattern"].unify_dictionaries().combine_chunks()
         code_R = codes.indices.to_numpy()
         used = np.flatnonzero(np.bincount(code_R, minlength=len(codes.dictionary)))
-        branches_PL, place_P = _columns(tuple(codes.dictionary.take(pa.array(used)).to_pylist()), self._run.n_letters)
+        branches_PL, place_P = _columns(
+            tuple(codes.dictionary.take(pa.array(used)).to_pylist()), self._run.n_letters, self._run.table
+        )
         place_of_code = np.zeros(len(codes.dictionary), dtype=np.int64)
         place_of_code[used] = place_P
         loss_NP = np.full((self._span_of[sequence].n_positions, len(branches_PL)), np.nan, dtype=np.float32)
         loss_NP[rows["position"].to_numpy() - self._span_of[sequence].first_position, place_of_code[code_R]] = rows[
             "loss"
         ].to_numpy()
-        return LossTable(branches_PL, loss_NP)
+        return LossTable(branches_PL, loss_NP, self._run.table)
 
     def read_whole(self, sequence: int, budget: Budget | None = None, most_big: int | None = None) -> LossTable:
         """As `read`. Raises InputError for a hole, and for a sequence without any loss in the pass."""
@@ -131,15 +137,15 @@ def read_losses(run: StoredRun) -> LossTable:
     tables = list(KeptLosses(run).tables())
     kept = {row.tobytes() for table in tables for row in table.branches_PL}
     branches_PL = np.frombuffer(b"".join(kept), dtype=np.uint8).reshape(-1, run.n_letters)
-    branches_PL = branches_PL[tie_order(branches_PL)]
-    return LossTable(branches_PL, np.concatenate([table.over(branches_PL).loss_NP for table in tables]))
+    branches_PL = branches_PL[tie_order(branches_PL, run.table.branches)]
+    return LossTable(branches_PL, np.concatenate([table.over(branches_PL).loss_NP for table in tables]), run.table)
 
 
 @lru_cache(maxsize=4)
-def _columns(names: tuple[str, ...], n_letters: int) -> tuple[np.ndarray, np.ndarray]:
+def _columns(names: tuple[str, ...], n_letters: int, table: BranchTable) -> tuple[np.ndarray, np.ndarray]:
     """branches_PL of these patterns in the order of ties, and the place of each there. The same ones come sequence by sequence."""
-    branches_PL = to_array([RoutingPattern.parse(name) for name in names]).reshape(-1, n_letters)
-    order_P = tie_order(branches_PL)
+    branches_PL = to_array([RoutingPattern.parse(name, table=table) for name in names]).reshape(-1, n_letters)
+    order_P = tie_order(branches_PL, table.branches)
     place_P = np.empty(len(order_P), dtype=np.int64)
     place_P[order_P] = np.arange(len(order_P))
     return branches_PL[order_P], place_P

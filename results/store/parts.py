@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.whole_file import aside_of, settle
+from duo_oracle.oracle.branches import DUO, BranchTable
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.oracle.reference import Reference
@@ -46,9 +47,10 @@ class UnitWriter:
         keep: str | None = None,
         texts: Sequence[str] | None = None,
         elsewhere: bool = False,
+        branches: BranchTable = DUO,
     ) -> None:
         self._directory, self._run_id, self._unit = Path(directory), run_id, unit
-        self._budgets, self._texts, self._elsewhere = tuple(budgets), texts, elsewhere
+        self._budgets, self._texts, self._elsewhere, self._table = tuple(budgets), texts, elsewhere, branches
         tables = ("tokens", "paths") if keep is None else ("tokens", "paths", keep)
         self._files: dict[str, _PartFile] = {}
         try:
@@ -99,9 +101,11 @@ class UnitWriter:
 
         `mask_TL`, in a router's context, is what the router chose for each position.
         """
-        tokens = schemas.tokens_table(self._run_id, sequence, document, token_ids, self._texts, mask_TL, warm_ids, reference)
+        tokens = schemas.tokens_table(
+            self._run_id, sequence, document, token_ids, self._texts, mask_TL, warm_ids, reference, self._table.letters
+        )
         self._files["tokens"].add(tokens)
-        self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets))
+        self._files["paths"].add(schemas.paths_table(self._run_id, sequence, paths, self._budgets, self._table))
         self._n_sequences += 1
         self._n_tokens += tokens.num_rows
 
@@ -112,7 +116,7 @@ class UnitWriter:
         for start in range(0, n_positions, step):
             rows = slice(start, start + step)
             piece = PatternLosses(block.position_N[rows], block.branches_PL, block.loss_NP[rows], block.budget)
-            self._files["losses"].add(schemas.losses_table(self._run_id, sequence, piece, self._budgets))
+            self._files["losses"].add(schemas.losses_table(self._run_id, sequence, piece, self._budgets, self._table))
 
     def add_trials(self, sequence: int, trials: Trials) -> None:
         """A block of one sequence's trials, in the order in which they were asked for."""
@@ -121,7 +125,7 @@ class UnitWriter:
         for row, key in enumerate(keys):
             numbers[row] = self._n_trials.get(key, 0)
             self._n_trials[key] = numbers[row] + 1
-        self._files["trials"].add(schemas.trials_table(self._run_id, sequence, trials, self._budgets, numbers))
+        self._files["trials"].add(schemas.trials_table(self._run_id, sequence, trials, self._budgets, numbers, self._table))
 
     def _discard(self) -> None:
         for file in self._files.values():

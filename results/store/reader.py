@@ -19,10 +19,10 @@ import pyarrow.dataset as ds
 from duo_oracle.oracle.base.errors import InputError, Said
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
-from duo_oracle.oracle.patterns import LETTERS, Branch
 from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
 from duo_oracle.results.store.identity_check import Identity
 from duo_oracle.results.store.manifest import JOURNAL, MANIFEST, Manifest, damaged_journal, manifest_of, part_path, read_manifest
@@ -82,7 +82,17 @@ class StoredRun:
 
     @property
     def parsed_context(self) -> Context:
-        return parse_context(self.context, self.n_letters, self.cheapest)
+        return parse_context(self.context, self.n_letters, self.cheapest, self.table)
+
+    @cached_property
+    def table(self) -> BranchTable:
+        """The branches that a layer may take."""
+        return parse_table(self.identity.get("branches", "sB"))
+
+    def check_letters(self, what: str) -> None:
+        """Raises InputError where the run is of a table of experts, which `what` cannot answer of."""
+        if self.table.of_experts:
+            raise InputError(f"{what} is answered for branches . s B; {self.path} was searched over {self.table.spec}")
 
     @property
     def n_letters(self) -> int:
@@ -107,7 +117,7 @@ class StoredRun:
     @property
     def cheapest(self) -> Branch:
         """The branch whose loss at every layer all-big's is compared with: small, or skip in a model without small FFNs."""
-        return Branch(LETTERS.index(self.identity.get("cheapest", Branch.SMALL.letter)))
+        return self.table.of_letter(self.identity.get("cheapest", Branch.SMALL.letter))
 
     @property
     def cheapest_name(self) -> str:
@@ -133,7 +143,7 @@ class StoredRun:
             text = "any" if "any" in self.budgets else self._least_budget()
         if text not in self.budgets:
             raise InputError(f"{self.place} was not searched under budget {text!r}; available: {', '.join(self.budgets)}")
-        return parse_budgets(text, self.n_letters)[0]
+        return parse_budgets(text, self.n_letters, max(1, self.table.dearest))[0]
 
     def dataset(self, table: str, unit: int | None = None) -> ds.Dataset | ConvertedDataset:
         """The rows of `table`, read when they are asked for; of one unit where it is given.

@@ -65,7 +65,8 @@ def best_of(rounds: list[Trials], n_tokens: int, space: SearchSpace) -> Best:
         raise InputError(f"every token needs one pattern of finite loss; token {without[0]} of {n_tokens} has none")
     n_inside_N = _distinct(token_R[inside_R], branches_RL[inside_R], n_tokens)
     n_outside_N = _distinct(token_R[~inside_R], branches_RL[~inside_R], n_tokens)
-    first_N = np.flatnonzero(inside_R)[best_rows(token_R[inside_R], loss_R[inside_R], branches_RL[inside_R], width=1)]
+    best_B = best_rows(token_R[inside_R], loss_R[inside_R], branches_RL[inside_R], 1, space.branches)
+    first_N = np.flatnonzero(inside_R)[best_B]
     return Best(loss_R[first_N], branches_RL[first_N], n_inside_N + n_outside_N, n_inside_N)
 
 

@@ -1,8 +1,8 @@
 """Building a pattern change by change: the moves that greedy and beam search share, and the walk over them.
 
-From a start pattern (up: all small; down: all big) one layer changes at a time, while the budget stays within reach: up in the
-order small, skip, big, where skip may be left out; down in the order big, small, skip, where small may be left out. On the way
-the number of B's is not yet the budget's; the best pattern in the budget is what counts.
+From a start pattern (up: the cheapest branch everywhere; down: the dearest) one layer changes at a time, while the budget stays
+within reach: up in the order of rising cost (small, skip, big), down of falling cost (big, small, skip), where branches between may
+be left out. On the way the cost is not yet the budget's; the best pattern in the budget is what counts.
 
 Axes: R rows (patterns of any tokens), C candidates, N tokens, L layers.
 """
@@ -10,10 +10,10 @@ Axes: R rows (patterns of any tokens), C candidates, N tokens, L layers.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy, best_rows, row_keys
 from duo_oracle.search.strategy import Proposals
@@ -24,19 +24,13 @@ class Direction(StrEnum):
     DOWN = "down"  # from all-big, taking away
 
 
-_ORDERS = {
-    Direction.UP: (Branch.SMALL, Branch.SKIP, Branch.BIG),
-    Direction.DOWN: (Branch.BIG, Branch.SMALL, Branch.SKIP),
-}
-
-
 class Moves:
     """The moves of a space: from which pattern, and which changes keep the budget within reach."""
 
     def __init__(self, space: SearchSpace, direction: Direction) -> None:
-        self._order = [branch for branch in _ORDERS[direction] if branch in space.branches]
+        self._order = space.in_order_of_cost(falling=direction is Direction.DOWN)
         self.start_L = np.full(space.n_letters, self._order[0], dtype=np.uint8)
-        self._sums = np.concatenate([[0], np.cumsum(space.budget.allows(space.n_letters))])
+        self._totals = sum(1 << int(total) for total in np.flatnonzero(space.budget.allows(space.most_cost)))
 
     def candidates(self, branches_RL: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Every pattern one move on from the rows: parent_C (which row), branches_CL, by row, then layer."""
@@ -55,12 +49,25 @@ class Moves:
         return parent_C[keep_C], branches_CL[keep_C]
 
     def _reaches(self, branches_CL: np.ndarray) -> np.ndarray:
-        """Whether some number of B's in the budget can still be had from each pattern: bool (C,)."""
-        n_big_C = (branches_CL == Branch.BIG).sum(axis=1)
-        can_go, can_come = self._order[0] is Branch.BIG and len(self._order) > 1, self._order[-1] is Branch.BIG
-        fewest_C = np.where(can_go, 0, n_big_C)
-        most_C = np.where(can_come, branches_CL.shape[1], n_big_C)
-        return self._sums[most_C + 1] > self._sums[fewest_C]
+        """Whether some cost in the budget can still be had from each pattern, by how many letters take each branch: bool (C,)."""
+        count_Cb = np.stack([(branches_CL == branch).sum(axis=1) for branch in self._order], axis=1)
+        distinct, which_C = np.unique(count_Cb, axis=0, return_inverse=True)
+        costs = tuple(branch.cost for branch in self._order)
+        reaches = [bool(_reachable(tuple(counts), costs) & self._totals) for counts in distinct.tolist()]
+        return np.array(reaches, dtype=bool)[which_C.ravel()]
+
+
+@lru_cache(maxsize=1 << 16)
+def _reachable(counts: tuple[int, ...], costs: tuple[int, ...]) -> int:
+    """The totals that letters come to when each stays or goes on to a later branch: bit k of the number for a total of k."""
+    totals = 1
+    for place, count in enumerate(counts):
+        for _ in range(count):
+            with_it = 0
+            for cost in set(costs[place:]):
+                with_it |= totals << cost
+            totals = with_it
+    return totals
 
 
 class Construction(RoundStrategy):
@@ -81,7 +88,7 @@ class Construction(RoundStrategy):
             if not len(token_C):
                 return
             loss_C = yield Proposals(token_C, branches_CL)
-            held = best_rows(token_C, loss_C, branches_CL, width)
+            held = best_rows(token_C, loss_C, branches_CL, width, self.space.branches)
             token_R, branches_RL = token_C[held], branches_CL[held]
 
 

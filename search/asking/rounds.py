@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.branches import DUO, Branch
 from duo_oracle.oracle.patterns import tie_order
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.strategy import Proposals, Strategy, Trials
@@ -101,10 +102,13 @@ def rank_in_group(group_R: np.ndarray) -> np.ndarray:
     return rank_R
 
 
-def best_rows(token_R: np.ndarray, loss_R: np.ndarray, branches_RL: np.ndarray, width: int) -> np.ndarray:
-    """The `width` rows of least loss of every token, best first, equal losses by the order of ties: indices, by token."""
+def best_rows(
+    token_R: np.ndarray, loss_R: np.ndarray, branches_RL: np.ndarray, width: int, branches: tuple[Branch, ...] = DUO.branches
+) -> np.ndarray:
+    """The `width` rows of least loss of every token, best first, equal losses by the order of ties of a
+    table's `branches`: indices, by token."""
     rank_R = np.empty(len(loss_R), dtype=np.int64)
-    rank_R[tie_order(branches_RL)] = np.arange(len(loss_R))
+    rank_R[tie_order(branches_RL, branches)] = np.arange(len(loss_R))
     order_R = np.lexsort((rank_R, loss_R, token_R))
     return order_R[rank_in_group(token_R[order_R]) < width]
 

@@ -9,13 +9,13 @@ import numpy as np
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern
+from duo_oracle.oracle.branches import LETTERS
 from duo_oracle.oracle.spaces import SearchSpace
 
 
 def is_pattern(text: str) -> bool:
-    """Whether `text` is written with the letters of a pattern (of any length)."""
-    return bool(text) and set(text) <= set(LETTERS)
+    """Whether `text` is written with the letters of a pattern (of any length): . s B, or numbers of experts."""
+    return bool(text) and (set(text) <= set(LETTERS) or text.isdecimal())
 
 
 def check_start(key: str, text: str, names: tuple[str, ...]) -> None:
@@ -27,25 +27,25 @@ def check_start(key: str, text: str, names: tuple[str, ...]) -> None:
 def named_start(space: SearchSpace, text: str) -> np.ndarray:
     """uint8 (L,), whatever its budget, but for `spread`.
 
-    `small`: the same branch everywhere, small where it is allowed, else skip. `big`: the costliest allowed everywhere.
-    `spread`: as many B's as the budget admits that is nearest to half the layers, evenly spread, the rest as in small. Or the
-    pattern that `text` writes. Raises InputError for a pattern of other branches or another length.
+    `small`: the same branch everywhere, the cheapest, small rather than skip. `big`: the costliest allowed everywhere.
+    `spread`: of the cost that the budget admits that is nearest to half of the greatest, evenly spread, the rest as in small. Or
+    the pattern that `text` writes. Raises InputError for a pattern of other branches or another length.
     """
     if is_pattern(text):
-        pattern = RoutingPattern.parse(text, space.n_letters)
-        if not set(pattern.branches) <= set(space.branches):
-            letters = "".join(branch.letter for branch in space.branches)
-            raise InputError(f"a start takes the allowed branches, {letters!r}; got {text!r}")
-        return np.array(pattern.branches, dtype=np.uint8)
+        of_letter = {branch.letter: branch for branch in space.branches}
+        if not set(text) <= set(of_letter):
+            raise InputError(f"a start takes the allowed branches, {''.join(of_letter)!r}; got {text!r}")
+        if len(text) != space.n_letters:
+            raise InputError(f"a routing pattern of this model has {space.n_letters} letters; {text!r} has {len(text)}")
+        return np.array([of_letter[letter] for letter in text], dtype=np.uint8)
     if text == "spread":
-        totals = np.flatnonzero(space.sizes_by_big)
-        return _spread(space, int(totals[np.abs(totals - space.n_letters / 2).argmin()]))
-    order = (Branch.SMALL, Branch.SKIP, Branch.BIG) if text == "small" else tuple(reversed(Branch))
-    return np.full(space.n_letters, next(branch for branch in order if branch in space.branches), dtype=np.uint8)
+        totals = np.flatnonzero(space.sizes_by_cost)
+        return _spread(space, int(totals[np.abs(totals - space.most_cost / 2).argmin()]))
+    return np.full(space.n_letters, space.in_order_of_cost(falling=text != "small")[0], dtype=np.uint8)
 
 
 def start_in_budget(space: SearchSpace, text: str) -> np.ndarray:
-    """As `named_start`, and in the budget: `small` has the fewest B's that it admits, `big` the most, evenly spread over the
+    """As `named_start`, and in the budget: `small` has the least cost that it admits, `big` the most, evenly spread over the
     layers; a pattern must be in it. uint8 (L,).
     """
     start_L = named_start(space, text)
@@ -53,11 +53,22 @@ def start_in_budget(space: SearchSpace, text: str) -> np.ndarray:
         return start_L
     if is_pattern(text):
         raise InputError(f"a start has the search's budget, {space.budget}; got {text!r}")
-    totals = np.flatnonzero(space.sizes_by_big)
+    totals = np.flatnonzero(space.sizes_by_cost)
     return _spread(space, int(totals[0] if text == "small" else totals[-1]))
 
 
-def _spread(space: SearchSpace, n_big: int) -> np.ndarray:
+def _spread(space: SearchSpace, cost: int) -> np.ndarray:
+    """A pattern of the cost, as even over the layers as its branches allow."""
     start_L = named_start(space, "small")
-    start_L[((np.arange(n_big) + 0.5) * space.n_letters / max(n_big, 1)).astype(np.int64)] = Branch.BIG
+    if space.costly is not None:
+        start_L[((np.arange(cost) + 0.5) * space.n_letters / max(cost, 1)).astype(np.int64)] = space.costly
+        return start_L
+    left = cost
+    for letter in range(space.n_letters):
+        n_after = space.n_letters - letter - 1
+        ways = space.ways(n_after)
+        fits = [branch for branch in space.branches if branch.cost <= left and ways[left - branch.cost]]
+        taken = min(fits, key=lambda branch: abs(branch.cost - left / (n_after + 1)))
+        start_L[letter] = taken
+        left -= taken.cost
     return start_L

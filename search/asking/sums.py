@@ -1,15 +1,14 @@
 """The patterns of least sum in a budget, where every layer's branch has a number of its own: what additive estimates propose.
 
-A k-best dynamic program over layers and numbers of B's (k-best Viterbi, Seshadri and Sundberg 1994).
+A k-best dynamic program over layers and costs (k-best Viterbi, Seshadri and Sundberg 1994).
 
-Axes: N tokens, L layers, b branches, K numbers of B's, M best so far, C candidates.
+Axes: N tokens, L layers, b branches, K costs, M best so far, C candidates.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 
 _TOKENS = 256  # whose dynamic programs are held at once
@@ -32,30 +31,30 @@ def least_sums(space: SearchSpace, effect_NLb: np.ndarray, n_best: int = 1) -> n
 
 def _of_some(space: SearchSpace, effect_NLb: np.ndarray, n_best: int) -> np.ndarray:
     n, n_letters, _ = effect_NLb.shape
-    allowed_K = np.array(space.sizes_by_big) > 0
-    most_big = int(np.flatnonzero(allowed_K)[-1])
-    sum_NKM = np.full((n, most_big + 1, n_best), np.inf)
+    allowed_K = np.array(space.sizes_by_cost) > 0
+    most_cost = int(np.flatnonzero(allowed_K)[-1])
+    sum_NKM = np.full((n, most_cost + 1, n_best), np.inf)
     sum_NKM[:, 0, 0] = 0.0
     chosen = []  # per layer: which of the branches, and which of the M before it, each kept sum came from
     for layer in range(n_letters):
         found = []
         for index, branch in enumerate(space.branches):
             before_NKM = sum_NKM
-            if branch is Branch.BIG:
+            if branch.cost:
                 before_NKM = np.full_like(sum_NKM, np.inf)
-                before_NKM[:, 1:] = sum_NKM[:, :-1]
+                before_NKM[:, branch.cost :] = sum_NKM[:, : -branch.cost]
             found.append(before_NKM + effect_NLb[:, layer, index, None, None])
         candidate_NKC = np.concatenate(found, axis=2)
         kept_NKM = np.argsort(candidate_NKC, axis=2, kind="stable")[..., :n_best]
         sum_NKM = np.take_along_axis(candidate_NKC, kept_NKM, axis=2)
         chosen.append(kept_NKM.astype(np.int32))
-    final_NC = np.where(allowed_K[: most_big + 1, None], sum_NKM, np.inf).reshape(n, -1)
+    final_NC = np.where(allowed_K[: most_cost + 1, None], sum_NKM, np.inf).reshape(n, -1)
     best_NM = np.argsort(final_NC, axis=1, kind="stable")[:, :n_best]
-    big_NM, place_NM = np.divmod(best_NM, n_best)
+    cost_NM, place_NM = np.divmod(best_NM, n_best)
     found_NML = np.empty((n, n_best, n_letters), dtype=np.uint8)
-    token_N1 = np.arange(n)[:, None]
+    token_N1, cost_b = np.arange(n)[:, None], np.array([branch.cost for branch in space.branches])
     for layer in reversed(range(n_letters)):
-        index_NM, place_NM = np.divmod(chosen[layer][token_N1, big_NM, place_NM], n_best)
+        index_NM, place_NM = np.divmod(chosen[layer][token_N1, cost_NM, place_NM], n_best)
         found_NML[:, :, layer] = np.array(space.branches, dtype=np.uint8)[index_NM]
-        big_NM = big_NM - (found_NML[:, :, layer] == Branch.BIG)
+        cost_NM = cost_NM - cost_b[index_NM]
     return found_NML

@@ -18,10 +18,10 @@ from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.ranges import at_least, within
 from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.base.sizes import parse_bytes
+from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
-from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.search.job.problem import Keep, Objective, Problem
 from duo_oracle.search.strategy import load_strategy, parse_settings
 
@@ -71,13 +71,15 @@ class SearchConfig:
         # what is searched
         strategy: who proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
-        branches: branches that a layer may take, any of: . (skip) s (small) B (big)
+        branches: branches that a layer may take, any of: . (skip) s (small) B (big); of a mixture of experts also top:K,K (the K
+            best experts), ranks:R+R,R+R or sets:E+E,E+E
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         seed: seed of everything random
         # context and budget
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
-        budget: B's per token: any, K, LOW-HIGH or atmost:K; several with commas between
+        budget: B's (or active experts) per token: any, K, LOW-HIGH, atmost:K or own (a mixture's own router); several with commas
+            between
         tolerance: a token is done once a path is found that is proven to be within so many nats of the best; default 0, the best
         # selection bias
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
@@ -170,7 +172,7 @@ class SearchConfig:
         check_tracker(self.track)
         self._check_reference()
         self._check_tolerance()
-        parse_branches(self.branches)
+        self._check_branches()
         parse_bytes(self.memory)
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
@@ -218,6 +220,18 @@ class SearchConfig:
         if parse_settings(self.strategy, self.settings).pooled:
             raise InputError("one pattern for all tokens is searched by their real labels alone; got a `reference`")
 
+    def _check_branches(self) -> None:
+        table = parse_table(self.branches)
+        if not table.of_experts:
+            return
+        if self.context.startswith(f"{ContextKind.ROUTER}:"):
+            raise InputError(
+                f"a router's context is of letters of . s B, which routers choose among; got `branches={table.spec!r}` with "
+                f"`context={self.context!r}`"
+            )
+        if self.tolerance:
+            raise InputError(f"a `tolerance` is of branches . s B; got `branches={table.spec!r}`")
+
     def _check_tolerance(self) -> None:
         if not self.tolerance:
             return
@@ -241,7 +255,7 @@ class SearchConfig:
         """Whether every pattern of the space is tried."""
         return load_strategy(self.strategy).covers_space
 
-    def resolved(self, n_letters: int, seq_len: int) -> SearchConfig:
+    def resolved(self, n_letters: int, seq_len: int, own_cost: int | None = None) -> SearchConfig:
         """The same with the defaults filled in that depend on the model: `seq_len` is the length of its windows."""
         null_draws = self.null_draws
         if null_draws is None:
@@ -253,20 +267,22 @@ class SearchConfig:
             unit_sequences = ALL_SEQUENCES
         if unit_sequences is None:
             most = None if self.exact else PROPOSED_PATTERNS
-            per_position = sum(min(space.size, most or space.size) for space in self.problem(n_letters).spaces())
+            per_position = sum(min(space.size, most or space.size) for space in self.problem(n_letters, own_cost=own_cost).spaces())
             unit_sequences = min(max(UNIT_PATTERNS // (seq_len * per_position), 1), MAX_UNIT_SEQUENCES)
         return replace(self, seq_len=seq_len, null_draws=null_draws, unit_sequences=unit_sequences)
 
-    def problem(self, n_letters: int, cheapest: Branch = Branch.SMALL) -> Problem:
-        """The question as the engine takes it; `cheapest` is the branch of the model's cheapest pattern.
+    def problem(self, n_letters: int, cheapest: Branch = Branch.SMALL, own_cost: int | None = None) -> Problem:
+        """The question as the engine takes it; `cheapest` is the branch of the model's cheapest pattern, `own_cost` what a
+        mixture's own router spends on a token.
 
         Raises InputError where an option does not fit a model of `n_letters` routed layers.
         """
+        table = parse_table(self.branches)
         return Problem(
             n_letters=n_letters,
-            branches=parse_branches(self.branches),
-            budgets=parse_budgets(self.budget, n_letters),
-            context=parse_context(self.context, n_letters, cheapest),
+            table=table,
+            budgets=parse_budgets(self.budget, n_letters, max(1, table.dearest), own_cost),
+            context=parse_context(self.context, n_letters, cheapest, table),
             skip=SkipReading(self.skip),
             strategy=self.strategy,
             settings=dict(self.settings),

@@ -32,7 +32,7 @@ from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.remote import is_remote
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small
+from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small, own_cost_of
 from duo_oracle.results.answers.curve import as_record, budget_lines
 from duo_oracle.results.statistics.means import run_means
 from duo_oracle.results.store.manifest import damaged_journal
@@ -90,12 +90,15 @@ def run_search(
     checkpoint = read_checkpoint(config.model)
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     checks: list[str] = []
-    model = load_model(checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append)
+    model = load_model(
+        checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append, config.branches
+    )
+    own_cost = own_cost_of(model)
     asked_units = config.unit_sequences
     text = text_of(config, checkpoint, model, config.offset)
     front, read = text.front, text.read
-    config = config.resolved(model.n_letters, text.seq_len)
-    problem = config.problem(model.n_letters, cheapest_branch(model))
+    config = config.resolved(model.n_letters, text.seq_len, own_cost)
+    problem = config.problem(model.n_letters, cheapest_branch(model), own_cost)
     check_strategy(problem)
     check_small(problem.used_branches, model.routed_layers, model.small_layers)
     check_skip(problem.skip, model)
@@ -121,6 +124,7 @@ def run_search(
         fingerprints={"model_fingerprint": checkpoint.fingerprint, "data_fingerprint": fingerprint},
         null_temperatures=problem.null_temperatures,
         reference=None if references is None else references.identity,
+        own_cost=own_cost,
     )
     if config.dry_run:
         seconds = tried(model, sequences(), problem, solve, config.unit_sequences or 1) if references is None else None

@@ -37,16 +37,17 @@ def identity_of(
     fingerprints: Mapping[str, str] | None = None,
     null_temperatures: Mapping[str, float] | None = None,
     reference: Mapping[str, Any] | None = None,
+    own_cost: int | None = None,
 ) -> dict[str, Any]:
     """The identity of a resolved config's run, as JSON values.
 
     `routed_layers` are the model's layers that are routed, where they are not all; `cheapest` the branch of its cheapest pattern;
     `context` a router's context by the router's weights; `front` the tokens in front of every window; `null_temperatures` those
-    fitted by document; `reference` a reference by what it is. What stands at the value that it had before it became an option is
-    left out, so that older runs are resumed too.
+    fitted by document; `reference` a reference by what it is; `own_cost` what a mixture's own router spends on a token.
+    What stands at the value that it had before it became an option is left out, so that older runs are resumed too.
     """
     values = {name: value for name, value in asdict(config).items() if name not in (*_NAMES, *_WORK, *_SAID)}
-    problem = config.problem(n_letters)
+    problem = config.problem(n_letters, own_cost=own_cost)
     temperature = parse_temperature(config.null_temperature)
     if temperature != 1.0:
         values["null_temperature"] = "fit" if temperature is None else temperature
@@ -57,6 +58,8 @@ def identity_of(
     values["keep"] = None if config.keep == Keep.NONE else config.keep
     values["device"] = config.device.partition(":")[0]  # the number of a GPU changes nothing
     values["n_letters"] = n_letters
+    if problem.table.of_experts:
+        values["branches"] = problem.table.spec
     if routed_layers is not None:
         values["route_layers"] = list(routed_layers)
     if front:

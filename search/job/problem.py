@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from duo_oracle.oracle.branches import Branch, BranchTable
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.contexts import Context, SkipReading
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 
 
@@ -30,7 +30,7 @@ class Problem:
     """What is searched, under which constraint and context, how, and what is kept of it."""
 
     n_letters: int
-    branches: tuple[Branch, ...]
+    table: BranchTable
     budgets: tuple[Budget, ...]
     context: Context
     skip: SkipReading
@@ -44,6 +44,11 @@ class Problem:
     memory_bytes: int = 1 << 30  # bound on one worker's working memory
     tolerance: float = 0.0  # nats: a token whose losses are found to be under it is done without its tree
     objective: Objective = Objective.LABEL  # what commits a pattern, in context committed
+
+    @property
+    def branches(self) -> tuple[Branch, ...]:
+        """What a letter may be."""
+        return self.table.branches
 
     @property
     def by_reference(self) -> bool:

@@ -69,14 +69,14 @@ class _Model:
 
 
 def _model_of(job: Job, model: _Model) -> OracleModel:
-    key = (model.fingerprint, job.dtype, job.device, job.route_layers or "")
+    key = (model.fingerprint, job.dtype, job.device, job.route_layers or "", job.problem.table.spec)
     if key not in _built:
         import ray
 
         _built.clear()
         prepare_worker(job.threads)
         checkpoint = checkpoint_in(model.directory, model.fingerprint) or ray.get(model.weights[0]).restore()
-        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers)
+        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers, branches=job.problem.table.spec)
     return _built[key]
 
 

@@ -98,7 +98,9 @@ def solve_unit(job: Job, model: OracleModel, unit: Unit, found: Found | None = N
     problem = job.problem
     keep = None if problem.keep is Keep.NONE else str(problem.keep)
     try:
-        with UnitWriter(job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts, job.elsewhere) as writer:
+        with UnitWriter(
+            job.directory, job.run_id, unit.index, problem.budgets, keep, job.texts, job.elsewhere, problem.table
+        ) as writer:
             job.solve(model, list(unit.sequences), problem, UnitSink(writer, found))
         return writer.record
     except Exception as error:

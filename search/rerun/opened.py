@@ -15,7 +15,6 @@ from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel
-from duo_oracle.oracle.spaces import parse_branches
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.rerun.replay import read_groups
@@ -32,6 +31,8 @@ class OpenedRun:
     @cached_property
     def module(self) -> RoutableModule:
         """The model as a plain module that a router can route."""
+        if self.run.table.of_experts:
+            raise InputError(f"routers choose among letters of . s B; {self.run.path} was searched over {self.run.table.spec}")
         return load_module(self.checkpoint, self.run.route_layers)
 
     @cached_property
@@ -45,7 +46,7 @@ class OpenedRun:
         run, identity = self.run, self.run.identity
         return Problem(
             n_letters=run.n_letters,
-            branches=parse_branches(identity["branches"]),
+            table=run.table,
             budgets=tuple(run.budget(text) for text in run.budgets),
             context=run.parsed_context,
             skip=SkipReading(identity["skip"]),
@@ -66,7 +67,9 @@ def open_run(run: StoredRun, model: str | None = None, device: str = "cpu") -> O
         raise InputError(f"{run.place} does not say its model; name it (`model`)")
     checkpoint = read_checkpoint(name)
     check_model(run, checkpoint, name)
-    return OpenedRun(run, checkpoint, load_model(checkpoint, run.identity["dtype"], device, run.route_layers))
+    return OpenedRun(
+        run, checkpoint, load_model(checkpoint, run.identity["dtype"], device, run.route_layers, branches=run.table.spec)
+    )
 
 
 def check_model(run: StoredRun, checkpoint: Checkpoint, name: str) -> None:

@@ -58,13 +58,13 @@ def read_groups(run: StoredRun, budgets: tuple[str, ...] = (), max_sequences: in
         text: Chosen(
             numbers(rows["loss"]),
             numbers(rows["loss_full"]),
-            branches_of(rows["pattern"]),
+            branches_of(rows["pattern"], run.table),
             rows["certified"].to_numpy(zero_copy_only=False),
         )
         for text, rows in read_paths(run, tokens, budgets, ("loss", "loss_full", "pattern", "certified")).items()
     }
     token_id_N, target_id_N = tokens["token_id"].to_numpy(), tokens["target_id"].to_numpy()
-    context_NL = branches_of(tokens["context_pattern"]) if run.parsed_context.kind is ContextKind.ROUTER else None
+    context_NL = branches_of(tokens["context_pattern"], run.table) if run.parsed_context.kind is ContextKind.ROUTER else None
 
     n_front = len(front_of(run))
 

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.settings import setting
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
@@ -56,7 +55,7 @@ class Additive(RoundStrategy):
         single_CL[np.arange(len(layer_C)), layer_C] = branch_C
         loss_NLb = yield Proposals(np.repeat(np.arange(n_tokens), len(layer_C)), np.tile(single_CL, (n_tokens, 1)))
         loss_NLb = loss_NLb.reshape(n_tokens, space.n_letters, len(space.branches))
-        base_N11 = loss_NLb[:, :1, space.branches.index(Branch(int(base_L[0])))][..., None]
+        base_N11 = loss_NLb[:, :1, space.branches.index(int(base_L[0]))][..., None]
         failed = ~np.isfinite(loss_NLb)
         effect_NLb = np.where(failed, _UNKNOWN, np.where(failed, 0.0, loss_NLb) - np.where(np.isfinite(base_N11), base_N11, 0.0))
         n_guesses = min(self.settings.top, space.size)

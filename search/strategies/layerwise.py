@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.settings import setting
+from duo_oracle.oracle.branches import code_costs
 from duo_oracle.oracle.budgets import BudgetKind
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy, best_rows
@@ -68,7 +68,7 @@ class Layerwise(RoundStrategy):
                 token_R = np.concatenate([active_N, token_R])
                 branches_RL = np.concatenate([current_NL[active_N], branches_RL])
                 loss_R = np.concatenate([loss_N[active_N], loss_R])
-                best_A = best_rows(token_R, loss_R, branches_RL, width=1)
+                best_A = best_rows(token_R, loss_R, branches_RL, 1, self.space.branches)
                 changed_N[active_N] |= best_A >= len(active_N)
                 current_NL[active_N], loss_N[active_N] = branches_RL[best_A], loss_R[best_A]
             active_N = np.flatnonzero(changed_N)
@@ -80,7 +80,7 @@ class Layerwise(RoundStrategy):
         return up if self.settings.order == Order.UP else up[::-1]
 
     def _candidates(self, token_N: np.ndarray, current_NL: np.ndarray, layer: int) -> tuple[np.ndarray, np.ndarray]:
-        """Every pattern of the space that takes another branch at `layer`, or moves a B to or from it."""
+        """Every pattern of the space that takes another branch at `layer`, or makes up for another there by one elsewhere."""
         rows, found = [], []
         for branch in self.space.branches:
             rows_R = np.flatnonzero(current_NL[:, layer] != branch)
@@ -89,15 +89,39 @@ class Layerwise(RoundStrategy):
             rows.append(rows_R)
             found.append(changed_RL)
         if self.space.budget.kind is not BudgetKind.ANY:
-            is_big_NL = current_NL == Branch.BIG
-            row_R, other_R = np.nonzero(is_big_NL != is_big_NL[:, [layer]])
-            here_R = is_big_NL[row_R, layer]
-            for branch in self.space.cheap:
-                changed_RL = current_NL[row_R]
-                changed_RL[:, layer] = np.where(here_R, branch, Branch.BIG)
-                changed_RL[np.arange(len(row_R)), other_R] = np.where(here_R, Branch.BIG, branch)
-                rows.append(row_R)
-                found.append(changed_RL)
+            more = self._moves(current_NL, layer) if self.space.counts_alone else self._exchanges(current_NL, layer)
+            rows += [row_R for row_R, _ in more]
+            found += [changed_RL for _, changed_RL in more]
         row_R, branches_RL = np.concatenate(rows), np.concatenate(found)
         inside_R = self.space.contains(branches_RL)
         return token_N[row_R[inside_R]], branches_RL[inside_R]
+
+    def _moves(self, current_NL: np.ndarray, layer: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """A costly branch moved between `layer` and any other layer: rows, and what they become."""
+        costly = self.space.costly
+        if costly is None:
+            return []
+        is_big_NL = current_NL == costly
+        row_R, other_R = np.nonzero(is_big_NL != is_big_NL[:, [layer]])
+        here_R = is_big_NL[row_R, layer]
+        moved = []
+        for branch in self.space.cheap:
+            changed_RL = current_NL[row_R]
+            changed_RL[:, layer] = np.where(here_R, branch, costly)
+            changed_RL[np.arange(len(row_R)), other_R] = np.where(here_R, costly, branch)
+            moved.append((row_R, changed_RL))
+        return moved
+
+    def _exchanges(self, current_NL: np.ndarray, layer: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        """`layer` and any other layer changed together, to branches of other costs: rows, and what they become."""
+        cost_b = code_costs(self.space.branches)
+        changed = []
+        for other in range(self.space.n_letters):
+            for here in self.space.branches:
+                for there in self.space.branches:
+                    new_N = (cost_b[current_NL[:, layer]] != here.cost) & (cost_b[current_NL[:, other]] != there.cost)
+                    row_R = np.flatnonzero(new_N) if other != layer else np.empty(0, dtype=np.int64)
+                    changed_RL = current_NL[row_R]
+                    changed_RL[:, layer], changed_RL[:, other] = here, there
+                    changed.append((row_R, changed_RL))
+        return changed

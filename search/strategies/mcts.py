@@ -12,7 +12,7 @@ Values are losses scaled to [0, 1] by the token's own least and greatest. A node
 and not entered again, so a small space is searched to its end. A completed pattern that is known already costs nothing: it is
 only backed up.
 
-Axes: N tokens, A tokens still searching, S nodes, b branches, L layers, K numbers of B's.
+Axes: N tokens, A tokens still searching, S nodes, b branches, L layers, K costs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.settings import setting
-from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
@@ -53,7 +52,7 @@ class Mcts(RoundStrategy):
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)
         n_branches, n_letters = len(space.branches), space.n_letters
-        self._is_big_b = np.array([branch is Branch.BIG for branch in space.branches], dtype=np.int64)
+        self._cost_b = np.array([branch.cost for branch in space.branches], dtype=np.int64)
         self._ways_LK = _ways(space)
         most_nodes = 1 + (1 + _FREE) * min(settings.simulations, space.size)
         self._child_NSb = np.full((n_tokens, most_nodes, n_branches), -1, dtype=np.int32)
@@ -90,12 +89,12 @@ class Mcts(RoundStrategy):
         path_AL = np.full((n, n_letters + 1), -1, dtype=np.int64)
         path_AL[:, 0] = 0
         choice_AL = np.zeros((n, n_letters), dtype=np.int64)
-        depth_A, n_big_A = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
+        depth_A, cost_A = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=np.int64)
         going = np.arange(n)
         for layer in range(n_letters):
             token, node = token_A[going], path_AL[going, layer]
             child_Gb = self._child_NSb[token, node]
-            feasible_Gb = self._completions(layer, n_big_A[going]) > 0
+            feasible_Gb = self._completions(layer, cost_A[going]) > 0
             is_open_Gb = feasible_Gb & ~((child_Gb >= 0) & self._closed_NS[token[:, None], np.maximum(child_Gb, 0)])
             new_Gb = is_open_Gb & (child_Gb < 0)
             expands_G = new_Gb.any(axis=1) & self._may_widen(token, node, child_Gb, is_open_Gb)
@@ -110,7 +109,7 @@ class Mcts(RoundStrategy):
             self._n_nodes_N[token[expands_G]] += 1
             path_AL[going, layer + 1] = next_G
             choice_AL[going, layer] = index_G
-            n_big_A[going] += self._is_big_b[index_G]
+            cost_A[going] += self._cost_b[index_G]
             depth_A[going] = layer + 1
             going = going[~expands_G]
             if not len(going):
@@ -142,24 +141,24 @@ class Mcts(RoundStrategy):
         spread_G = self._high_N[token_G] - self._low_N[token_G]
         return np.where(np.isfinite(spread_G) & (spread_G > 0), spread_G, 1.0)
 
-    def _completions(self, layer: int, n_big_A: np.ndarray) -> np.ndarray:
-        """How many patterns begin with a prefix of `layer` branches, `n_big_A` of them B's, and each next branch: (A, b)."""
-        return self._ways_LK[layer + 1, n_big_A[:, None] + self._is_big_b]
+    def _completions(self, layer: int, cost_A: np.ndarray) -> np.ndarray:
+        """How many patterns begin with a prefix of `layer` branches, `cost_A` of them B's, and each next branch: (A, b)."""
+        return self._ways_LK[layer + 1, cost_A[:, None] + self._cost_b]
 
     def _complete(self, token_A: np.ndarray, choice_AL: np.ndarray, depth_A: np.ndarray) -> None:
         """Fills in the branches past each prefix: each feasible pattern as likely as any other, but for the guidance."""
         on_the_way_AL = np.arange(self.space.n_letters) < depth_A[:, None]
-        n_big_A = np.zeros(len(token_A), dtype=np.int64)
+        cost_A = np.zeros(len(token_A), dtype=np.int64)
         for layer in range(self.space.n_letters):
-            ways_Ab = self._completions(layer, n_big_A)
+            ways_Ab = self._completions(layer, cost_A)
             weight_Ab = ways_Ab / np.maximum(ways_Ab.sum(axis=1, keepdims=True), 1)
             if self.settings.guidance:
                 weight_Ab = weight_Ab * np.exp(np.clip(self.settings.guidance * self._promise(token_A, layer), -30, 30))
             cumulative_Ab = weight_Ab.cumsum(axis=1)
             drawn_A1 = self.generator.random((len(token_A), 1)) * cumulative_Ab[:, -1:]
-            index_A = (cumulative_Ab <= drawn_A1).sum(axis=1).clip(max=len(self._is_big_b) - 1)
+            index_A = (cumulative_Ab <= drawn_A1).sum(axis=1).clip(max=len(self._cost_b) - 1)
             choice_AL[:, layer] = np.where(on_the_way_AL[:, layer], choice_AL[:, layer], index_A)
-            n_big_A += self._is_big_b[choice_AL[:, layer]]
+            cost_A += self._cost_b[choice_AL[:, layer]]
 
     def _back_up(
         self, token_A: np.ndarray, loss_A: np.ndarray, path_AL: np.ndarray, choice_AL: np.ndarray, depth_A: np.ndarray
@@ -172,7 +171,7 @@ class Mcts(RoundStrategy):
         layer_1L = np.arange(self.space.n_letters)[None]
         self._layer_sum_NLb[token_A[:, None], layer_1L, choice_AL] += loss_A[:, None]
         self._layer_count_NLb[token_A[:, None], layer_1L, choice_AL] += 1
-        n_big_AL = np.concatenate([np.zeros((len(token_A), 1), dtype=np.int64), self._is_big_b[choice_AL].cumsum(axis=1)], axis=1)
+        cost_AL = np.concatenate([np.zeros((len(token_A), 1), dtype=np.int64), self._cost_b[choice_AL].cumsum(axis=1)], axis=1)
         for layer in reversed(range(self.space.n_letters + 1)):
             rows = np.flatnonzero(layer <= depth_A)
             token, node = token_A[rows], path_AL[rows, layer]
@@ -181,7 +180,7 @@ class Mcts(RoundStrategy):
             if layer == self.space.n_letters:
                 self._closed_NS[token, node] = True
                 continue
-            ways_Rb = self._completions(layer, n_big_AL[rows, layer])
+            ways_Rb = self._completions(layer, cost_AL[rows, layer])
             child_Rb = self._child_NSb[token, node]
             child_closed_Rb = (child_Rb >= 0) & self._closed_NS[token[:, None], np.maximum(child_Rb, 0)]
             # the one pattern of a prefix that leaves no choice has just been evaluated
@@ -189,12 +188,12 @@ class Mcts(RoundStrategy):
 
 
 def _ways(space: SearchSpace) -> np.ndarray:
-    """In how many ways a prefix of l branches with k B's is completed to a pattern of the space: float64 (L + 1, K)."""
-    n_letters = space.n_letters
-    ways_LK = np.zeros((n_letters + 1, n_letters + 2))
-    ways_LK[n_letters, : n_letters + 1] = np.array(space.sizes_by_big) > 0
+    """In how many ways a prefix of l branches of cost k is completed to a pattern of the space: float64 (L + 1, K)."""
+    n_letters, n_costs = space.n_letters, space.most_cost + 1
+    dearest = max(branch.cost for branch in space.branches)
+    ways_LK = np.zeros((n_letters + 1, n_costs + dearest))
+    ways_LK[n_letters, :n_costs] = np.array(space.sizes_by_cost) > 0
     for layer in reversed(range(n_letters)):
-        ways_LK[layer] = len(space.cheap) * ways_LK[layer + 1]
-        if Branch.BIG in space.branches:
-            ways_LK[layer, :-1] += ways_LK[layer + 1, 1:]
+        for branch in space.branches:
+            ways_LK[layer, :n_costs] += ways_LK[layer + 1, branch.cost : n_costs + branch.cost]
     return ways_LK

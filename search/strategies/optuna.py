@@ -30,8 +30,8 @@ from optuna.trial import Trial, TrialState
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import setting
+from duo_oracle.oracle.branches import Branch, code_costs
 from duo_oracle.oracle.budgets import BudgetKind
-from duo_oracle.oracle.patterns import LETTERS, Branch, to_strings
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search import strategy
 from duo_oracle.search.asking.rounds import Rounds, RoundStrategy
@@ -58,7 +58,7 @@ class Optuna(RoundStrategy):
         trials: int = setting(100, "suggestions per study", least=1)
         scope: str = setting("token", "token or fixed", choices=Scope)
         batch: int = setting(1, "suggestions asked for at a time", least=1)
-        pareto: bool = setting(False, "mean loss against big layers, both the less the better (scope fixed, budget any or atmost)")
+        pareto: bool = setting(False, "mean loss against cost, both the less the better (scope fixed, budget any or atmost)")
         journal: str = setting("", "file that keeps the study (scope fixed), for optuna-dashboard")
 
         def __post_init__(self) -> None:
@@ -75,7 +75,7 @@ class Optuna(RoundStrategy):
     def __init__(self, space: SearchSpace, n_tokens: int, generator: np.random.Generator, settings: Any) -> None:
         super().__init__(space, n_tokens, generator, settings)
         if settings.pareto and space.budget.kind is BudgetKind.EXACT:
-            raise InputError(f"pareto weighs loss against big layers: the budget is any or atmost; got {space.budget}")
+            raise InputError(f"pareto weighs loss against cost: the budget is any or atmost; got {space.budget}")
         self.remembers = not settings.pooled
         self._encoding = _Encoding(space, settings.sampler, generator)
 
@@ -100,7 +100,7 @@ class Optuna(RoundStrategy):
         for size in self._batches():
             trials = [_ask(study, self._encoding) for _ in range(size)]
             branches = [self._encoding.branches(trial) for trial in trials]
-            for trial, text in zip(trials, to_strings(np.array(branches)), strict=True):
+            for trial, text in zip(trials, self._encoding.strings(np.array(branches)), strict=True):
                 trial.set_user_attr("pattern", text)
             new = [
                 branches_L for branches_L in {row.tobytes(): row for row in branches}.values() if branches_L.tobytes() not in told
@@ -109,7 +109,7 @@ class Optuna(RoundStrategy):
                 branches_RL = np.repeat(np.array(new, dtype=np.uint8), self.n_tokens, axis=0)
                 loss_R = yield Proposals(np.tile(np.arange(self.n_tokens), len(new)), branches_RL)
                 for branches_L, loss_N in zip(new, loss_R.reshape(len(new), -1), strict=True):
-                    told[branches_L.tobytes()] = [float(loss_N.mean()), float((branches_L == Branch.BIG).sum())]
+                    told[branches_L.tobytes()] = [float(loss_N.mean()), float(self.space.costs(branches_L))]
             for trial, branches_L in zip(trials, branches, strict=True):
                 _tell(study, trial, told[branches_L.tobytes()][: 1 + self.settings.pareto])
 
@@ -143,12 +143,22 @@ class _Encoding:
     def __init__(self, space: SearchSpace, sampler: str, generator: np.random.Generator) -> None:
         self._space, self._generator = space, generator
         self._one_by_one, numbers = sampler == "bruteforce", sampler in _OF_NUMBERS
-        totals = np.flatnonzero(space.sizes_by_big)
-        self._fewest_big, self._most_big = int(totals[0]), int(totals[-1])
+        totals = np.flatnonzero(space.sizes_by_cost)
+        self._least, self._most = int(totals[0]), int(totals[-1])
+        self._by_letter = {branch.letter: branch for branch in space.branches}
+        self._cost_b = code_costs(space.branches)
+        # with so many letters left, which totals can still come of each cost so far: bits of one number
+        self._totals = sum(1 << int(total) for total in totals)
+        self._rests = [sum(1 << cost for cost, ways in enumerate(space.ways(n)) if ways) for n in range(space.n_letters)]
         letters = tuple(branch.letter for branch in space.branches)
         self.distributions: dict[str, BaseDistribution] = {}
         for layer in range(space.n_letters if len(letters) > 1 else 0):
             self.distributions[f"branch {layer}"] = FloatDistribution(0, 1) if numbers else CategoricalDistribution(letters)
+
+    def strings(self, branches_PL: np.ndarray) -> list[str]:
+        """The patterns as their letters."""
+        letter = {int(branch): branch.letter for branch in self._space.branches}
+        return ["".join(letter[code] for code in row) for row in branches_PL.tolist()]
 
     def ask(self, study: optuna.Study) -> Trial:
         return study.ask() if self._one_by_one else study.ask(self.distributions)
@@ -163,35 +173,50 @@ class _Encoding:
         branches_L = np.array([self._wished(wish) for wish in wishes], dtype=np.uint8)
         # ties among wishes are broken by draw, numbers are priorities
         order_L = [wish if isinstance(wish, float) else self._generator.random() for wish in wishes]
-        first_to_be_big = np.lexsort((-np.array(order_L), branches_L != Branch.BIG))
-        n_big = int((branches_L == Branch.BIG).sum())
-        for layer in first_to_be_big[self._most_big : n_big]:
+        if not self._space.counts_alone:
+            return self._within(branches_L, np.argsort(-np.array(order_L), kind="stable"))
+        costly = self._space.costly
+        if costly is None:
+            return branches_L
+        first_to_be_big = np.lexsort((-np.array(order_L), branches_L != costly))
+        n_big = int((branches_L == costly).sum())
+        for layer in first_to_be_big[self._most : n_big]:
             branches_L[layer] = self._space.cheap[int(self._generator.integers(len(self._space.cheap)))]
-        branches_L[first_to_be_big[n_big : self._fewest_big]] = Branch.BIG
+        branches_L[first_to_be_big[n_big : self._least]] = costly
         return branches_L
+
+    def _within(self, branches_L: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """The wishes kept in this order where the budget can still be met by the letters after them, else another by draw."""
+        spent = 0
+        for n_left, letter in zip(reversed(range(len(order))), order.tolist(), strict=True):
+            if not self._reaches(spent + int(self._cost_b[branches_L[letter]]), n_left):
+                fits = [branch for branch in self._space.branches if self._reaches(spent + branch.cost, n_left)]
+                branches_L[letter] = fits[int(self._generator.integers(len(fits)))]
+            spent += int(self._cost_b[branches_L[letter]])
+        return branches_L
+
+    def _reaches(self, spent: int, n_left: int) -> bool:
+        """Whether so many more letters can bring the cost so far into the budget."""
+        return bool((self._rests[n_left] << spent) & self._totals)
 
     def _wished(self, value: str | float) -> int:
         if isinstance(value, str):
-            return LETTERS.index(value)
+            return self._by_letter[value]
         branches = self._space.branches
         return branches[min(int(value * len(branches)), len(branches) - 1)]
 
     def _by_choices(self, trial: Trial) -> np.ndarray:
         """Layer by layer among the branches from which the budget can still be met: a tree that brute force walks whole."""
-        allowed_K = self._space.budget.allows(self._space.n_letters)
         branches: list[Branch] = []
         for layer in range(self._space.n_letters):
             letters = []
             for branch in self._space.branches:
-                n_big = branches.count(Branch.BIG) + (branch is Branch.BIG)
-                left = self._space.n_letters - layer - 1
-                fewest = 0 if self._space.cheap else left
-                most = left if Branch.BIG in self._space.branches else 0
-                if allowed_K[n_big + fewest : n_big + most + 1].any():
+                spent = sum(taken.cost for taken in branches) + branch.cost
+                if self._reaches(spent, self._space.n_letters - layer - 1):
                     letters.append(branch.letter)
             name = f"branch {layer} of {''.join(letters)}"
             letter = letters[0] if len(letters) == 1 else trial.suggest_categorical(name, letters)
-            branches.append(Branch(LETTERS.index(letter)))
+            branches.append(self._by_letter[letter])
         return np.array(branches, dtype=np.uint8)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, by_layer, number
 from duo_oracle.results.paper.marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
@@ -24,7 +25,7 @@ def router_pairs(material: Material, holdout: str) -> list[tuple[Routes, Routes]
     untrained = [one for one in routes if not one.trained]
 
     def apart(one: Routes, other: Routes) -> float:
-        return sum(abs(float((one.branches_NL == b).mean() - (other.branches_NL == b).mean())) for b in Branch)
+        return sum(abs(float((one.branches_NL == b).mean() - (other.branches_NL == b).mean())) for b in DUO.branches)
 
     return [(one, min(untrained, key=lambda other: apart(one, other))) for one in trained]
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
 from duo_oracle.results.paper.figures.fig3 import over_positions, router_pairs
@@ -68,7 +69,7 @@ def _draw(material: Material, figure: Any) -> None:
             axes[row, column].set_title(f"{routes.document_N[0]} · {routes.router}", fontsize=7)
             axes[row, column].set_ylabel("layer")
         axes[-1, column].set_xlabel("position")
-    keys = [Patch(facecolor=colours(branch), edgecolor="0.6", label=branch.name.lower()) for branch in Branch]
+    keys = [Patch(facecolor=colours(branch), edgecolor="0.6", label=branch.name.lower()) for branch in DUO.branches]
     figure.legend(handles=keys, loc="outside lower center", ncols=3, frameon=False, fontsize=8)
 
 
