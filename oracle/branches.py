@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -35,7 +35,17 @@ _ALPHABET = string.ascii_letters
 _EXPERTS_AT_MOST = 4096
 
 
-class Branch(int):
+class _Rows(type):
+    """Iterating over the class gives the branches that every table has: skip, small, full."""
+
+    def __iter__(cls) -> Iterator[Branch]:
+        return iter(_ALWAYS)
+
+    def __len__(cls) -> int:
+        return len(_ALWAYS)
+
+
+class Branch(int, metaclass=_Rows):
     """What one token does at one layer: its code, with the letter, the name and the cost of its row in the table.
 
     >>> Branch.BIG, Branch.BIG.letter, Branch.BIG.cost

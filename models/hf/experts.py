@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duo_oracle.models.frozen import BLOCK_ROWS
+from duo_oracle.models.frozen import block_rows
 from duo_oracle.models.hf.blocks import Plan
 from duo_oracle.models.hf.calls import patched
 from duo_oracle.models.hf.pretrained import PretrainedModel
@@ -142,7 +142,7 @@ class ExpertsModel(SomeLayersRouted):
         for branch, parent_S in parents.items():
             first[branch], total = total, total + len(parent_S)
         out_SND = x_SND.new_empty((total, *x_SND.shape[1:]))
-        for states in chunks(n_states, max(1, BLOCK_ROWS // per_state)):
+        for states in chunks(n_states, max(1, block_rows(self.device) // per_state)):
             x_sND, before_sND = x_SND[states], before_SND[states]
             given = self._experts_of(layer, x_sND, before_sND)
             for branch, parent_S in parents.items():

@@ -16,6 +16,7 @@ from duo_oracle.models.duo_llm.placebo import with_placebo
 from duo_oracle.models.families import duo_llama
 from duo_oracle.models.families.toy import MODEL_TYPE, ToyModel, random_tensors, random_toy
 from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.model import OracleModel
@@ -38,7 +39,7 @@ def solved(model: OracleModel, token_id_BT: np.ndarray, seed: int = 3) -> dict[s
     budgets = parse_budgets(BUDGETS, N_LAYERS)
     problem = Problem(
         n_letters=N_LAYERS,
-        branches=(Branch.SMALL, Branch.BIG),
+        table=parse_table("sB"),
         budgets=budgets,
         context=parse_context("full", N_LAYERS),
         skip=SkipReading.FFN,

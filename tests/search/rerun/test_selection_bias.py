@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
@@ -46,7 +47,7 @@ def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strate
     sequences = [Window(index, f"document {index}", ids) for index, ids in enumerate(token_id_BT)]
     problem = Problem(
         n_letters=N_LAYERS,
-        branches=(Branch.SMALL, Branch.BIG),
+        table=parse_table("sB"),
         budgets=parse_budgets("any,2", N_LAYERS),
         # in both, all-big follows all-big: what the text was drawn from
         context=parse_context(context, N_LAYERS),
