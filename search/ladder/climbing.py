@@ -182,7 +182,7 @@ class _Work:
         return least_sums(space, effect_NLK)[:, 0]
 
     def _mean_big(self, space: SearchSpace) -> float:
-        return sum(k * size for k, size in enumerate(space.sizes_by_big)) / space.size
+        return sum(k * size for k, size in enumerate(space.sizes_by_cost)) / space.size
 
     def _previous(self, path_NL: np.ndarray, first_NL: np.ndarray) -> np.ndarray:
         """The path of the position before, in the same window; at a window's first position the fixed pattern."""

@@ -58,7 +58,7 @@ def sample_patterns(problem: Problem, sample: int, seed: int) -> tuple[np.ndarra
     """branches_PL and weight_P: at most `sample` patterns of every number of B's, drawn without replacement, each number weighted
     by how many patterns have it."""
     generator = np.random.default_rng((seed, 3))
-    sizes_K = SearchSpace(problem.n_letters, problem.branches, ANY).sizes_by_big
+    sizes_K = SearchSpace(problem.n_letters, problem.branches, ANY).sizes_by_cost
     found, weights = [], []
     for k, size in enumerate(sizes_K):
         if size:
