@@ -48,7 +48,17 @@ class Mixture:
             return self.router(h_RD)[2]
 
     def by_rank(self, h_RD: Tensor, n_ranks: int) -> Tensor:
-        """The best experts, the best first: int64 (R, M)."""
+        """The best experts, the best first: int64 (R, M). Those of groups that the router leaves out come after all others."""
+        in_groups = _n_in_groups(self.router, self.n_experts)
+        if n_ranks <= in_groups:
+            return self._ordered(h_RD, n_ranks)
+        first_RM = self._ordered(h_RD, in_groups)
+        with _asking(self.router, topk_group=self.router.num_group):
+            every_RE = self._ordered(h_RD, self.n_experts)
+        rest_RE = ~(every_RE[:, :, None] == first_RM[:, None]).any(dim=2)
+        return torch.cat([first_RM, every_RE[rest_RE].view(len(h_RD), -1)], dim=1)[:, :n_ranks]
+
+    def _ordered(self, h_RD: Tensor, n_ranks: int) -> Tensor:
         index_RM = self.index(h_RD, n_ranks)
         later_RM = torch.zeros_like(index_RM)
         for k in range(1, n_ranks):
@@ -78,6 +88,12 @@ def _asking(router: Any, **settings: int) -> Iterator[None]:
     finally:
         for name, value in before.items():
             setattr(router, name, value)
+
+
+def _n_in_groups(router: Any, n_experts: int) -> int:
+    """How many experts a router chooses among: all, or those of its best groups of experts."""
+    n_groups = getattr(router, "num_group", None)
+    return n_experts // n_groups * router.topk_group if n_groups and getattr(router, "topk_group", None) else n_experts
 
 
 def _all_weights(router: Any, h_RD: Tensor, n_experts: int) -> Tensor:
