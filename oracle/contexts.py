@@ -66,6 +66,6 @@ def parse_context(text: str, n_letters: int, cheapest: Branch = Branch.SMALL, ta
     guess = f" {meant(text, ('committed', 'same', 'full', 'cheapest'))}".rstrip()
     letters = " ".join(table.written)
     raise InputError(
-        f"unknown context {text!r};{guess} available: committed, same, full, cheapest, a pattern of {n_letters} letters {letters}, or "
-        "router:ROUTER"
+        f"unknown context {text!r};{guess} available: committed, same, full, cheapest, a pattern of {n_letters} letters {letters}, "
+        "or router:ROUTER"
     )

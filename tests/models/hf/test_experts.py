@@ -98,7 +98,9 @@ def test_the_best_pattern_is_that_of_all_patterns_by_the_librarys_own_passes(nam
     directory = tiny(name, tmp_path / "m")
     model = load_model(read_checkpoint(str(directory)), branches=spec)
     assert isinstance(model, ExpertsModel)
-    stock = transformers.AutoModelForCausalLM.from_pretrained(directory, experts_implementation="eager", attn_implementation="eager")
+    stock = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, experts_implementation="eager", attn_implementation="eager"
+    )
     kind = stock.config.model_type
     layers = model.routed_layers
     table = parse_table(spec)
@@ -128,7 +130,7 @@ def test_a_states_experts_are_run_once_for_all_its_branches(tmp_path: Path, monk
     model = load_model(read_checkpoint(str(tiny("Mixtral", tmp_path / "m"))), branches="top:1,2,4")
     assert isinstance(model, ExpertsModel)
     rows: list[int] = []
-    mixture = model._mixtures[0]  # noqa: SLF001 - what is counted is inside
+    mixture = model._mixtures[0]
     kind = type(mixture.experts)
     computed = kind.forward
 
