@@ -45,7 +45,7 @@ from duo_oracle.search.job.config import SearchConfig, parse_temperature
 from duo_oracle.search.job.config_file import CONFIG, config_text
 from duo_oracle.search.job.identity import identity_of
 from duo_oracle.search.job.local_pool import LocalPool
-from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, patterns_said, tried
+from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, pace_said, patterns_said, tried
 from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_units
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.job.ray_pool import RayPool, check_address, default_workers
@@ -230,7 +230,7 @@ def _estimated(config: SearchConfig, survey: Survey, seconds: float | None) -> l
     n_workers = 1 if config.local else config.workers or default_workers(config.device, config.threads)
     n_units = -(-survey.n_windows // (config.unit_sequences or 1))
     total = seconds * survey.n_positions / min(n_workers, n_units)
-    return [f"about {duration_said(total)}: {seconds * 1000:,.3g} ms a token on one worker, by a trial of the first positions"]
+    return [f"about {duration_said(total)}: {pace_said(seconds)} a token on one worker, by a trial of the first positions"]
 
 
 def _routed(

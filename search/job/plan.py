@@ -22,6 +22,7 @@ from duo_oracle.search.job.routed import RoutedSequence
 from duo_oracle.search.job.worker import Solve
 from duo_oracle.search.strategy import load_strategy
 
+_WARM_UP = 1  # positions that are searched first and not timed: a process is slow at first, by seconds
 _TRIED_POSITIONS = (1, 4, 16, 64)  # of each window, a larger trial after each that was quick
 _TRIED_SECONDS = 0.5
 _TRIED_WINDOWS = 16
@@ -118,10 +119,11 @@ def _of_cost(problem: Problem, cost: int) -> int:
 def tried(model: OracleModel, windows: Iterable[Window], problem: Problem, solve: Solve, unit_sequences: int) -> float | None:
     """Seconds that a worker takes a position, by searching the first of some windows; None where none can be shortened.
 
-    A short trial comes first, for a process is slow at first; then longer ones, until one took half a second.
+    Trials grow until one took half a second.
     """
     few = list(islice(windows, min(unit_sequences, _TRIED_WINDOWS)))
     seconds = None
+    solve(model, [_shortened(window, _WARM_UP) for window in few[:1]], problem, Nowhere())  # type: ignore[arg-type]
     for n_positions in _TRIED_POSITIONS:
         short = [_shortened(window, n_positions) for window in few]
         started = time.monotonic()
@@ -147,6 +149,16 @@ def _shortened(window: Window, n_positions: int) -> Window:
 
 def _whole(short: Sequence[Window], windows: Sequence[Window]) -> bool:
     return all(a.n_positions == b.n_positions for a, b in zip(short, windows, strict=True))
+
+
+def pace_said(seconds: float) -> str:
+    """
+    >>> pace_said(0.00042), pace_said(0.0312), pace_said(0.6564), pace_said(6.564)
+    ('0.42 ms', '31 ms', '656 ms', '6.6 s')
+    """
+    if seconds >= 1:
+        return f"{seconds:.1f} s"
+    return f"{seconds * 1000:.2f} ms" if seconds < 0.001 else f"{seconds * 1000:.0f} ms"
 
 
 def duration_said(seconds: float) -> str:

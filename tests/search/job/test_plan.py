@@ -65,10 +65,12 @@ def test_a_dry_run_estimates_and_makes_nothing(
     assert main([*words, "--dry-run"]) == 0
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{N_SEQUENCES} windows of {N_DOCUMENTS} documents")
-    assert re.match(r"about (a second|\d+ (seconds|minutes)): [\d.,e+-]+ ms a token on one worker", second)
+    assert re.match(r"about (a second|\d+ (seconds|minutes)): [\d.]+ m?s a token on one worker", second)
     assert list(tmp_path.iterdir()) == []
     assert main(words) == 0
     assert "dry-run" not in (tmp_path / "run" / "config.yaml").read_text()
+    assert main(["plan", *words[1:4], *more]) == 0
+    assert capsys.readouterr().out.splitlines()[-2].startswith(f"{N_SEQUENCES} windows of {N_DOCUMENTS} documents")
 
 
 @pytest.mark.parametrize(
