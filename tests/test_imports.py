@@ -8,7 +8,8 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -35,7 +36,8 @@ def name_of(path: Path) -> str:
 NAMES = {name_of(path): path for path in FILES}
 
 
-def imported(path: Path) -> Iterator[tuple[str, bool]]:
+@cache
+def imported(path: Path) -> list[tuple[str, bool]]:
     """Every imported module's dotted name, and whether it is imported as soon as the file is."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     inside = {
@@ -44,14 +46,16 @@ def imported(path: Path) -> Iterator[tuple[str, bool]]:
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for node in ast.walk(function)
     }
+    found: list[tuple[str, bool]] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((alias.name, id(node) not in inside) for alias in node.names)
+            found += ((alias.name, id(node) not in inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: imports are absolute"
             module = node.module or ""
             submodules = [f"{module}.{alias.name}" for alias in node.names if f"{module}.{alias.name}" in NAMES]
-            yield from ((name, id(node) not in inside) for name in submodules or [module])
+            found += ((name, id(node) not in inside) for name in submodules or [module])
+    return found
 
 
 def ours(path: Path) -> set[Path]:

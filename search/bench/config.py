@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.pictures import check_plot
 from duo_oracle.oracle.base.ranges import at_least
 
 
@@ -28,6 +29,10 @@ class BenchConfig:
         vocabulary: of the random model
         job_seconds: length of the whole searches that compare workers and Ray; 0 leaves them out
         job_seq_len: tokens per sequence of those searches
+        growth: also measure how time and memory grow with layers, branches, context, vocabulary and tokens
+        growth_layers: the most layers there; every two more take four times as long
+        plot: draw the growth into this file (.svg, .png or .pdf)
+        against: what another bench wrote with `--format json`; every number is shown beside its own there
         format: table or json
         seed: of the random model
     """
@@ -41,10 +46,18 @@ class BenchConfig:
     vocabulary: int = 4096
     job_seconds: int = 60
     job_seq_len: int = 33
+    growth: bool = False
+    growth_layers: int = 14
+    plot: str | None = None
+    against: str | None = None
     format: BenchFormat = BenchFormat.TABLE
     seed: int = 0
 
     def __post_init__(self) -> None:
         at_least(self, seq_len=16, rounds=1, threads=1, vocabulary=2, job_seconds=0, job_seq_len=2)
+        at_least(self, growth_layers=8)
+        check_plot(self.plot)
+        if self.plot is not None and not self.growth:
+            raise InputError("`plot` draws the growth; give `growth=True` as well")
         if self.hidden is not None and (self.hidden < 64 or self.hidden % 64):
             raise InputError(f"`hidden` must be a multiple of 64; got {self.hidden}")

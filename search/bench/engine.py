@@ -1,6 +1,6 @@
 """How fast the exact oracle is, beside the obvious ways to do the same, in one run: same weights, tokens and thread count.
 
-What is compared, per position of a sequence in the context `big`, all 2^L patterns of small and big, all budgets at once:
+What is compared, per position of a sequence in the context `full`, all 2^L patterns of small and big, all budgets at once:
 - ours: the prefix tree, with the certified head;
 - the naive way: for each pattern one forward step of the plain module with a key-value cache, as one writes it in an afternoon;
 - the batched naive way: the same steps, patterns batched, nothing shared, the full head;
@@ -12,12 +12,11 @@ Axes: N positions, P patterns, R rows, T token, D hidden, F FFN inner, V vocabul
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -26,13 +25,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from duo_oracle.models.checkpoint import read_checkpoint
 from duo_oracle.models.duo_llm.flops import flops_of
-from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
+from duo_oracle.models.duo_llm.module import DuoLlama
 from duo_oracle.models.duo_llm.packed import PackedDuoLlama
-from duo_oracle.models.families.duo_llama import build_module
-from duo_oracle.models.text.tokenizer import load_tokenizer
-from duo_oracle.models.text.windows import Window, read_sequences
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.progress import progress
@@ -48,7 +43,10 @@ from duo_oracle.oracle.engine.walk import FixedContext
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.records import OraclePaths
 from duo_oracle.search.bench.config import BenchConfig
+from duo_oracle.search.bench.growth import grown
 from duo_oracle.search.bench.naive import PlainDecoder
+from duo_oracle.search.bench.result import BenchResult
+from duo_oracle.search.bench.subject import subject
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 
@@ -58,61 +56,11 @@ SHARPER = 2.0
 POSITIONS_SIDE_BY_SIDE = 2  # of a tree of 4,096 leaves; only the choice of samples depends on it
 
 
-@dataclass(frozen=True)
-class BenchResult:
-    """Seconds are per position unless said otherwise; ratios are within this one run."""
-
-    n_layers: int
-    n_hidden: int
-    n_vocabulary: int
-    n_patterns: int
-    threads: int
-    tokens_per_second: float
-    naive_ratio: float
-    batched_naive_ratio: float
-    gemm_share: float
-    certified_head_share: float
-    leaves_per_token: float
-    null_draws_ratio: float
-    reference_ratio: float
-    tree_full_head_ratio: float
-    workers_2_speedup: float | None = None
-    ray_overhead: float | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=2)
-
-    def __str__(self) -> str:
-        rows = [
-            ("tokens per second, one worker", f"{self.tokens_per_second:.1f}", ""),
-            ("faster than the naive way (naive_ratio)", f"{self.naive_ratio:.0f}x", ">= 500x"),
-            ("faster than the batched naive way (batched_naive_ratio)", f"{self.batched_naive_ratio:.1f}x", ">= 8x"),
-            ("faster than the tree with the full head (tree_full_head_ratio)", f"{self.tree_full_head_ratio:.2f}x", ""),
-            ("layers' share of the machine's GEMM rate (gemm_share)", f"{self.gemm_share:.0%}", ">= 70%"),
-            ("certified head's share of the full head's time (certified_head_share)", f"{self.certified_head_share:.1%}", "<= 5%"),
-            (f"leaves evaluated of {self.n_patterns} (leaves_per_token)", f"{self.leaves_per_token:.1f}", ""),
-            ("time with 4 null draws against none (null_draws_ratio)", f"{self.null_draws_ratio:.2f}x", "<= 1.25x"),
-            ("CPU time with a reference against none (reference_ratio)", f"{self.reference_ratio:.2f}x", "<= 1.15x"),
-        ]
-        if self.workers_2_speedup is not None:
-            rows.append(("two one-thread workers against one (workers_2_speedup)", f"{self.workers_2_speedup:.2f}x", ">= 1.9x"))
-        if self.ray_overhead is not None:
-            job = self.seconds["local_job"]
-            rows.append((f"what Ray adds to a job of {job:.0f} s (ray_overhead)", f"{self.ray_overhead:.1%}", "<= 5%"))
-        head = (
-            f"{self.n_layers} layers, hidden {self.n_hidden}, vocabulary {self.n_vocabulary}, "
-            f"{self.n_patterns} patterns a position, {self.threads} thread(s), context big"
-        )
-        width = max(len(name) for name, _, _ in rows)
-        return "\n".join([head, *(f"  {name:<{width}}  {value:>9}  {goal}" for name, value, goal in rows)])
-
-
 def run_bench(config: BenchConfig) -> BenchResult:
     """Measure. Medians over rounds in which the ways take turns, since a machine's speed drifts."""
     torch.set_num_threads(config.threads)
     keep_freed_memory()
-    module, token_id_T = _subject(config)
+    module, token_id_T = subject(config)
     bench = _Bench(module, token_id_T)
     seconds: dict[str, list[float]] = {}
     steps: dict[str, Callable[[], float]] = {
@@ -152,37 +100,9 @@ def run_bench(config: BenchConfig) -> BenchResult:
     )
     if config.job_seconds:
         result = _with_workers(result, config)
+    if config.growth:
+        result = replace(result, growth=grown(config.hidden or module.config.hidden_size, config.growth_layers, config.seed))
     return result
-
-
-def _subject(config: BenchConfig) -> tuple[DuoLlama, Tensor]:
-    """The module and one sequence: of a checkpoint and data, or random ones of a given hidden size."""
-    if config.hidden:
-        torch.manual_seed(config.seed)
-        heads = max(config.hidden // 32, 1)
-        shape = DuoLlamaConfig(
-            vocab_size=config.vocabulary,
-            hidden_size=config.hidden,
-            intermediate_size=4 * config.hidden,
-            small_intermediate_size=config.hidden // 4,
-            num_hidden_layers=12,
-            num_attention_heads=heads,
-            num_key_value_heads=max(heads // 2, 1),
-            max_position_embeddings=256,
-            head_dim=32,
-        )
-        module = DuoLlama(shape)
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.normal_(parameter, std=0.5 * parameter.shape[1] ** -0.5)
-        return module.eval().requires_grad_(False), torch.randint(0, config.vocabulary, (config.seq_len,))
-    checkpoint = read_checkpoint(config.model)
-    module = build_module(checkpoint.config, checkpoint.tensors)
-    tokenizer = None if checkpoint.tokenizer_json is None else load_tokenizer(checkpoint.tokenizer_json)
-    sequences: Iterator[Window] = read_sequences(
-        config.data, tokenizer, module.config.vocab_size, module.config.max_position_embeddings, config.seq_len, 1
-    )
-    return module, torch.from_numpy(next(sequences).token_ids.astype(np.int64))
 
 
 class _Bench:
@@ -331,7 +251,7 @@ def _with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
         model=config.model,
         data=(config.data,),
         out="",
-        context="big",
+        context="full",
         budget=f"0-{result.n_layers}",
         null_draws=0,
         seq_len=config.job_seq_len,

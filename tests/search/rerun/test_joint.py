@@ -26,11 +26,15 @@ from duo_oracle.search.rerun.joint import Asked, solve_joint
 from duo_oracle.search.rerun.opened import OpenedRun, open_run
 
 Asks = Callable[..., SearchConfig]
-WARM = {"seq_len": 6, "stride": 3, "bos": "38"}  # of most windows' tokens two or three are warm
+WARM = {"seq_len": 6, "stride": 3, "bos": "38", "per_document": 2}  # of the second windows' tokens two or three are warm
+
+KNOWING = {"objective": "reference", "reference": "self", "reference_context": 4, "per_document": 2}
 
 
 def searched(asks_duo: Asks, **values: Any) -> OpenedRun:
-    config = asks_duo(**{"dtype": "float64", "route_layers": "0,2", "null_draws": 0, "budget": "any,1,atmost:1", **values})
+    config = asks_duo(
+        **{"dtype": "float64", "route_layers": "0,2", "null_draws": 0, "budget": "any,1", "seq_len": 6, "per_document": 1, **values}
+    )
     run_search(config)
     return open_run(load(config.out))
 
@@ -39,7 +43,9 @@ def masks(column: Any) -> np.ndarray:
     return np.array([RoutingPattern.parse(text).branches for text in column], dtype=np.uint8)
 
 
-@pytest.mark.parametrize("values", [{}, WARM, {"objective": "reference", "reference": "self", "reference_context": 4}])
+@pytest.mark.parametrize(
+    "values", [{}, WARM, {"objective": "reference", "reference": "self", "reference_context": 4, "per_document": 2}]
+)
 @pytest.mark.parametrize("width", [0, 2])
 def test_rows_are_plain_passes_and_never_worse_than_committed(asks_duo: Asks, values: dict[str, Any], width: int) -> None:
     opened = searched(asks_duo, **values)
@@ -108,7 +114,7 @@ def test_the_answer_is_made_of_the_rows(asks_duo: Asks) -> None:
 
 def test_the_command(asks_duo: Asks, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     run = str(searched(asks_duo).run.path)
-    assert main(["joint", run, "--budget", "atmost:1", "--max-sequences", "2"]) == 0
+    assert main(["joint", run, "--budget", "1", "--max-sequences", "2"]) == 0
     assert "joint over committed" in capsys.readouterr().out
     assert main(["joint", run, "--width", "2", "--max-sequences", "1", "--format", "json"]) == 0
     assert set(json.loads(capsys.readouterr().out)) == {"joint"}
