@@ -1,11 +1,16 @@
-"""The one progress bar: on a terminal, and in a notebook, whose stderr is none; silent where nobody looks on."""
+"""The one progress bar: on a terminal, and in a notebook, whose stderr is none; silent where nobody looks on.
+
+Every long work has one, so at its steps a signal to stop is asked for again.
+"""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
+
+from duo_oracle.oracle.base.stopping import check_stopped
 
 
 def progress(steps: Iterable[Any] | None = None, **settings: Any) -> Any:
@@ -16,7 +21,18 @@ def progress(steps: Iterable[Any] | None = None, **settings: Any) -> Any:
         with warnings.catch_warnings():  # without ipywidgets tqdm writes its bar as text, and would say so each time
             warnings.simplefilter("ignore")
             from tqdm.autonotebook import tqdm
-    return tqdm(steps, **({"disable": not looked_on()} | settings))
+
+    class Bar(tqdm):
+        def __iter__(self) -> Iterator[Any]:
+            for step in super().__iter__():
+                check_stopped()
+                yield step
+
+        def update(self, n: float | None = 1) -> bool | None:
+            check_stopped()
+            return super().update(n)
+
+    return Bar(steps, **({"disable": not looked_on()} | settings))
 
 
 def looked_on() -> bool:

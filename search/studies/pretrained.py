@@ -86,9 +86,9 @@ class _Plan:
 
     @property
     def settings(self) -> list[Setting]:
-        found = [Setting(f"skip-{context}", ".B", context) for context in ("big", "committed")]
+        found = [Setting(f"skip-{context}", ".B", context) for context in self._config.context]
         if self.has_small:
-            found += [Setting(f"small-{context}", "sB", context) for context in ("big", "committed")]
+            found += [Setting(f"small-{context}", "sB", context) for context in self._config.context]
         return found
 
     @property
@@ -194,7 +194,7 @@ class _Plan:
             settings={"width": "2", "direction": "down"},
             branches=".B",
             skip=SkipReading.LAYER,
-            context="big",
+            context="full",
             budget=str(self.beam_big),
             null_draws=1,
             seq_len=self._config.min_context + self._config.beam_tokens,
@@ -211,9 +211,9 @@ class _Plan:
             write_text_whole(file, json.dumps(asdict(measure_speed(open_run(self._run(text, setting.name))))) + "\n")
 
     def _calibration(self, text: str) -> None:
-        file = self.run_directory(text, "skip-big") / "calibration.json"
+        file = self.run_directory(text, "skip-full") / "calibration.json"
         if not file.exists():
-            write_calibration(open_run(self._run(text, "skip-big")), file)
+            write_calibration(open_run(self._run(text, "skip-full")), file)
 
     def _train(self, name: str, directory: Path) -> None:
         if (directory / "router.json").exists():
@@ -241,7 +241,9 @@ class _Plan:
         file = self._out / "compare" / f"{text}.parquet"
         if not file.exists():
             found = compare_routers(
-                open_run(self._run(text, "small-big")), tuple(str(directory) for directory in self.routers.values()), sample=_SAMPLE
+                open_run(self._run(text, "small-full")),
+                tuple(str(directory) for directory in self.routers.values()),
+                sample=_SAMPLE,
             )
             write_comparison(file, found, tuple(self.routers))
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
+
+_CONTEXTS = ("full", "committed")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,7 @@ class StudyConfig:
         min_context: tokens of a document that stand before the first that is searched, run by the full model
         bos: token in front of every document: auto (what the tokenizer puts in front of a text, else its EOS), none, or a token
         max_documents: the most documents of each file that are searched
+        context: routing of the earlier tokens in the exact searches: full, and where asked for committed; repeatable
         null_draws: labels drawn per position from all-big to measure selection bias in the exact searches; beam search takes one
         reach_tokens: tokens of each document that are searched for what a better-informed router could reach; 0 for none
         reach_offset: tokens of a document that stand before these; the reference, the model itself, sees them
@@ -42,10 +46,11 @@ class StudyConfig:
     route_layers: str | None = None
     data: tuple[str, ...] = ("holdout:recent-prose", "holdout:recent-code")
     text: tuple[str, ...] = ("holdout:prose", "holdout:code")
-    seq_len: int = 35
+    seq_len: int = 25
     min_context: int = 128
     bos: str = "auto"
     max_documents: int = 12
+    context: tuple[str, ...] = ("full",)
     null_draws: int = 2
     reach_tokens: int = 48
     reach_offset: int = 352
@@ -76,5 +81,9 @@ class StudyConfig:
         at_least(self, null_draws=1, router_tokens=1, seed=0, workers=1)
         if self.local and self.workers not in (None, 1):
             raise InputError(f"`local=True` works in this one process; got `workers={self.workers}`")
+        for context in self.context:
+            check_choice("context", context, _CONTEXTS)
+        if _CONTEXTS[0] not in self.context:
+            raise InputError("calibration and routers are of the `context` full; give it as well")
         if not self.data:
             raise InputError("`data` is a holdout or a file; got none")

@@ -23,6 +23,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
         write_text(folder / f"{name}.jsonl", n_documents=4, seed=len(name))
     data = [argument for name in ("prose", "code") for argument in ("--data", str(folder / f"{name}.jsonl"))]
     sizes = "--seq-len 6 --min-context 4 --max-documents 3 --beam-tokens 5 --beam-documents 2 --router-tokens 600 --local".split()
+    sizes += "--context full --context committed".split()
     sizes += "--reach-tokens 5 --reach-offset 7 --reach-context 2".split()
     arguments = [
         "study",
@@ -45,9 +46,9 @@ def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str]
     _, out = study
     verdicts = json.loads((out / "verdicts.json").read_text())
     assert list(verdicts) == [
-        "skip-big",
+        "skip-full",
         "skip-committed",
-        "small-big",
+        "small-full",
         "small-committed",
         "reach-skip",
         "reach-small",
@@ -69,12 +70,13 @@ def test_every_setting_has_its_verdict_tables_and_picture(study: tuple[list[str]
     ).replace("https://matplotlib.org", "")
 
 
+@pytest.mark.slow
 def test_the_numbers_of_the_page_are_those_of_the_runs(study: tuple[list[str], Path]) -> None:
     from duo_oracle import results
 
     _, out = study
     verdicts = json.loads((out / "verdicts.json").read_text())
-    for kind, branches in (("skip-big", ".B"), ("small-committed", "sB")):
+    for kind, branches in (("skip-full", ".B"), ("small-committed", "sB")):
         for text in ("prose", "code"):
             run = results.load(out / "runs" / f"{text}-{kind}")
             assert (run.identity["branches"], run.layers) == (branches, (1, 2, 3))
@@ -98,6 +100,7 @@ def test_the_same_command_goes_on_and_changes_nothing(study: tuple[list[str], Pa
     assert (out / "README.md").read_bytes() == page
 
 
+@pytest.mark.slow
 def test_another_study_in_the_same_directory_is_refused(study: tuple[list[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     arguments, out = study
     assert main([*arguments, "--seed", "1"]) == 2
@@ -118,7 +121,7 @@ def test_a_bare_model_is_studied_by_skips_alone(tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "bare", config, tensors, None, torch.float32)
     arguments = ["study", str(tmp_path / "bare"), "--data", str(tmp_path / "data.jsonl"), "--out", str(tmp_path / "out"), "--local"]
     assert main([*arguments, "--seq-len", "5", "--min-context", "0", "--beam-tokens", "4"]) == 0
-    assert list(json.loads((tmp_path / "out" / "verdicts.json").read_text())) == ["skip-big", "skip-committed", "beam"]
+    assert list(json.loads((tmp_path / "out" / "verdicts.json").read_text())) == ["skip-full", "beam"]
     page = (tmp_path / "out" / "README.md").read_text()
     assert "all-skip" in page
     assert "duo-oracle duo" in page

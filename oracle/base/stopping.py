@@ -1,6 +1,7 @@
 """SIGTERM and SIGHUP as Ctrl-C: what is being written is finished or taken back, and the exit status says which signal it was.
 
-A scheduler that ends a job, a terminal that is closed and a user at the keyboard want the same. Knows no command.
+A scheduler that ends a job, a terminal that is closed and a user at the keyboard want the same. The exception that a signal raises
+can be lost, in a callback of compiled code or while an object is taken away: long work asks again by `check_stopped`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_heard: list[int] = []
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
@@ -34,10 +36,8 @@ def stopped_by_signals() -> Iterator[None]:
         yield
         return
 
-    heard: list[int] = []
-
     def stop(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
+        _heard.append(number)
         for each in handled:
             signal.signal(each, signal.SIG_IGN)
         raise Stopped(number)
@@ -49,12 +49,19 @@ def stopped_by_signals() -> Iterator[None]:
             signal.signal(number, stop)
         yield
     except KeyboardInterrupt as error:
-        if heard and not isinstance(error, Stopped):
-            raise Stopped(heard[0]) from error
+        if _heard and not isinstance(error, Stopped):
+            raise Stopped(_heard[0]) from error
         raise
     finally:
+        _heard.clear()
         for number in handled:
             signal.signal(number, before[number] if before[number] is not None else signal.SIG_DFL)
+
+
+def check_stopped() -> None:
+    """Raises Stopped where a signal was heard inside `stopped_by_signals` and nothing has ended since. Costs nothing else."""
+    if _heard:
+        raise Stopped(_heard[0])
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
