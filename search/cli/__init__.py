@@ -20,10 +20,10 @@ from duo_oracle.oracle.base.choices import check_choice, names_in
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import TerminalText
+from duo_oracle.oracle.base.stopping import exit_status, stopped_by_signals
 from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.cli.faults import fault_of_surroundings, said_on_stderr
-from duo_oracle.oracle.base.stopping import exit_status, stopped_by_signals
 
 COMMANDS = "duo_oracle.search.cli.commands"
 _OLD_NAMES = {"fake-big": "placebo"}  # commands as they were called before, taken for one version more
