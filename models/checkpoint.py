@@ -23,13 +23,13 @@ from duo_oracle.oracle.base.choices import meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
-from duo_oracle.oracle.base.places import local_path
-from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
 CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safetensors", "model.safetensors.index.json"
 BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
 TOKENIZER_SAYS = ("special_tokens_map.json", "tokenizer_config.json")  # the later one first
+HUB = "hf://"
 SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny"}
 
 
@@ -51,12 +51,14 @@ class Checkpoint:
 def model_directory(model: str) -> Path:
     """The directory of a shipped name, of a path, or of a model of the Hugging Face hub (OWNER/NAME or OWNER/NAME@REVISION;
     fetched once, then read from the hub's cache). Raises InputError where there is none."""
+    if model.startswith(HUB) and is_model_name(model.removeprefix(HUB)):
+        return fetch_model(model.removeprefix(HUB))  # of a whole repository what is read, from the hub's cache
     if is_remote(model):
         path = Remote(model).copy()
         if not path.is_dir():
             raise InputError(f"a model is a directory; {model} is an object")
         return path
-    model = local_path(model)
+    model = place_of(model)
     path = SHIPPED.get(model, Path(model))
     if path.is_dir():
         return path

@@ -24,6 +24,7 @@ from duo_oracle.models.checkpoint import SHIPPED
 from duo_oracle.oracle.base.choices import Choices, meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
+from duo_oracle.oracle.base.remote import is_remote, readable
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 
@@ -172,7 +173,9 @@ def router_directory(text: str) -> tuple[Path, str]:
     place, at, variant = text.rpartition("@")
     if not at or Path(text).is_dir():
         place, variant = text, ""
-    directory = Path(place)
+    directory = readable(place)
+    if is_remote(place) and not directory.is_dir():
+        raise InputError(f"a router is a directory; {place} is an object")
     if not directory.is_dir():
         model, _, name = place.partition("/")
         directory = SHIPPED.get(model, Path(place)) / "routers" / name

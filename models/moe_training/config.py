@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from duo_oracle.models.training.config import StoredDtype, check_new_model, steps_for
 from duo_oracle.oracle.base.choices import check_choice
@@ -67,7 +67,7 @@ class MoeTrainConfig:
         track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
-    text: tuple[str, ...]
+    text: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     router: str = "expert_threshold"
     tokens: int = 3_000_000
@@ -87,7 +87,7 @@ class MoeTrainConfig:
     kv_heads: int = 2
     ffn: int = 512
     vocabulary: int = 4096
-    tokenizer: str | None = None
+    tokenizer: str | None = field(default=None, metadata={"uri": True})
     positions: int = 256
     tie: bool = True
     batch: int = 16
@@ -96,7 +96,7 @@ class MoeTrainConfig:
     weight_decay: float = 0.1
     clip: float = 1.0
     checkpoint_minutes: float = 3.0
-    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdouts: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
     holdout_tokens: int = 50_000
     device: str = "cpu"
     threads: int = 0

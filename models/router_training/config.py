@@ -47,13 +47,13 @@ class RouterConfig:
         track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
-    model: str
-    text: tuple[str, ...]
+    model: str = field(metadata={"uri": True})
+    text: tuple[str, ...] = field(metadata={"uri": True})
     router: str
     out: str
     budget: float
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
-    run: tuple[str, ...] = ()
+    run: tuple[str, ...] = field(default=(), metadata={"uri": True})
     tokens: int = 400_000
     seed: int = 0
     branches: str = "sB"
@@ -64,10 +64,10 @@ class RouterConfig:
     learning_rate: float = 1e-2
     warmup: float = 0.05
     calibrate: str | None = None
-    calibration_text: tuple[str, ...] = ()
+    calibration_text: tuple[str, ...] = field(default=(), metadata={"uri": True})
     calibration_tokens: int = 16_384
     checkpoint_minutes: float = 1.0
-    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdouts: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
     holdout_tokens: int = 50_000
     device: str = "cpu"
     threads: int = 0

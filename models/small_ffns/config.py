@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.errors import InputError
@@ -39,8 +39,8 @@ class DuoConfig:
         track: also send distil's losses to a tracker, by name: wandb (extra `tracking`)
     """
 
-    model: str
-    text: tuple[str, ...]
+    model: str = field(metadata={"uri": True})
+    text: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     method: str = "neurons"
     ratio: float = 0.25
@@ -54,7 +54,7 @@ class DuoConfig:
     checkpoint_minutes: float = 1.0
     merge: bool = False
     overwrite: bool = False
-    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdouts: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
     holdout_tokens: int = 1024
     device: str = "cpu"
     threads: int = 0

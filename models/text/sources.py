@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -21,8 +22,7 @@ from duo_oracle.models.text.options import sources_of
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
-from duo_oracle.oracle.base.places import local_path
-from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 
 HOLDOUT_PREFIX, DATASET_PREFIX = "holdout:", "hf:"
 _HOLDOUTS = Path(__file__).parents[1] / "holdouts"
@@ -100,7 +100,7 @@ def _files_of(word: str) -> list[DataFile]:
         return _dataset(word)
     if is_remote(word):
         return _remote(word)
-    word = local_path(word)
+    word = place_of(word)
     path = Path(word)
     if path.is_file():
         return [_file(path, word, _stem(path))]
@@ -114,6 +114,11 @@ def _files_of(word: str) -> list[DataFile]:
 def _remote(word: str) -> list[DataFile]:
     """A file or a folder of an object store, from its copy on this machine, shown by its URI."""
     place = Remote(word)
+    if re.fullmatch(r"hf://datasets/[^/]+/[^/]+", place.uri):
+        raise InputError(
+            f"{place.uri} is a whole dataset; {place.uri}/PATH names a file or a folder of it, and "
+            f"{DATASET_PREFIX}{place.uri.removeprefix('hf://datasets/')}:SPLIT one of its splits"
+        )
     copy = place.copy()
     if copy.is_file():
         return [_file(copy, place.uri, _stem(copy))]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -67,7 +67,7 @@ class TrainConfig:
         track: also send losses to a tracker, by name: wandb (extra `tracking`)
     """
 
-    text: tuple[str, ...]
+    text: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     tokens: int = 20_000_000
     seed: int = 0
@@ -88,7 +88,7 @@ class TrainConfig:
     weight_decay: float = 0.1
     clip: float = 1.0
     checkpoint_minutes: float = 3.0
-    holdouts: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    holdouts: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
     holdout_tokens: int = 50_000
     accumulate: int = 1
     autocast: Autocast = Autocast.AUTO

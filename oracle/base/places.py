@@ -38,9 +38,13 @@ def local_path(place: str | os.PathLike[str]) -> str:
     raise InputError(f"a place is a path of this machine (or file://PATH); got {text!r}")
 
 
-def named_local_path(text: str) -> str:
-    """The same of `NAME=PLACE`, where what stands before the first `=` is a name."""
+def named_place(text: str) -> tuple[str, str]:
+    """`NAME=` and the place of `NAME=URI`, where what stands before the first `=` is a name; else nothing and the text.
+
+    >>> named_place("budget=s3://bucket/routes.parquet"), named_place("routes.parquet")
+    (('budget=', 's3://bucket/routes.parquet'), ('', 'routes.parquet'))
+    """
     name, equals, place = text.partition("=")
     if equals and "/" not in name and _URI.match(place):
-        return f"{name}={local_path(place)}"
-    return local_path(text)
+        return f"{name}=", place
+    return "", text

@@ -12,31 +12,57 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.stores import STORES, Changed, file_system, is_refusal_of_a_swap, none_of_a_scheme, why_in_vain
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 
-SCHEMES = {"s3": "s3fs", "memory": "fsspec"}
-"""The stores that are tested, and the package that reaches each."""
-ATTEMPTS = 8
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
-
-
-class Changed(Exception):
-    """The object is not the one that was to be replaced."""
 
 
 def is_remote(place: str | os.PathLike[str]) -> bool:
     """Whether a place is an object store's: a URI of a scheme that is read and written here.
 
-    >>> is_remote("s3://bucket/run"), is_remote("runs/first"), is_remote("gs://bucket/run")
+    >>> is_remote("s3://bucket/run"), is_remote("runs/first"), is_remote("ftp://host/run")
     (True, False, False)
     """
     found = _URI.match(place) if isinstance(place, str) else None
-    return found is not None and found[1] in SCHEMES
+    return found is not None and found[1].lower() in STORES
+
+
+def place_of(place: str | os.PathLike[str]) -> str:
+    """A place that is read as it is written here: a path of this machine, or a store's URI. Raises InputError for another URI.
+
+    >>> place_of("file:///data/run"), place_of("runs/first")
+    ('/data/run', 'runs/first')
+    """
+    found = _URI.match(place) if isinstance(place, str) else None
+    if found is None or found[1].lower() == "file":
+        return local_path(place)
+    return Remote(str(place)).uri
+
+
+def written_place(name: str, place: str | os.PathLike[str]) -> str:
+    """The same of a place that is written, by the parameter `name`. Raises InputError for a store that is only read."""
+    written = place_of(place)
+    if is_remote(written) and (why := Remote(written).read_only) is not None:
+        raise InputError(
+            f"`{name}` is a place that is written, and {written.partition(':')[0]}:// is only read ({why}); got {written}"
+        )
+    return written
+
+
+def readable(place: str | os.PathLike[str]) -> Path:
+    """The file or folder of this machine that is read for a place: itself, or the copy of what a store holds there.
+
+    Raises InputError for a URI that is none, or where a store holds nothing.
+    """
+    return Remote(str(place)).copy() if is_remote(place) else Path(local_path(place))
 
 
 class Remote:
@@ -45,25 +71,27 @@ class Remote:
     def __init__(self, uri: str) -> None:
         """Raises InputError for a URI that is none, holds credentials, or whose package is not installed."""
         found = _URI.match(uri)
-        if found is None or found[1] not in SCHEMES:
-            raise InputError(f"a place in a store is {' or '.join(f'{scheme}://BUCKET/PATH' for scheme in SCHEMES)}; got {uri!r}")
-        scheme, rest = found[1], found[2].rstrip("/")
-        if "@" in rest.partition("/")[0]:
-            raise InputError("a URI holds no credentials: they are taken from the store's own environment, such as AWS_PROFILE")
+        if found is None or found[1].lower() not in STORES:
+            raise none_of_a_scheme(uri, "" if found is None else found[1])
+        scheme, rest = found[1].lower(), found[2].rstrip("/")
+        store = STORES[scheme]
+        if scheme != "hf" and "@" in rest.partition("/")[0]:
+            raise InputError(
+                f"a URI holds no credentials: they are taken from the store's own environment, such as {store.environment}"
+            )
         parts = rest.split("/")
         if len(parts) < 2 or any(part in ("", ".", "..") for part in parts) or any(c in rest for c in "?#*[\0\n"):
-            raise InputError(f"a place in a store is {scheme}://BUCKET/PATH; got {uri!r}")
-        self.uri, self._root = f"{scheme}://{rest}", rest if scheme == "s3" else f"/{rest}"
-        self._conditional = scheme == "s3"
-        try:
-            import fsspec
-
-            self._fs: Any = fsspec.filesystem(scheme, **({"use_listings_cache": False} if scheme == "s3" else {}))
-        except ImportError:
-            raise InputError(f"{scheme}:// needs {SCHEMES[scheme]}: pip install 'duo-oracle[s3]'") from None
+            raise InputError(f"a place in a store is {store.form}; got {uri!r}")
+        self.uri, self._root, self._store = f"{scheme}://{rest}", store.root(rest), store
+        self._fs: Any = file_system(scheme)
 
     def __reduce__(self) -> tuple[type[Remote], tuple[str]]:
         return Remote, (self.uri,)
+
+    @property
+    def read_only(self) -> str | None:
+        """Why nothing is written there; None where it is."""
+        return self._store.read_only
 
     @property
     def name(self) -> str:
@@ -80,9 +108,7 @@ class Remote:
     def version(self, name: str) -> str | None:
         """What changes with the object's content; None where there is none."""
         try:
-            if not self._conditional:
-                return hashlib.sha256(self.read(name)).hexdigest()
-            return str(self._asked(name, lambda path: self._fs.info(path, refresh=True))["ETag"])
+            return self._store.version_of(self._asked(name, lambda path: self._store.fresh(self._fs, path)))
         except FileNotFoundError:
             return None
 
@@ -95,17 +121,11 @@ class Remote:
 
         Raises Changed where another has written it. An answer that was lost on the way is asked for again.
         """
-        if not self._conditional:
-            if self.version(name) != before:
-                raise Changed(name)
-            self.put(name, content)
-        else:
-            how: dict[str, str] = {"mode": "create"} if before is None else {"IfMatch": before}
-            try:
-                self._asked(name, lambda path: self._fs.pipe_file(path, content, **how))
-            except Changed:
-                if self._own(name) != content:
-                    raise
+        try:
+            self._asked(name, lambda path: self._store.put_if(self._fs, path, content, before))
+        except Changed:
+            if self._own(name) != content:
+                raise
         version = self.version(name)
         if version is None:
             raise Changed(name)
@@ -145,7 +165,7 @@ class Remote:
         found = self._listed("")
         if not found:
             raise InputError(f"there is nothing at {self.uri}")
-        state = sorted((name, info["size"], str(info.get("ETag", info.get("created")))) for name, info in found.items())
+        state = sorted((name, info["size"], self._store.version_of(info)) for name, info in found.items())
         top = copies() / hashlib.sha256(repr((self.uri, state)).encode()).hexdigest()[:16] / self.name
         for name in found:
             target = top / name if name else top
@@ -171,6 +191,8 @@ class Remote:
             found = self._asked(below, lambda path: self._fs.find(path.rstrip("/"), detail=True))
         except FileNotFoundError:
             return {}
+        if not isinstance(found, dict):  # adlfs, asked for one object
+            found = {path: self._asked(below, partial(self._store.fresh, self._fs)) for path in found}
         inside = {path: info for path, info in found.items() if path == top or path.startswith(top + "/")}
         return {path[len(self._root) :].lstrip("/"): inside[path] for path in sorted(inside)}
 
@@ -178,7 +200,7 @@ class Remote:
         """What the store answers. Raises FileNotFoundError, Changed, or StoreFault in words of our own."""
         path = f"{self._root}/{name}" if name else self._root
         shown = f"{self.uri}/{name}" if name else self.uri
-        for attempt in range(ATTEMPTS):
+        for attempt in range(self._store.attempts):
             try:
                 return ask(path)
             except FileNotFoundError:
@@ -186,14 +208,12 @@ class Remote:
             except PermissionError:
                 raise StoreFault(f"the store gives no access to {shown}") from None
             except Exception as error:
-                if _code(error) in ("PreconditionFailed", "412", "ConditionalRequestConflict") or isinstance(
-                    error, FileExistsError
-                ):
+                if is_refusal_of_a_swap(error):
                     raise Changed(name) from None
-                reason = _reason(error)
+                reason = why_in_vain(error)
                 if reason is not None:
                     raise StoreFault(f"{reason}, for {shown}") from None
-                if attempt == ATTEMPTS - 1:
+                if attempt == self._store.attempts - 1:
                     raise StoreFault(f"the store does not answer for {shown} ({type(error).__name__})") from None
             time.sleep(min(0.1 * 2**attempt, 5.0))
         raise AssertionError
@@ -202,23 +222,3 @@ class Remote:
 def copies() -> Path:
     """Where copies of remote files are kept: `duo-oracle` in XDG_CACHE_HOME, or in ~/.cache. It may be deleted at any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duo-oracle"
-
-
-def _code(error: BaseException | None) -> str | None:
-    """The code of a store's answer, by the chain of what led to an error."""
-    while error is not None:
-        response = getattr(error, "response", None)
-        if isinstance(response, dict):
-            return str(response.get("Error", {}).get("Code"))
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def _reason(error: BaseException) -> str | None:
-    """Why it would be in vain to ask again; None where it may help."""
-    name = type(error).__name__
-    if "Credentials" in name:
-        return "the store's environment has no credentials"
-    if isinstance(error, ValueError | TypeError) or _code(error) in ("InvalidBucketName", "InvalidAccessKeyId", "NoSuchBucket"):
-        return f"the store refuses the request ({_code(error) or name})"
-    return None

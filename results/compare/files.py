@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.results.compare.hull import Hull
@@ -30,7 +31,7 @@ def write_files(
     directory: str | os.PathLike[str], plane: Plane, routers: Sequence[Routed], lines: Sequence[Line], hulls: Sequence[Hull] = ()
 ) -> None:
     """Writes lines.parquet, hulls.parquet, tokens.parquet, layers.parquet and usage.svg into `directory`, made where it is not."""
-    path = Path(directory)
+    path = Path(local_path(directory))
     path.mkdir(parents=True, exist_ok=True)
     write_table(path / "lines.parquet", as_table(lines, plane.context))
     if hulls:

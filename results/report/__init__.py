@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.run_data import STEP, run_data
@@ -51,7 +52,7 @@ def write_report(
         "step": STEP,
     }
     text = _page(data, blocks)
-    path = Path(file)
+    path = Path(local_path(file))
     path.parent.mkdir(parents=True, exist_ok=True)
     content = text.encode("utf-8", errors="xmlcharrefreplace")
     write_bytes_whole(path, content)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection
-from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
+from duo_oracle.oracle.base.remote import readable
 
 
 def read_strategies(file: str | os.PathLike[str], runs: Collection[str]) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def read_strategies(file: str | os.PathLike[str], runs: Collection[str]) -> dict
     `runs` are the ids of the runs that the report is of. Raises InputError, one line, for what is not a list of objects that each
     name a strategy, a budget and its regret, and for a table of another run. Tables from before they named their run are taken.
     """
-    path = Path(file)
+    path = readable(file)
     law = "strategies are the JSON of duo-oracle strategies --format json, a list of objects with strategy, budget and regret"
     try:
         rows = parsed_json(path.read_bytes())

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.whole_file import written_whole
 
 SUFFIX = ".parquet"
@@ -57,7 +59,7 @@ class Rows(NamedTuple):
 def write_reference(file: str | os.PathLike[str], facts: Mapping[str, str], parts: Iterable[Rows]) -> int:
     """Writes a reference file, whole or not at all; returns how many positions it has. `facts` go to its metadata."""
     schema = pa.schema(_SCHEMA, metadata={f"duo_oracle.{key}": value for key, value in {"table": "reference", **facts}.items()})
-    path, n_rows = Path(file), 0
+    path, n_rows = Path(local_path(file)), 0
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as aside, ExitStack() as opened:
         writer = opened.enter_context(pq.ParquetWriter(aside, schema, compression="zstd"))
@@ -80,7 +82,7 @@ class ReferenceFile:
     """A reference file, read a document (or a sequence) at a time. Raises InputError for what is not one."""
 
     def __init__(self, file: str | os.PathLike[str], n_vocabulary: int) -> None:
-        self.path, self._n_vocabulary = Path(file), n_vocabulary
+        self.path, self._n_vocabulary = readable(file), n_vocabulary
         try:
             self._dataset = ds.dataset(str(self.path), format="parquet")
         except (OSError, pa.ArrowException) as fault:

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.columns import Column
@@ -119,7 +120,7 @@ def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None =
     type, a null, a pattern of another length or with a branch that the run does not have, a position that is doubled, missing
     or not of the run, and for metadata of another model, data, or reading of skip.
     """
-    path = Path(local_path(file))
+    path = readable(file)
     table, facts = _read_table(path)
     _check_facts(path, facts, run)
     branches_RL = _branches(path, table["pattern"], run)

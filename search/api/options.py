@@ -29,11 +29,12 @@ def options_of(kind: type[T], given: Mapping[str, Any]) -> T:
     """
     names = names_of_fields(kind)
     hints = typing.get_type_hints(kind)
+    in_stores = {field.name: field.metadata.get("uri", False) for field in fields(typing.cast(Any, kind))}
     values = {}
     for name, value in given.items():
         field = names[check_choice("option", name, names)]
         if value is not None:
-            values[field] = convert(f"`{name}`", hints[field], _plain(value, hints[field]))
+            values[field] = convert(f"`{name}`", hints[field], _plain(value, hints[field]), in_stores[field])
     return kind(**values)
 
 

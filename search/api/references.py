@@ -6,7 +6,7 @@ Light to import; the engine is loaded by the call.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.choices import check_choice
@@ -40,8 +40,8 @@ class ExportConfig:
         out: Parquet file to write
     """
 
-    model: str
-    data: tuple[str, ...]
+    model: str = field(metadata={"uri": True})
+    data: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     top: int = 64
     context: int | None = None

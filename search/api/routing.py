@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,9 +45,9 @@ class RouteConfig:
         threads: threads of this process
     """
 
-    model: str
-    router: str
-    data: tuple[str, ...]
+    model: str = field(metadata={"uri": True})
+    router: str = field(metadata={"uri": True})
+    data: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     logits: bool = False
     skip: SkipReading = SkipReading.FFN

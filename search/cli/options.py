@@ -15,12 +15,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from difflib import get_close_matches
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, NoReturn
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command
 from duo_oracle.search.cli.values import convert, kind_of
@@ -219,7 +218,7 @@ def _read_yaml(path: str, options: type) -> dict[str, Any]:
     import yaml
 
     try:
-        loaded = yaml.safe_load(Path(local_path(path)).read_text(encoding="utf-8"))
+        loaded = yaml.safe_load(readable(path).read_text(encoding="utf-8"))
     except RecursionError:
         raise InputError(f"--config {path} cannot be read as YAML: it is nested too deeply") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

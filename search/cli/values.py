@@ -13,8 +13,8 @@ from typing import Any
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.places import named_local_path
-from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.places import named_place
+from duo_oracle.oracle.base.remote import is_remote, place_of
 from duo_oracle.oracle.base.settings import read_pairs
 
 _ADDRESS = re.compile(r"ray://")  # of a cluster, which is no place of files
@@ -36,16 +36,18 @@ def convert(spelling: str, hint: Any, value: Any, uri: bool = False) -> Any:
     """`value`, a string of the command line or a value of YAML, as the field's type. `uri`: a text may name a place in a store."""
     kind, many = kind_of(hint)
     if kind is dict:
-        return _mapping(spelling, value)
+        return _mapping(spelling, value, uri)
     if many:
         return tuple(_scalar(spelling, kind, item, uri) for item in (value if isinstance(value, list) else [value]))
     return _scalar(spelling, kind, value, uri)
 
 
-def _mapping(spelling: str, value: Any) -> dict[str, str]:
+def _mapping(spelling: str, value: Any, uri: bool) -> dict[str, str]:
     if isinstance(value, dict):
-        return {str(key): str(item) for key, item in value.items()}
-    return read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
+        found = {str(key): str(item) for key, item in value.items()}
+    else:
+        found = read_pairs(f"{spelling} takes", map(str, value if isinstance(value, list) else [value]))
+    return {key: place_of(item) for key, item in found.items()} if uri else found
 
 
 def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
@@ -67,6 +69,9 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
             raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))
-    if uri and is_remote(str(value)):
-        return Remote(str(value)).uri
-    return str(value) if _ADDRESS.match(str(value)) else named_local_path(str(value))
+    if _ADDRESS.match(str(value)):
+        return str(value)
+    name, place = named_place(str(value))
+    if not uri and is_remote(place):
+        raise InputError(f"{spelling} is a path of this machine (or file://PATH); got {str(value)!r}")
+    return name + place_of(place)

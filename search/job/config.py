@@ -14,9 +14,8 @@ from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_o
 from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.ranges import at_least, within
-from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.remote import written_place
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
@@ -113,7 +112,7 @@ class SearchConfig:
         address: of the Ray cluster to use; its nodes share the run directory
         local: work in this process, without Ray
         # output
-        out: run directory to make, or to resume; also s3://BUCKET/PATH
+        out: run directory to make, or to resume; also a URI: s3://BUCKET/PATH, gs:// or az://
         keep: what to store besides the oracle paths
         dry_run: read model and data, say what would be searched and about how long it takes, and make nothing
         overwrite: replace what the run directory holds, where that is a run of another configuration
@@ -133,7 +132,7 @@ class SearchConfig:
     tolerance: float = 0.0
     null_draws: int | None = None
     null_temperature: str = "1"
-    reference: str | None = None
+    reference: str | None = field(default=None, metadata={"uri": True})
     reference_context: int | None = None
     objective: Objective = Objective.LABEL
     seq_len: int | None = None
@@ -161,7 +160,7 @@ class SearchConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
-        object.__setattr__(self, "out", Remote(self.out).uri if is_remote(self.out) else local_path(self.out))
+        object.__setattr__(self, "out", written_place("out", self.out))
         parse_settings(self.strategy, self.settings)
         parse_split(self.split)
         for name, choices in (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least
@@ -26,10 +26,10 @@ class ReproduceConfig:
         local: work in this process, without Ray
     """
 
-    model: str = "duo-tiny"
+    model: str = field(default="duo-tiny", metadata={"uri": True})
     out: str = "runs/paper"
-    data: tuple[str, ...] = ("holdout:prose", "holdout:code")
-    router: tuple[str, ...] = ()
+    data: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
+    router: tuple[str, ...] = field(default=(), metadata={"uri": True})
     only: tuple[str, ...] = ()
     quick: bool = False
     seq_len: int | None = None

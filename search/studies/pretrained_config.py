@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
@@ -41,11 +41,11 @@ class StudyConfig:
         local: work in this process, without Ray
     """
 
-    model: str
+    model: str = field(metadata={"uri": True})
     out: str
     route_layers: str | None = None
-    data: tuple[str, ...] = ("holdout:recent-prose", "holdout:recent-code")
-    text: tuple[str, ...] = ("holdout:prose", "holdout:code")
+    data: tuple[str, ...] = field(default=("holdout:recent-prose", "holdout:recent-code"), metadata={"uri": True})
+    text: tuple[str, ...] = field(default=("holdout:prose", "holdout:code"), metadata={"uri": True})
     seq_len: int = 25
     min_context: int = 128
     bos: str = "auto"

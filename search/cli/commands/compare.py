@@ -29,12 +29,12 @@ class CompareConfig:
     """
 
     run: str = field(metadata={"uri": True})
-    router: tuple[str, ...] = ()
-    routes: tuple[str, ...] = ()
+    router: tuple[str, ...] = field(default=(), metadata={"uri": True})
+    routes: tuple[str, ...] = field(default=(), metadata={"uri": True})
     plot: str | None = None
     out: str | None = None
     format: Format = Format.TABLE
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     sample: int = 32
     seed: int = 0
     threads: int = 1

@@ -27,9 +27,9 @@ class ControlsConfig:
     run: str = field(metadata={"uri": True})
     best_of: int = 12
     log_z: int = 0
-    replica: tuple[str, ...] = ()
+    replica: tuple[str, ...] = field(default=(), metadata={"uri": True})
     calibration: bool = True
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     seed: int = 0
     format: Format = Format.TABLE
 

@@ -32,7 +32,7 @@ class EffectsConfig:
     max_sequences: int | None = None
     plot: str | None = None
     format: Format = Format.TABLE
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     device: str = "cpu"
     threads: int = 1
 

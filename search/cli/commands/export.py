@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from duo_oracle.search.cli.command import Command, Work
@@ -17,7 +17,7 @@ class ExportConfig:
         out: directory to write
     """
 
-    model: str
+    model: str = field(metadata={"uri": True})
     out: str
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from duo_oracle.oracle.base.errors import InputError
@@ -37,9 +37,9 @@ class GenerateConfig:
         format: text, or a row for every token with its probability and the pattern that predicted it
     """
 
-    model: str
+    model: str = field(metadata={"uri": True})
     prompt: str
-    router: str | None = None
+    router: str | None = field(default=None, metadata={"uri": True})
     tokens: int = 64
     temperature: float = 0.0
     seed: int = 0

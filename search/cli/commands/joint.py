@@ -29,7 +29,7 @@ class JointConfig:
     width: int = 0
     max_sequences: int | None = None
     format: Format = Format.TABLE
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     device: str = "cpu"
     threads: int = 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.search.cli.answer import Format, write_answer
@@ -28,13 +28,13 @@ class LadderConfig:
         threads: threads of this process
     """
 
-    run: str
+    run: str = field(metadata={"uri": True})
     budget: tuple[str, ...] = ()
-    router: tuple[str, ...] = ()
+    router: tuple[str, ...] = field(default=(), metadata={"uri": True})
     plot: str | None = None
     format: Format = Format.TABLE
-    model: str | None = None
-    reference: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
+    reference: str | None = field(default=None, metadata={"uri": True})
     sample: int = 8
     folds: int = 5
     rounds: int = 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +35,9 @@ class LmEvalConfig:
         format: of the table on stdout
     """
 
-    model: str
+    model: str = field(metadata={"uri": True})
     tasks: tuple[str, ...]
-    routers: tuple[str, ...] = ()
+    routers: tuple[str, ...] = field(default=(), metadata={"uri": True})
     include_path: str | None = None
     num_fewshot: int | None = None
     limit: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command, Work
@@ -19,7 +19,7 @@ class PlaceboConfig:
         scale: size of the noise, as a multiple of how much the real big FFN differs from the small one
     """
 
-    model: str
+    model: str = field(metadata={"uri": True})
     out: str
     seed: int = 0
     scale: float = 1.0

@@ -27,7 +27,7 @@ class QueryConfig:
     run_sql: tuple[str, ...] = field(default=(), metadata={"uri": True})
     list: bool = False
     schema: bool = False
-    routes: tuple[str, ...] = ()
+    routes: tuple[str, ...] = field(default=(), metadata={"uri": True})
     format: Format = Format.TABLE
     memory: str = "2GiB"
     time_limit: float = 600.0

@@ -22,8 +22,8 @@ class ReportConfig:
 
     runs: tuple[str, ...] = field(metadata={"uri": True})
     out: str
-    routes: dict[str, str] = field(default_factory=dict)
-    strategies: tuple[str, ...] = ()
+    routes: dict[str, str] = field(default_factory=dict, metadata={"uri": True})
+    strategies: tuple[str, ...] = field(default=(), metadata={"uri": True})
     title: str | None = None
 
     def __post_init__(self) -> None:

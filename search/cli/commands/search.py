@@ -9,6 +9,7 @@ import sys
 from functools import partial
 
 from duo_oracle.oracle.base.choices import Choices
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command, Work, settings_notes
 from duo_oracle.search.job.config import SearchConfig
 
@@ -20,6 +21,8 @@ def _run(config: SearchConfig) -> int:
     from duo_oracle.search.job.driver import run_search
 
     spell = partial(spell_parameters, command=COMMAND)
+    if config.out.startswith("memory://"):
+        raise InputError(f"`out` outlives this command, and memory:// does not: it is for duo_oracle in Python; got {config.out}")
     outcome = run_search(config, spell=spell)
     if config.dry_run:
         print(spell("\n".join(outcome.plan)))

@@ -33,7 +33,7 @@ class StrategiesConfig:
     max_sequences: int | None = None
     plot: str | None = None
     format: Format = Format.TABLE
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     seed: int = 0
     threads: int = 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from duo_oracle.search.cli.answer import Format, write_answer
 from duo_oracle.search.cli.command import Command, Work
@@ -18,7 +18,7 @@ class UsageConfig:
         format: of the table on stdout
     """
 
-    routers: tuple[str, ...]
+    routers: tuple[str, ...] = field(metadata={"uri": True})
     plot: str | None = None
     format: Format = Format.TABLE
 

@@ -25,7 +25,7 @@ class VerifyConfig:
     """
 
     run: str = field(metadata={"uri": True})
-    model: str | None = None
+    model: str | None = field(default=None, metadata={"uri": True})
     sample: int = 256
     all: bool = False
     tolerance: float | None = None

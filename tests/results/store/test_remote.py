@@ -11,7 +11,7 @@ import pytest
 
 from duo_oracle.oracle.base.disk import StoreFault, disk_fault
 from duo_oracle.oracle.base.errors import InputError, Outage
-from duo_oracle.oracle.base.remote import ATTEMPTS, Changed, Remote
+from duo_oracle.oracle.base.remote import Changed, Remote
 from duo_oracle.results.store import lease as leases
 from duo_oracle.results.store.lease import LEASE, Lease
 
@@ -23,7 +23,7 @@ def place() -> Remote:
 
 @pytest.mark.parametrize(
     "uri",
-    ["s3://bucket", "s3:///run", "s3://bucket/../run", "s3://bucket//run", "s3://bucket/a*", "s3://b/r?x=1", "gs://bucket/run"],
+    ["s3://bucket", "s3:///run", "s3://bucket/../run", "s3://bucket//run", "s3://bucket/a*", "s3://b/r?x=1", "gcs://bucket/run"],
 )
 def test_what_is_no_place_is_refused(uri: str) -> None:
     with pytest.raises(InputError, match="a place in a store is"):
@@ -81,7 +81,7 @@ def test_a_store_that_does_not_answer_is_asked_again_and_then_said_in_our_words(
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     with pytest.raises(StoreFault) as fault:
         place.read("run.json")
-    assert len(asked) == ATTEMPTS
+    assert len(asked) == place._store.attempts
     assert disk_fault(fault.value) == f"the store does not answer for {place.uri}/run.json (OSError)"
 
 

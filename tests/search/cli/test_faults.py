@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from duo_oracle.oracle.base.remote import Remote
 from duo_oracle.search.cli import main
 from duo_oracle.search.cli.faults import fault_of_surroundings
 from duo_oracle.search.job import driver
@@ -33,14 +35,11 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 PLACES = ("model", "data", "out", "run", "routes", "routes=", "config")
-SCHEMES = ("hf", "https", "S3", "abfs+x")
+SCHEMES = ("hf", "https", "memory", "abfs+x")
 
 
-@pytest.mark.parametrize(
-    ("place", "scheme"),
-    [*((place, "gs") for place in PLACES), *((place, "s3") for place in PLACES[-3:]), *(("out", scheme) for scheme in SCHEMES)],
-)
-def test_a_uri_of_a_store_that_is_not_read_there_is_refused_at_once(
+@pytest.mark.parametrize(("place", "scheme"), [*((place, "ftp") for place in PLACES), *(("out", scheme) for scheme in SCHEMES)])
+def test_a_uri_of_no_store_and_of_one_that_cannot_hold_it_is_refused_at_once(
     argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str, scheme: str
 ) -> None:
     uri = f"{scheme}://bucket/thing"
@@ -56,6 +55,59 @@ def test_a_uri_of_a_store_that_is_not_read_there_is_refused_at_once(
     assert main(lines[place]) == 2
     assert uri in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "run", "--out"],
+        ["curve", "run", "--plot"],
+        ["difficulty", "run", "--picture"],
+        ["compare", "run", "--out"],
+        ["route", "duo-tiny", "fixed:ssssssssssss", "holdout:prose", "--out"],
+        ["export-reference", "duo-tiny", "holdout:prose", "--out"],
+        ["train", "holdout:prose", "--out"],
+        ["train-router", "duo-tiny", "holdout:prose", "--router", "budget", "--budget", "2", "--out"],
+        ["duo", "duo-tiny", "holdout:prose", "--out"],
+        ["placebo", "duo-tiny", "--out"],
+        ["reproduce", "duo-tiny", "--out"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("uri", ["s3://bucket/thing.svg", "gs://bucket/thing.parquet", "memory://a/thing.html"])
+def test_what_is_only_written_on_this_machine_says_so_of_a_store(
+    words: list[str], uri: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([*words, uri]) == 2
+    said = one_line(capsys)
+    assert f"{words[-1]} is a path of this machine" in said
+    assert uri in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_routes_and_strategies_are_read_from_a_store(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Not the text of the place is looked for on this machine, but what lies there."""
+    pytest.importorskip("fsspec")
+    place = Remote(f"memory://{tmp_path.name}/inputs")
+    place.put("search.yaml", b"max_sequences: 2\nnull_draws: 0\n")
+    assert main([*argv, "--config", f"{place.uri}/search.yaml"]) == 0
+    capsys.readouterr()
+    for name in ("routes.parquet", "strategies.json"):
+        place.put(name, b"nothing of the kind")
+    for words in (
+        ["query", argv[-1], "SELECT 1", "--routes", f"{place.uri}/routes.parquet"],
+        ["query", argv[-1], "SELECT 1", "--routes", f"mine={place.uri}/routes.parquet"],
+        ["report", argv[-1], "--routes", f"mine={place.uri}/routes.parquet", "--out", "report.html"],
+        ["report", argv[-1], "--strategies", f"{place.uri}/strategies.json", "--out", "report.html"],
+        [*argv[:-1], "other", "--reference", f"{place.uri}/routes.parquet"],
+    ):
+        assert main(words) == 2
+        assert re.search(r"routes.parquet.*Parquet|strategies.json is not JSON", one_line(capsys))
+    assert main([*argv[:-1], "other", "--reference", f"{place.uri}/none.parquet"]) == 2
+    assert f"there is nothing at {place.uri}/none.parquet" in one_line(capsys)
 
 
 def test_a_file_uri_is_its_path(argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
