@@ -75,7 +75,11 @@ def answering(
     if not 0 <= time_limit <= threading.TIMEOUT_MAX:
         raise InputError(f"`time_limit` is a number of seconds, 0 for none; got {time_limit:g}")
     text = _resolved(sql)
-    connection = connect(runs, routes, memory)
+    opened = [run if isinstance(run, StoredRun) else load(run) for run in runs]
+    if text != sql and "'B'" in text:
+        for run in opened:
+            run.check_letters(f"the question {sql.strip()}")
+    connection = connect(opened, routes, memory)
     late = threading.Event()
 
     def stop() -> None:

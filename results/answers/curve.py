@@ -33,7 +33,7 @@ _MEASURES = {
     "gain": "loss_full - loss",
     "certified": "certified::INT",
     "leaves": "leaves",
-    "n_big": "n_big",
+    "n_big": "cost",
     "null_gain": "null_gain",
     "excess": "excess",
     "control": _CONTROL,
@@ -66,7 +66,7 @@ class BudgetLine:
     gain: Estimate
     certified: Estimate
     leaves: Estimate
-    n_big: Estimate
+    n_big: Estimate  # the cost: big layers, or active experts
     null_gain: Estimate | None
     excess: Estimate | None
     control: Estimate | None
@@ -201,7 +201,7 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
             below.xaxis.set_major_locator(MaxNLocator(integer=True))
             above.set_title(f"context {context}: {first.n_tokens:,} tokens of {first.n_documents} documents", fontsize=9)
             said = fill(verdict(lines).text, 78)  # no excess without its control and the sentence
-            below.set_xlabel(f"big layers per token{of}\n\n{said}")
+            below.set_xlabel(f"{runs[0].table.unit} per token{of}\n\n{said}")
         axes_of[0][0].set_ylabel("loss, nats per token")
         axes_of[1][0].set_ylabel("paired with all-big, nats per token\n(95% intervals over documents)")
         for axes in axes_of[:, -1]:

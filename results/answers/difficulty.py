@@ -99,7 +99,7 @@ def table(
     Lines longer than `width` lose text of the sentence, before the target first.
     """
     shown = hardest(run, top, measure, budget, before, after)
-    lines = [[measure, run.cheapest_name, "oracle", "all-big", "pattern", "document", "at", "sentence"]]
+    lines = [[measure, run.cheapest_name, "oracle", run.full_name, "pattern", "document", "at", "sentence"]]
     indent = max((len(token.before) for token in shown), default=0)  # the brackets stand under each other
     cells = []
     for token in shown:

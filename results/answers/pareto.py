@@ -24,6 +24,7 @@ class FixedPattern:
 
     pattern: str
     n_big: int
+    """What it costs: big layers, or active experts."""
     loss: float
     on_front: bool
 
@@ -39,8 +40,8 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     try:
         rows = connection.execute(
             f"""
-            SELECT pattern::VARCHAR, any_value(n_big), avg(least) FROM (
-                SELECT pattern, n_big, sequence, position, min(loss::DOUBLE) AS least
+            SELECT pattern::VARCHAR, any_value(cost), avg(least) FROM (
+                SELECT pattern, cost, sequence, position, min(loss::DOUBLE) AS least
                 FROM {table} WHERE loss IS NOT NULL GROUP BY ALL
             )
             GROUP BY pattern HAVING count(*) = {run.n_tokens} ORDER BY 2, 3, 1
@@ -59,14 +60,14 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     return found
 
 
-def as_text(patterns: list[FixedPattern]) -> str:
+def as_text(patterns: list[FixedPattern], unit: str = "big layers") -> str:
     """The front as an aligned table."""
-    rows = [["big layers", "pattern", "nats per token"]]
+    rows = [[unit, "pattern", "nats per token"]]
     rows += [[str(p.n_big), p.pattern, f"{p.loss:.4f}"] for p in patterns if p.on_front]
     return "\n".join(aligned(rows, [True, False, True])) + "\n"
 
 
-def draw_front(patterns: list[FixedPattern], title: str) -> Picture:
+def draw_front(patterns: list[FixedPattern], title: str, unit: str = "big layers") -> Picture:
     """Every evaluated pattern, and the front as a line. Equal patterns give equal bytes."""
     from duo_oracle.results.drawing import picture
 
@@ -75,7 +76,7 @@ def draw_front(patterns: list[FixedPattern], title: str) -> Picture:
         axes = figure.subplots()
         axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color="0.7", markersize=3, label="evaluated")
         axes.plot([p.n_big for p in front], [p.loss for p in front], "o-", markersize=4, label="Pareto front")
-        axes.set(xlabel="big layers of the pattern", ylabel="loss, nats per token")
+        axes.set(xlabel=f"{unit} of the pattern", ylabel="loss, nats per token")
         axes.set_title(f"{title}\nin-sample: the front is chosen on the tokens that its losses are of", fontsize=8)
         axes.grid(alpha=0.3, linewidth=0.5)
         axes.legend()

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import RoutingPattern, to_array
 from duo_oracle.results.answers.controls import Cell, Section
@@ -66,10 +65,12 @@ def _compared(run: StoredRun, other: StoredRun, budget: str) -> tuple[Cell, ...]
     both = ours.merge(theirs, on=_KEYS, suffixes=("", "_other"), validate="one_to_one")
     document_N = both["document"].to_numpy()
     pattern_N, pattern_other_N = both["pattern"].to_numpy(), both["pattern_other"].to_numpy()
-    branch_NL, other_NL = (to_array(RoutingPattern.parse(text) for text in texts) for texts in (pattern_N, pattern_other_N))
+    branch_NL, other_NL = (
+        to_array(RoutingPattern.parse(text, table=run.table) for text in texts) for texts in (pattern_N, pattern_other_N)
+    )
     same, agree = bootstrap(np.stack([pattern_N == pattern_other_N, (branch_NL == other_NL).mean(axis=1)], axis=1), document_N)
     chance = float(sum(share * (pattern_other_N == pattern).mean() for pattern, share in _shares(pattern_N)))
-    branch_chance = float(np.mean(sum((branch_NL == b).mean(axis=0) * (other_NL == b).mean(axis=0) for b in DUO.branches)))
+    branch_chance = float(np.mean(sum((branch_NL == b).mean(axis=0) * (other_NL == b).mean(axis=0) for b in run.table.branches)))
     excess_N, excess_other_N = both["excess"].to_numpy(np.float64), both["excess_other"].to_numpy(np.float64)
     moved: Estimate | None = None
     correlation = None

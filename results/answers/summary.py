@@ -61,10 +61,10 @@ def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
             rows.append(["best fixed pattern, chosen on other documents", str(fixed.best), perplexity(fixed.best)])
         in_sample = f"best fixed pattern in-sample, {fixed.best_pattern}"
         rows.append([in_sample, str(fixed.best_in_sample), perplexity(fixed.best_in_sample)])
-    rows += [["all-big", str(line.all_big), perplexity(line.all_big)], ["oracle", str(line.oracle), perplexity(line.oracle)]]
-    rows.append(["oracle's gain over all-big", str(line.gain), ""])
+    rows += [[run.full_name, str(line.all_big), perplexity(line.all_big)], ["oracle", str(line.oracle), perplexity(line.oracle)]]
+    rows.append([f"oracle's gain over {run.full_name}", str(line.gain), ""])
     if line.null_gain is not None:
-        rows.append(["null gain (the same for labels drawn from all-big)", str(line.null_gain), ""])
+        rows.append([f"null gain (the same for labels drawn from {run.full_name})", str(line.null_gain), ""])
         rows.append(["excess = gain - null gain", str(line.excess), ""])
     if line.control is not None:
         rows.append(["the same where nothing is chosen", str(line.control), ""])

@@ -112,7 +112,7 @@ class _Verifier:
         self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
         self._context = run.parsed_context
-        self.oracle, self.big = Check("oracle path's loss"), Check("all-big loss")
+        self.oracle, self.big = Check("oracle path's loss"), Check(f"{run.full_name} loss")
         self.cheapest = Check(f"{run.cheapest_name} loss")
         self.most_within: float | None = run.identity.get("tolerance")
         self.proof = Check("certified within")

@@ -43,6 +43,8 @@ def write_report(
     """
     if not runs:
         raise InputError("a report is of one run or more; none was named")
+    for run in runs:
+        run.check_letters("a report")
     routes_of = _routes_by_run(runs, routes or {})
     blocks = Blocks()
     data: dict[str, Any] = {

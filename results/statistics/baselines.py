@@ -19,8 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.budgets import Budget, parse_budgets
-from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.oracle.branches import DUO, BranchTable, pattern_costs
+from duo_oracle.oracle.budgets import Budget
+from duo_oracle.oracle.patterns import to_strings
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
 from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
@@ -34,11 +35,13 @@ class DocumentSums:
     n_tokens_D: np.ndarray
     branches_PL: np.ndarray
     sum_DP: np.ndarray
+    table: BranchTable = DUO
 
     def within(self, budget: Budget) -> DocumentSums:
         """The patterns that `budget` allows."""
-        allowed_P = budget.allows(self.branches_PL.shape[1])[branch_counts(self.branches_PL, Branch.BIG)]
-        return DocumentSums(self.documents, self.n_tokens_D, self.branches_PL[allowed_P], self.sum_DP[:, allowed_P])
+        most = self.branches_PL.shape[1] * max(1, self.table.dearest)
+        allowed_P = budget.allows(most)[pattern_costs(self.branches_PL, self.table.branches)]
+        return DocumentSums(self.documents, self.n_tokens_D, self.branches_PL[allowed_P], self.sum_DP[:, allowed_P], self.table)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def document_sums(run: StoredRun, budget: str | None = None) -> DocumentSums:
     if not complete_P.any():
         raise InputError(f"fixed patterns are compared over every token; {run.place} scored no pattern at all of them")
     n_tokens_D = np.array([counts[document] for document in documents])
-    return DocumentSums(documents, n_tokens_D, branches_PL[complete_P], sum_DP[:, complete_P])
+    return DocumentSums(documents, n_tokens_D, branches_PL[complete_P], sum_DP[:, complete_P], run.table)
 
 
 def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
@@ -99,7 +102,8 @@ def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
     sums_DM = np.stack(columns, axis=1)
     counts_DM = np.broadcast_to(sums.n_tokens_D[:, None], sums_DM.shape)
     in_sample, mean, *crossed = bootstrap_sums(sums_DM, counts_DM.astype(np.float64))
-    return FixedPatterns(crossed[0] if crossed else None, in_sample, to_strings(allowed.branches_PL[[best]])[0], mean, n_patterns)
+    pattern = to_strings(allowed.branches_PL[[best]], sums.table.letters)[0]
+    return FixedPatterns(crossed[0] if crossed else None, in_sample, pattern, mean, n_patterns)
 
 
 def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None) -> dict[str, FixedPatterns]:
@@ -109,5 +113,5 @@ def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None
     answers = {}
     for text in wanted:
         sums = document_sums(run, text) if shared is None else shared
-        answers[text] = fixed_patterns(sums, parse_budgets(text, run.n_letters)[0])
+        answers[text] = fixed_patterns(sums, run.budget(text))
     return answers

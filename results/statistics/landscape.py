@@ -89,6 +89,7 @@ def landscape(run: StoredRun, budget: str | None = None) -> Landscape:
 
     Memory holds one sequence's losses at a time. Raises InputError where some pattern of B and the cheapest branch has no loss.
     """
+    run.check_letters("a landscape")
     n_letters = run.n_letters
     order_P = np.array([number.bit_count() for number in range(2**n_letters)])
     squares: dict[str, np.ndarray] = {}

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
-from duo_oracle.oracle.patterns import LETTERS
-from duo_oracle.oracle.spaces import parse_branches
 
 MOST_LETTERS = 10_000
 _MOST = 2**63
@@ -72,9 +71,9 @@ def _check_words(identity: Mapping[str, Any]) -> None:
     n_letters = identity.get("n_letters", identity.get("n_layers"))
     if identity.get("dtype", "float32") not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {identity['dtype']!r:.80}")
-    if identity.get("cheapest", "s") not in tuple(LETTERS):
-        raise ValueError(f"cheapest must be a letter of {LETTERS}; got {identity['cheapest']!r:.80}")
-    parse_branches(identity.get("branches", "sB"))
+    table = parse_table(identity.get("branches", "sB"))
+    if identity.get("cheapest", "s") not in tuple(table.letters):
+        raise ValueError(f"cheapest must be a letter of {table.written}; got {identity['cheapest']!r:.80}")
     if identity.get("skip") is not None and identity["skip"] not in tuple(SkipReading):
         raise ValueError(f"skip must be one of {', '.join(SkipReading)}; got {identity['skip']!r:.80}")
     if n_letters is None:
@@ -84,10 +83,10 @@ def _check_words(identity: Mapping[str, Any]) -> None:
     if identity.get("budgets") == []:
         raise ValueError("it has no budget")
     for budget in identity.get("budgets") or ():
-        if len(parse_budgets(budget, n_letters)) != 1:
+        if len(parse_budgets(budget, n_letters, max(1, table.dearest))) != 1:
             raise ValueError(f"each of the budgets must be one; got {budget!r:.80}")
     if identity.get("context") is not None:
-        parse_context(identity["context"], n_letters)
+        parse_context(identity["context"], n_letters, table=table)
     layers = identity.get("route_layers")
     if layers is not None and (len(layers) != n_letters or sorted(set(layers)) != layers or layers[0] < 0):
         raise ValueError(f"route_layers must be {n_letters} rising numbers of layers; got {layers!r:.80}")

@@ -127,7 +127,7 @@ def read_positions(run: StoredRun) -> Positions:
         document_N=np.array(tokens["document"].to_pylist()),
         token_N=_texts(tokens, "token"),
         target_N=_texts(tokens, "target"),
-        branches_NKL=np.stack([branches_of(rows["pattern"]) for rows in paths.values()], axis=1),
+        branches_NKL=np.stack([branches_of(rows["pattern"], run.table) for rows in paths.values()], axis=1),
         loss_NK=np.stack([numbers(rows["loss"]) for rows in paths.values()], axis=1),
         null_gain_NK=np.stack([numbers(rows["null_gain"]) for rows in paths.values()], axis=1),
         small_N=numbers(first["loss_cheapest"]),

@@ -92,7 +92,12 @@ class StoredRun:
     def check_letters(self, what: str) -> None:
         """Raises InputError where the run is of a table of experts, which `what` cannot answer of."""
         if self.table.of_experts:
-            raise InputError(f"{what} is answered for branches . s B; {self.path} was searched over {self.table.spec}")
+            raise InputError(f"{what} is answered for branches . s B; {self.place} was searched over {self.table.spec}")
+
+    @property
+    def full_name(self) -> str:
+        """What the model as it is without routing is called: all-big, or a mixture's own routing."""
+        return "own routing" if self.table.of_experts else uniform_name(Branch.BIG)
 
     @property
     def n_letters(self) -> int:

@@ -114,6 +114,7 @@ def compare(
     if min(sample, threads) < 1:
         raise InputError(f"`sample` and `threads` are at least 1; got {sample} and {threads}")
     loaded = run if isinstance(run, Run) else load(run)
+    loaded.check_letters("a comparison of routers")
     files = tuple(routes.items()) if isinstance(routes, Mapping) else tuple(named_file(text) for text in _several(routes))
     with prepared(threads):
         opened = open_run(loaded, None if model is None else os.fspath(model))

@@ -59,6 +59,7 @@ def climb(opened: OpenedRun, how: Climb) -> Climbed:
     searched, a router that does not fit, and a reference or data that are not the run's.
     """
     run = opened.run
+    run.check_letters("a ladder")
     if opened.problem.context.kind in (ContextKind.COMMITTED, ContextKind.SAME):
         raise InputError(
             "a ladder stands in a context in which the earlier tokens have one routing: full, cheapest, a pattern or a router; "

@@ -44,6 +44,7 @@ class Asked:
 def parse_base(opened: OpenedRun, text: str) -> RoutingPattern:
     """The base that `text` names: full, cheapest, or a pattern. Raises InputError for another, and for branches that
     the run lacks."""
+    opened.run.check_letters("what a letter does to later tokens (effects)")
     allowed = opened.problem.branches
     letters = "".join(branch.letter for branch in allowed)
     if text not in ("full", "cheapest") and (not text or set(text) - set(LETTERS)):

@@ -54,6 +54,7 @@ def solve_joint(opened: OpenedRun, asked: Asked, max_sequences: int | None = Non
     which is its objective, cannot be asked again.
     """
     run, problem = opened.run, opened.problem
+    run.check_letters("the joint oracle")
     if run.parsed_context.kind is not ContextKind.COMMITTED:
         raise InputError(f"the joint oracle begins with what a committed run chose; {run.place} has the context {run.context}")
     if asked.width and len(problem.branches) ** run.n_letters > MOST_LEAVES:

@@ -46,6 +46,7 @@ class RunLabels:
 
     def __iter__(self) -> Iterator[PatternLabels]:
         for run in self.runs:
+            run.check_letters("what a router is taught by")
             if not {"losses", "trials"} & set(run.tables):
                 raise InputError(f"{run.place} kept no losses of patterns; search with `keep='trials'` or `keep='losses'`")
             kind = run.parsed_context.kind
@@ -57,6 +58,7 @@ class RunLabels:
     def found(self, target: str, sample: int, seed: int, router: Router | None) -> Iterator[PatternLabels]:
         """As `Teacher` of `models/router_training/labels.py` says."""
         for run in self.runs:
+            run.check_letters("what a router is taught by")
             opened = open_run(run, self.model)
             if target == "reference" and not has_reference(opened):
                 raise InputError(f"{run.place} was searched without a reference (search with `reference='self'`)")

@@ -32,8 +32,8 @@ def _run(config: ParetoConfig) -> int:
     patterns = fixed_patterns(run)
     if config.plot is not None:
         title = f"{len(patterns):,} fixed patterns, {run.n_tokens:,} tokens, context {run.context}"
-        draw_front(patterns, title).save(config.plot)
-    write_answer(config.format, lambda: pattern_rows(patterns), lambda: as_text(patterns))
+        draw_front(patterns, title, run.table.unit).save(config.plot)
+    write_answer(config.format, lambda: pattern_rows(patterns), lambda: as_text(patterns, run.table.unit))
     return 0
 
 

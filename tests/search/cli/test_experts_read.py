@@ -1,0 +1,123 @@
+"""Every command that reads runs, over one of a table of experts: right, or refused in one line that names the table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from duo_oracle.results import load
+from duo_oracle.results.sql import query, questions
+from duo_oracle.search.cli import main
+from tests.models.hf.tiny import save_tiny
+
+TABLE = "top:1,2,4"
+RIGHT = (
+    "curve RUN",
+    "pareto RUN",
+    "controls RUN",
+    "controls RUN --replica RUN",
+    "controls RUN --calibration",
+    "difficulty RUN",
+    "difficulty RUN --within-surprise",
+    "difficulty RUN --group token-type",
+    "runs show RUN",
+    "verify RUN",
+    "strategies RUN --budget 4 --strategy greedy --strategy beam",
+)
+REFUSED = (
+    "landscape RUN",
+    "report RUN --out OUT",
+    "effects RUN",
+    "joint RUN",
+    "ladder RUN",
+    "compare RUN --router random:2",
+)
+pytestmark = pytest.mark.slow
+OF_LETTERS = ("landscape", "layer_by_position", "layer_effect", "layer_use")
+
+
+@pytest.fixture(scope="module")
+def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run over experts of two layers of a tiny Mixtral, every pattern's loss kept."""
+    folder = tmp_path_factory.mktemp("experts")
+    (folder / "model").mkdir()
+    save_tiny("Mixtral", folder / "model")
+    tokens = np.random.default_rng(0).integers(3, 60, (3, 8)).tolist()
+    pd.DataFrame({"document": ["a", "b", "c"], "tokens": tokens}).to_parquet(folder / "tokens.parquet")
+    argv = [
+        "search",
+        str(folder / "model"),
+        str(folder / "tokens.parquet"),
+        "--branches",
+        TABLE,
+        "--route-layers",
+        "0-1",
+        "--local",
+    ]
+    argv += ["--context", "full", "--budget", "any,own,2-4,atmost:3", "--keep", "losses", "--null-draws", "3"]
+    assert main([*argv, "--out", str(folder / "run")]) == 0
+    return folder / "run"
+
+
+def said(words: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main([{"RUN": str(run), "OUT": str(tmp_path / "out.html")}.get(word, word) for word in words.split()])
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.mark.parametrize("words", RIGHT)
+def test_what_reads_costs_and_losses_reads_a_table_of_experts(words: str, mixture: Path, tmp_path: Path, capsys) -> None:
+    status, out, err = said(words, mixture, tmp_path, capsys)
+    assert status == 0, err
+    assert out.strip()
+    assert "all-big" not in out or words.startswith(("curve", "controls", "difficulty RUN --"))
+
+
+@pytest.mark.parametrize("words", REFUSED)
+def test_what_is_of_small_and_big_refuses_a_table_of_experts_in_a_line(words: str, mixture: Path, tmp_path: Path, capsys) -> None:
+    status, out, err = said(words, mixture, tmp_path, capsys)
+    assert (status, out) == (2, "")
+    assert "branches . s B" in err
+    assert TABLE in err
+    assert len(err.splitlines()) == 1
+
+
+def test_fixed_patterns_and_costs_are_those_of_the_kept_losses(mixture: Path, tmp_path: Path, capsys) -> None:
+    losses = load(mixture).losses()
+    assert losses["pattern"].nunique() == 9
+    cost = losses["pattern"].astype(str).map(lambda pattern: sum(map(int, pattern)))
+    assert (losses["cost"] == cost).all()
+    mean = losses.assign(loss=losses["loss"].astype(float)).groupby(cost.to_numpy())["loss"].mean()
+    _, out, _ = said("curve RUN --format json", mixture, tmp_path, capsys)
+    lines = {line["budget"]: line for line in json.loads(out)}
+    paths = load(mixture).paths()
+    for budget in ("2", "3", "4"):
+        assert lines[budget]["mean_random"] == pytest.approx(mean[int(budget)], abs=1e-5)
+        assert lines[budget]["n_big"] == int(budget)
+        of_budget = paths[paths["budget"] == budget]
+        least = losses[losses["cost"] == int(budget)].groupby(["sequence", "position"])["loss"].min()
+        assert np.allclose(of_budget.set_index(["sequence", "position"])["loss"].sort_index(), least.sort_index(), atol=1e-5)
+    assert paths["n_big"].isna().all()
+    assert paths["n_small"].isna().all()
+    assert paths["n_skip"].isna().all()
+
+
+def test_questions_answer_or_refuse(mixture: Path) -> None:
+    for name in questions():
+        try:
+            rows = query([mixture], name)
+        except Exception as error:
+            said = str(error)
+            assert len(said.splitlines()) == 1
+            assert name not in OF_LETTERS or f"the question {name} is answered for branches . s B" in said
+        else:
+            assert name not in OF_LETTERS
+            assert name != "best_patterns" or sorted(set(rows["cost"].to_pylist())) == [2, 3, 4, 5, 6, 8]
+    table = query([mixture], "SELECT letter, cost, what FROM branches ORDER BY cost").to_pylist()
+    assert [(row["letter"], row["cost"]) for row in table] == [("1", 1), ("2", 2), ("4", 4)]
+    assert table[2]["what"] == "the 4 best experts"
