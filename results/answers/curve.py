@@ -17,6 +17,7 @@ import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.answers.verdict import verdict
+from duo_oracle.results.colours import BIAS, CONTROL, EXCESS, FIXED, INK, ORACLE, PLAIN
 from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, perplexity_text
@@ -215,27 +216,27 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
 def _losses(axes: Any, lines: Sequence[BudgetLine]) -> None:
     """The mean losses. Their intervals are of documents, which all lines share, and are not drawn: differences below are paired."""
     curves: list[tuple[str, Sequence[Estimate | None], str, str]] = [
-        ("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], "tab:gray", "-"),
-        ("best fixed, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], "tab:blue", "-"),
-        ("oracle", [line.oracle for line in lines], "tab:red", "-"),
-        ("all-big", [line.all_big for line in lines], "black", ":"),
+        ("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], PLAIN, "-"),
+        ("best fixed, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], FIXED, "-"),
+        ("oracle", [line.oracle for line in lines], ORACLE, "-"),
+        ("all-big", [line.all_big for line in lines], INK, ":"),
     ]
     for label, estimates, colour, style in curves:
         _curve(axes, lines, [None if e is None else e.mean for e in estimates], colour, style, label)
     alone = [None if line.null_gain is None else line.all_big.mean - line.null_gain.mean for line in lines]
-    _curve(axes, lines, alone, "tab:orange", "--", "what selection bias alone would show")
+    _curve(axes, lines, alone, BIAS, "--", "what selection bias alone would show")
     axes.grid(alpha=0.3, linewidth=0.5)
 
 
 def _differences(axes: Any, lines: Sequence[BudgetLine]) -> None:
     """The gain over all-big, what of it is selection bias, the excess, and the excess where nothing is chosen, each paired."""
     curves: list[tuple[str, Sequence[Estimate | None], str]] = [
-        ("gain", [line.gain for line in lines], "tab:red"),
-        ("null gain: selection bias", [line.null_gain for line in lines], "tab:orange"),
-        ("excess", [line.excess for line in lines], "tab:green"),
-        ("excess where nothing is chosen", [line.control for line in lines], "tab:purple"),
+        ("gain", [line.gain for line in lines], ORACLE),
+        ("null gain: selection bias", [line.null_gain for line in lines], BIAS),
+        ("excess", [line.excess for line in lines], EXCESS),
+        ("excess where nothing is chosen", [line.control for line in lines], CONTROL),
     ]
-    axes.axhline(0, color="black", linewidth=0.8)
+    axes.axhline(0, color=INK, linewidth=0.8)
     for label, estimates, colour in curves:
         _curve(axes, lines, [None if e is None else e.mean for e in estimates], colour, "-", label)
         for line, estimate in zip(lines, estimates, strict=True):

@@ -16,6 +16,7 @@ import pyarrow as pa
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import RoutingPattern
 from duo_oracle.results.answers.controls import Cell, Section
+from duo_oracle.results.colours import CYCLE, INK
 from duo_oracle.results.sql import query
 from duo_oracle.results.statistics.effects import estimate, ratio
 from duo_oracle.results.statistics.intervals import Estimate
@@ -136,17 +137,19 @@ def draw_effects(found: Effects, title: str) -> Picture:
             own, later = (
                 [value.mean for value in values] for values in zip(*((one.kl.own, one.kl.later) for one in mine), strict=True)
             )
-            left.bar(x, own, width, color=f"C{2 * number}", label=f"{change}: its own token")
-            left.bar(x, later, width, bottom=own, color=f"C{2 * number + 1}", label=f"{change}: the next {found.ahead} together")
+            left.bar(x, own, width, color=CYCLE[2 * number % 10], label=f"{change}: its own token")
+            left.bar(
+                x, later, width, bottom=own, color=CYCLE[(2 * number + 1) % 10], label=f"{change}: the next {found.ahead} together"
+            )
         left.set(xlabel="layer", ylabel="KL to the base, nats per flip", title="what one letter disturbs")
         left.set_xticks(sorted({one.layer for one in found.layers if one.layer is not None}))
         left.legend(frameon=False)
         place = np.arange(len(found.distances))
         values = [one.kl for one in found.distances]
-        right.bar(place, [value.mean for value in values], color="C1")
+        right.bar(place, [value.mean for value in values], color=CYCLE[1])
         low, high = ([getattr(value, name) for value in values] for name in ("low", "high"))
         if np.all(np.isfinite(low)):
-            right.vlines(place, low, high, color="black", linewidth=1)
+            right.vlines(place, low, high, color=INK, linewidth=1)
         right.set_xticks(place, [_distance_name(one) for one in found.distances])
         right.set(xlabel="tokens after the flip", ylabel="KL to the base, nats per token", title="how far it reaches")
         for axes in (left, right):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results.colours import FAINT
 from duo_oracle.results.formats import aligned
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
@@ -74,7 +75,7 @@ def draw_front(patterns: list[FixedPattern], title: str, unit: str = "big layers
     front = [pattern for pattern in patterns if pattern.on_front]
     with picture((5.2, 3.4), {"font.size": 8}) as figure:
         axes = figure.subplots()
-        axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color="0.7", markersize=3, label="evaluated")
+        axes.plot([p.n_big for p in patterns], [p.loss for p in patterns], ".", color=FAINT, markersize=3, label="evaluated")
         axes.plot([p.n_big for p in front], [p.loss for p in front], "o-", markersize=4, label="Pareto front")
         axes.set(xlabel=f"{unit} of the pattern", ylabel="loss, nats per token")
         axes.set_title(f"{title}\nin-sample: the front is chosen on the tokens that its losses are of", fontsize=8)

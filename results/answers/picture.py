@@ -1,7 +1,8 @@
 """A text with every token coloured by what compute buys on it, as SVG or PNG; and the same as plain text.
 
 The loss at a position is that of the next token, so each token is coloured by the position before it, and a sequence's
-first token by none. Token texts are data: they are drawn letter by letter as they are, line ends and tabs as signs.
+first token by none. Token texts are data: they are drawn letter by letter as they are, line ends and tabs as signs. Lines break
+between words, and inside one only where it is longer than a line.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.shown import one_line
 from duo_oracle.results.answers.difficulty import source_of
+from duo_oracle.results.colours import COLD, HEAT, RAMPS
 from duo_oracle.results.measures import MEASURES
 from duo_oracle.results.sql import connect
 from duo_oracle.results.store.reader import StoredRun
@@ -62,7 +64,7 @@ def draw_text(
     colouring = Colouring.of([token.value for token in tokens])
     n_rows = 1 + max(token.row for token in tokens)
     cell_width, cell_height = 0.105, 0.25  # inches of one letter of DejaVu Sans Mono at 12.5 points, and of one line
-    size = (COLUMNS * cell_width + 0.4, n_rows * cell_height + 0.95)
+    size = (COLUMNS * cell_width + 0.4, n_rows * cell_height + 1.25)
     with picture(size, {"font.family": "DejaVu Sans Mono"}, layout=None) as figure:
         width, height = figure.get_size_inches()
         axes = figure.add_axes((0.2 / width, 0.7 / height, COLUMNS * cell_width / width, n_rows * cell_height / height))
@@ -78,50 +80,62 @@ def draw_text(
                 axes.text(*place, letter, fontsize=12.5, ha="center", va="center_baseline", color=ink, parse_math=False)
         legend = figure.add_axes((0.2 / width, 0.38 / height, 0.35, 0.12 / height))
         bar = figure.colorbar(
-            ScalarMappable(colouring.norm, colouring.colours),
-            cax=legend,
-            orientation="horizontal",
-            extend="both" if colouring.signed else "max",
+            ScalarMappable(colouring.norm, colouring.colours), cax=legend, orientation="horizontal", extend=colouring.extend
         )
         bar.ax.tick_params(labelsize=8)
         said, where = _legend(run, budget, measure)
-        said = title or said
-        figure.text(0.2 / width + 0.37, 0.4 / height, f"{said}\n{where}", fontsize=8, va="center", parse_math=False)
+        n_scored = sum(token.value is not None for token in tokens)
+        above = title or _first_upper(said)
+        figure.text(0.2 / width, 1 - 0.26 / height, above, fontsize=11, weight="bold", va="center", parse_math=False)
+        what = f"{where}\nsequence {sequence} of {run.name}, {n_scored} tokens; white: no difference"
+        figure.text(0.2 / width + 0.4, 0.4 / height, what, fontsize=8, va="center", parse_math=False)
     return figure
 
 
 @dataclass(frozen=True)
 class Colouring:
-    """How the values of a text become colours: white is zero, where compute buys nothing, and red what it buys.
+    """How the values of a text become colours: white is zero, where compute buys nothing, and heat what it buys.
 
-    What it costs, if anything, goes to blue on the same scale.
+    What it costs, if anything, goes to blue with the same steps, so that equal colours are equal sizes; the scale ends where the
+    values do, on either side.
     """
 
+    least: float
     most: float
-    signed: bool
+    extend: str
+    """Which ends of the scale have values beyond them, as matplotlib's colour bars call it."""
 
     @classmethod
     def of(cls, values: Sequence[float | None]) -> Colouring:
         """The colours of these values; the rarest fiftieth saturates, or one token's colour would leave all the others pale."""
         known = [value for value in values if value is not None] or [0.0]
-        return cls(max(1e-3, float(np.quantile(np.abs(known), 0.98))), min(known) < 0)
+        reach = max(1e-3, float(np.quantile(np.abs(known), 0.98)))
+        lowest, highest = min(known), max(known)
+        least, most = max(-reach, min(0.0, lowest)), min(reach, max(0.0, highest))
+        beyond = {(False, False): "neither", (True, False): "min", (False, True): "max", (True, True): "both"}
+        return cls(least, most if most > least else least + reach, beyond[lowest < least, highest > most])
 
     @cached_property
     def norm(self) -> Any:
         from matplotlib.colors import Normalize
 
-        return Normalize(-self.most if self.signed else 0.0, self.most)
+        return Normalize(self.least, self.most)
 
     @cached_property
     def colours(self) -> Any:
-        from matplotlib import colormaps
+        """The part of the scale from cold over white to heat that lies between the two ends."""
+        from matplotlib.colors import LinearSegmentedColormap
 
-        return colormaps["RdBu_r" if self.signed else "Reds"]
+        reach = max(-self.least, self.most)
+        ramps = RAMPS["light"]
+        whole = LinearSegmentedColormap.from_list("whole", [*reversed(ramps[COLD][1:]), *ramps[HEAT]], N=1025)
+        shares = np.linspace(0.5 + 0.5 * self.least / reach, 0.5 + 0.5 * self.most / reach, 512)
+        return LinearSegmentedColormap.from_list("part", whole(shares), N=512)
 
     def at(self, value: float) -> tuple[tuple[float, float, float, float], str]:
         """The background of a value (red, green, blue, opacity) and the ink that is read on it, black or white."""
         red, green, blue, _ = colour = self.colours(float(self.norm(value)))
-        return colour, "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.45 else "white"
+        return colour, "black" if 0.3 * red + 0.6 * green + 0.1 * blue > 0.5 else "white"
 
 
 def as_html(
@@ -193,7 +207,7 @@ def coloured_tokens(
     length: int | None = None,
     columns: int | None = COLUMNS,
 ) -> list[ColouredToken]:
-    """The tokens of a sequence laid out in lines of at most `columns` letters, broken between tokens, with their values."""
+    """The tokens of a sequence laid out in lines of at most `columns` letters, broken between words, with their values."""
     source_of(run, [measure])
     pieces = read_pieces(run, [sequence]).get(sequence)
     if pieces is None:
@@ -203,15 +217,34 @@ def coloured_tokens(
     values = _values(run, sequence, budget, measure)
     tokens: list[ColouredToken] = []
     row = column = 0
-    for index in range(start, len(pieces) if length is None else min(len(pieces), start + length)):
-        text = "".join(_SIGNS.get(letter) or one_line(letter) for letter in pieces[index])[:columns]
-        if columns is not None and column + len(text) > columns:
+    shown = range(start, len(pieces) if length is None else min(len(pieces), start + length))
+    for word in _words([(index, pieces[index]) for index in shown]):
+        texts = ["".join(_SIGNS.get(letter) or one_line(letter) for letter in piece)[:columns] for _, piece in word]
+        whole = sum(map(len, texts))
+        if columns is not None and column and column + whole > columns:
             row, column = row + 1, 0
-        tokens.append(ColouredToken(text, row, column, values.get(index - 1)))
-        column += len(text)
-        if pieces[index].endswith("\n"):
-            row, column = row + 1, 0
+        for (index, piece), text in zip(word, texts, strict=True):
+            if columns is not None and column + len(text) > columns:
+                row, column = row + 1, 0
+            tokens.append(ColouredToken(text, row, column, values.get(index - 1)))
+            column += len(text)
+            if piece.endswith("\n"):
+                row, column = row + 1, 0
     return tokens
+
+
+def _words(pieces: Sequence[tuple[int, str]]) -> list[list[tuple[int, str]]]:
+    """Tokens in groups that a line does not break: a new one begins at a space, after one, and at a line's end."""
+    words: list[list[tuple[int, str]]] = []
+    for number, (index, piece) in enumerate(pieces):
+        if not number or piece[:1].isspace() or pieces[number - 1][1][-1:].isspace():
+            words.append([])
+        words[-1].append((index, piece))
+    return words
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def _values(run: StoredRun, sequence: int, budget: str | None, measure: str) -> dict[int, float]:

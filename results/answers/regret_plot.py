@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from duo_oracle.results.colours import CYCLE, INK
 from duo_oracle.results.statistics.regret import Outcomes, regret_curve, regret_line
 
 _FLOOR = 1e-4  # nats: regret at and below it is drawn there, since the axis is logarithmic
@@ -25,7 +26,7 @@ def plot_regret(
     picture_ending(file)
     budgets = list(dict.fromkeys(found.budget for found in outcomes))
     names = list(dict.fromkeys(found.strategy for found in outcomes))
-    colour_of = {name: f"C{number % 10}" for number, name in enumerate(names)}
+    colour_of = {name: CYCLE[number % 10] for number, name in enumerate(names)}
     with picture((max(3.1 * len(budgets), 5), 5.6), {"font.size": 8}) as figure:
         axes = figure.subplots(2, len(budgets), squeeze=False, sharey=True)
         for column, budget in enumerate(budgets):
@@ -38,7 +39,7 @@ def plot_regret(
                 above.plot(*end, "x", color=colour, markersize=4)
                 below.plot(1e3 / line.tokens_per_second, max(line.regret.mean, _FLOOR), "o", color=colour, markersize=5)
             if budget in exact_tokens_per_second:
-                below.axvline(1e3 / exact_tokens_per_second[budget], color="black", linewidth=0.8, linestyle="--")
+                below.axvline(1e3 / exact_tokens_per_second[budget], color=INK, linewidth=0.8, linestyle="--")
             above.set(xscale="log", yscale="log", title=f"budget {budget}", xlabel="evaluations per token")
             below.set(xscale="log", yscale="log", xlabel="CPU milliseconds per token")
             for panel in (above, below):

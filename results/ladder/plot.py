@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from duo_oracle.results.colours import CONTROL, FIXED, INK, ORACLE, ROUTER
 from duo_oracle.results.drawing import Picture, picture
 from duo_oracle.results.ladder.rungs import Line
 
 _COLOURS = {
-    "hindsight": "C3",
-    "excess": "C3",
-    "reference": "C2",
-    "additive": "C2",
-    "probe": "C0",
-    "layer probe": "C0",
-    "router": "C1",
+    "hindsight": ORACLE,
+    "excess": ORACLE,
+    "reference": ROUTER,
+    "additive": ROUTER,
+    "probe": FIXED,
+    "layer probe": FIXED,
+    "router": CONTROL,
 }
 
 
@@ -31,7 +32,7 @@ def draw_ladder(lines: Sequence[Line], title: str) -> Picture:
                 panel.plot(line.gain.mean, row, "o", color=colour, markersize=4)
                 if line.kind == "fixed":
                     panel.axvline(line.gain.mean, color="0.35", linewidth=0.8, linestyle=":")
-            panel.axvline(0, color="black", linewidth=0.6)
+            panel.axvline(0, color=INK, linewidth=0.6)
             panel.grid(alpha=0.3, linewidth=0.5, axis="x")
             panel.set(title=f"budget {budget}", xlabel="gain over all-big, nats per token")
         panels[0].set_yticks(range(len(names)), names)

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.results.colours import BIAS, ORACLE
 from duo_oracle.results.statistics.effects import estimate, ratio
 from duo_oracle.results.statistics.intervals import Estimate
 
-REAL, CONTROL, FIXED, PLAIN = "tab:red", "tab:orange", "tab:blue", "tab:gray"
+REAL, CONTROL = ORACLE, BIAS
 
 
 def band(axes: Any, at: Sequence[float], line: Sequence[Estimate], label: str, colour: str, style: str = "-") -> None:

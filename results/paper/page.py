@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.results.colours import VERDICTS
 from duo_oracle.results.paper.figure import Answer, Question, Table, effects_table
 from duo_oracle.results.statistics.effects import Effect
 
@@ -31,9 +32,9 @@ _STYLE = (
     "table{border-collapse:collapse;margin:.6em 0 1em;font-size:13px;display:block;overflow-x:auto}"
     "th,td{border:1px solid #ccc;padding:.2em .6em;text-align:right}th.t,td.t{text-align:left}"
     "th{background:#f3f3f3}svg{max-width:100%;height:auto}.v{padding:.5em .8em;border-left:5px solid #888;background:#f6f6f6}"
-    ".found{border-color:#2a7d2a}.luck{border-color:#c98a00}.not{border-color:#a33}"
+    + "".join(f".{kind}{{border-color:{colour}}}" for kind, colour in VERDICTS.items())
 )
-_CLASS = {"found": "found", "not distinguishable from selection bias": "luck", "not found": "not"}
+_CLASS = {"found": "found", "not distinguishable from selection bias": "bias", "not found": "not"}
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
 from duo_oracle.results.answers.reached import Reached, reached_of_run
+from duo_oracle.results.colours import FIXED
 from duo_oracle.results.paper.figure import Answer, Question, Table
-from duo_oracle.results.paper.marks import CONTROL, FIXED, REAL, band, legend_below
+from duo_oracle.results.paper.marks import CONTROL, REAL, band, legend_below
 from duo_oracle.results.paper.page import Item
 from duo_oracle.results.paper.study import Setting, Study
 from duo_oracle.results.statistics.effects import Effect, effect, ratio

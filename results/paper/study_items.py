@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
+from duo_oracle.results.colours import FIXED, PLAIN, ROUTER
 from duo_oracle.results.paper.figure import Answer, Question, Table, number
-from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
+from duo_oracle.results.paper.marks import CONTROL, REAL, band, legend_below
 from duo_oracle.results.paper.page import Item
 from duo_oracle.results.paper.reached_item import reached_item
 from duo_oracle.results.paper.study import Setting, Study
@@ -254,7 +255,7 @@ def _routers_item(study: Study) -> Item:
 
 def _draw_routers(figure: Any, study: Study) -> None:
     axes = figure.subplots(1, len(study.texts), squeeze=False)[0]
-    marks = (("random", PLAIN), ("best_fixed", FIXED), ("loss", "tab:green"), ("oracle", REAL))
+    marks = (("random", PLAIN), ("best_fixed", FIXED), ("loss", ROUTER), ("oracle", REAL))
     for panel, text in zip(axes, study.texts, strict=True):
         tokens = pq.read_table(study.directory / "compare" / f"{text}.parquet").to_pandas()
         groups = list(tokens.groupby("router", sort=False))

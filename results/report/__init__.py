@@ -19,6 +19,7 @@ from typing import Any
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
+from duo_oracle.results.colours import PAGE, RAMPS, css_variables
 from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.run_data import STEP, run_data
 from duo_oracle.results.report.strategies import read_strategies
@@ -52,6 +53,7 @@ def write_report(
         "strategies": [read_strategies(path, {run.manifest.run_id for run in runs}) for path in strategies],
         "runs": [run_data(run, routes_of[number], blocks) for number, run in enumerate(runs)],
         "step": STEP,
+        "ramps": RAMPS,
     }
     text = _page(data, blocks)
     path = Path(local_path(file))
@@ -64,6 +66,8 @@ def write_report(
 def _page(data: Mapping[str, Any], blocks: Blocks) -> str:
     folder = files("duo_oracle.results.report") / "page"
     style = (folder / "style.css").read_text(encoding="utf-8")
+    for theme in PAGE:
+        style = style.replace(f"@@{theme.upper()}@@", css_variables(theme))
     parts = [(folder / f"{name}.js").read_text(encoding="utf-8") for name in _SCRIPTS]
     script = '"use strict";\n(() => {\n' + "\n".join(parts) + "\n})();\n"
     columns = [f'<script type="text/plain" id="block-{number}">{text}</script>' for number, text in enumerate(blocks.texts)]

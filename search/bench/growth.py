@@ -124,6 +124,7 @@ def growth_text(rows: Sequence[GrowthRow]) -> str:
 
 def draw_growth(rows: Sequence[GrowthRow]) -> Picture:
     """A panel for each growth: processor milliseconds a token, both axes logarithmic."""
+    from duo_oracle.results.colours import FIXED
     from duo_oracle.results.drawing import picture
 
     names = list(dict.fromkeys(row.what for row in rows))
@@ -132,7 +133,7 @@ def draw_growth(rows: Sequence[GrowthRow]) -> Picture:
         for axis, name in zip(axes, names, strict=True):
             mine = [row for row in rows if row.what == name]
             by_layers = name.startswith("layers")
-            axis.plot([int(row.value) for row in mine], [row.ms_per_token for row in mine], marker="o", color="#2a6f97")
+            axis.plot([int(row.value) for row in mine], [row.ms_per_token for row in mine], marker="o", color=FIXED)
             axis.set_yscale("log")
             if not by_layers:
                 axis.set_xscale("log", base=2)

@@ -126,7 +126,7 @@ class _Work:
         rungs = [Rung("hindsight", "hindsight", numbers(rows["loss"]), n_big(hindsight_NL))]
         excess_N = numbers(rows["excess"])
         if not np.isnan(excess_N).any():
-            rungs.append(Rung("hindsight less its luck (excess)", "excess", full_N - excess_N, np.full(len(full_N), np.nan)))
+            rungs.append(Rung("hindsight less selection bias (excess)", "excess", full_N - excess_N, np.full(len(full_N), np.nan)))
         if self._has_reference:
             rungs.append(Rung("reference", "reference", numbers(rows["ref_loss"]), n_big(branches_of(rows["ref_pattern"]))))
         random_N = self._worth.random_loss(budget)

@@ -12,6 +12,7 @@ import numpy as np
 
 from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.colours import CYCLE
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, by_layer, number
 from duo_oracle.results.paper.marks import CONTROL, REAL, band, layer_line, layer_map, legend_below
 from duo_oracle.results.paper.material import Material, Routes
@@ -80,7 +81,7 @@ def _draw(material: Material, figure: Any) -> None:
             layers = range(routes.branches_NL.shape[1])
             band(above, layers, layer_line(routes.branches_NL == Branch.BIG, routes.document_N), "router: big", REAL)
             if routes.skips:
-                band(above, layers, layer_line(routes.branches_NL == Branch.SKIP, routes.document_N), "router: skip", "tab:purple")
+                band(above, layers, layer_line(routes.branches_NL == Branch.SKIP, routes.document_N), "router: skip", CYCLE[4])
             band(above, layers, layer_line(luck.branches_NL == Branch.BIG, luck.document_N), "random router: big", CONTROL, "--")
             above.set_title(f"{holdout}, {routes.router}", fontsize=8)
             above.set(xlabel="layer", ylim=(-0.03, 1.03), xticks=range(0, len(layers), 2))

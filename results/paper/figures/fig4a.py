@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.budgets import Budget, BudgetKind
+from duo_oracle.results.colours import FIXED, PLAIN, ROUTER
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number, thirds
-from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL
+from duo_oracle.results.paper.marks import CONTROL, REAL
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.average import average_oracle
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
@@ -121,8 +122,8 @@ def _lines(material: Material, holdout: str) -> list[Line]:
     for routes in material.routes(holdout):
         routed_N = losses.of(routes.branches_NL)
         if not np.isnan(routed_N).any():
-            lines.append(Line(f"{routes.router}, in context big", routes.n_big, mean(routed_N), "tab:green"))
-        lines.append(Line(f"{routes.router}, as it routes itself", routes.n_big, mean(routes.loss_N), "tab:green"))
+            lines.append(Line(f"{routes.router}, in context big", routes.n_big, mean(routed_N), ROUTER))
+        lines.append(Line(f"{routes.router}, as it routes itself", routes.n_big, mean(routes.loss_N), ROUTER))
     return lines
 
 

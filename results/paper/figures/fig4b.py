@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.results.colours import FIXED, PLAIN, ROUTER
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, thirds
-from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, band, legend_below
+from duo_oracle.results.paper.marks import CONTROL, REAL, band, legend_below
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.baselines import fixed_patterns_of_run
 from duo_oracle.results.statistics.effects import Effect, effect, estimate, ratio
@@ -144,7 +145,7 @@ def _routers(panel: Any, material: Material, holdout: str) -> None:
         if routes.trained and not np.isnan(loss_N).any():
             points.append((routes.n_big, float(loss_N.mean())))
     if points:
-        panel.plot(*zip(*points, strict=True), "D", color="tab:green", markersize=5, label="trained routers")
+        panel.plot(*zip(*points, strict=True), "D", color=ROUTER, markersize=5, label="trained routers")
 
 
 FIGURE = PaperFigure(

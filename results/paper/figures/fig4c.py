@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.results.colours import FIXED, PLAIN
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
-from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL, legend_below, position_bins
+from duo_oracle.results.paper.marks import CONTROL, REAL, legend_below, position_bins
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.effects import effect, estimate, ratio
 from duo_oracle.results.store.positions import Positions

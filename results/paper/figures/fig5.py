@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.shown import one_line
+from duo_oracle.results.colours import FIXED, PLAIN
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
-from duo_oracle.results.paper.marks import CONTROL, FIXED, PLAIN, REAL
+from duo_oracle.results.paper.marks import CONTROL, REAL
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.effects import Ratio, effect, estimate, mean_over
 from duo_oracle.results.store.positions import Positions

@@ -12,6 +12,7 @@ import numpy as np
 
 from duo_oracle.oracle.branches import DUO
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.results.colours import BRANCHES
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
 from duo_oracle.results.paper.figures.fig3 import over_positions, router_pairs
 from duo_oracle.results.paper.material import Material, Routes
@@ -59,7 +60,7 @@ def _draw(material: Material, figure: Any) -> None:
     from matplotlib.colors import ListedColormap
     from matplotlib.patches import Patch
 
-    colours = ListedColormap(["#f2f2f2", "#9ecae1", "#b2182b"])
+    colours = ListedColormap(list(BRANCHES))
     n_rows = max(len(router_pairs(material, holdout)) for holdout in material.holdouts)
     axes = figure.subplots(n_rows, len(material.holdouts), squeeze=False)
     for column, holdout in enumerate(material.holdouts):

@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from duo_oracle.results.colours import FIXED
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table, number
-from duo_oracle.results.paper.marks import FIXED, REAL, band, legend_below
+from duo_oracle.results.paper.marks import REAL, band, legend_below
 from duo_oracle.results.paper.material import Material, Trained
 from duo_oracle.results.statistics.effects import Ratio, effect, estimate
 

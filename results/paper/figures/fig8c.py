@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+from duo_oracle.results.colours import FIXED
 from duo_oracle.results.paper.figure import Answer, PaperFigure, Table
 from duo_oracle.results.paper.figures.fig8ab import greatest_seed_gap
-from duo_oracle.results.paper.marks import CONTROL, FIXED, REAL
+from duo_oracle.results.paper.marks import CONTROL, REAL
 from duo_oracle.results.paper.material import Material
 from duo_oracle.results.statistics.effects import effect, estimate
 

@@ -1,18 +1,6 @@
 // Colours: ramps that grow evenly in lightness (so they read without colour), for light and dark, and the ink upon them.
-const RAMPS = {
-  light: {
-    heat: ["#ffffff", "#fff0dc", "#fdd09b", "#f7a254", "#df6a22", "#a63d10", "#631f0a"],
-    cold: ["#ffffff", "#e4eef9", "#b5d2ee", "#74a9db", "#3a7bbb", "#195090", "#0b2e5c"],
-    compute: ["#ffffff", "#e2f3f0", "#b3ded6", "#6fbdb2", "#31958b", "#126c66", "#054643"],
-  },
-  dark: {
-    heat: ["#1c2025", "#3a281a", "#633817", "#975219", "#cd7a2c", "#f2b26b", "#ffe8cb"],
-    cold: ["#1c2025", "#1d2c3e", "#214463", "#296593", "#408cc7", "#86bdea", "#deefff"],
-    compute: ["#1c2025", "#173431", "#17504b", "#1e756c", "#3aa094", "#82cfc3", "#dcf6f0"],
-  },
-};
 const parsed = {};
-for (const [theme, ramps] of Object.entries(RAMPS)) {
+for (const [theme, ramps] of Object.entries(report.ramps)) {
   parsed[theme] = {};
   for (const [name, stops] of Object.entries(ramps)) {
     parsed[theme][name] = stops.map(s => [1, 3, 5].map(i => parseInt(s.slice(i, i + 2), 16)));

@@ -2,17 +2,17 @@
 const CURVES = [
   ["mean", "mean pattern", "grey"],
   ["fixed", "best fixed, chosen on other documents", "cold"],
-  ["luck", "what selection bias alone would show", "luck"],
+  ["bias", "what selection bias alone would show", "bias"],
   ["oracle", "oracle", "hot"],
   ["big", "all-big", "plain"],
 ];
-const EXCESSES = [["control", "where nothing is chosen", "luck"], ["excess", "excess", "strong"]];
+const EXCESSES = [["control", "where nothing is chosen", "bias"], ["excess", "excess", "strong"]];
 
 function drawCurve() {
   const run = theRun();
   byId("curve-section").hidden = run.budgets.length < 2;
   if (run.budgets.length < 2) return;
-  const lines = run.lines.map(line => ({ ...line, luck: line.nullGain ? [line.big[0] - line.nullGain[0], null, null] : null }));
+  const lines = run.lines.map(line => ({ ...line, bias: line.nullGain ? [line.big[0] - line.nullGain[0], null, null] : null }));
   const shown = CURVES.filter(([key]) => lines.every(line => line[key]));
   const wide = byId("curve").clientWidth || 800, sideBySide = wide >= 720;
   const first = sideBySide ? Math.round(wide * 0.58) : wide;
@@ -51,7 +51,7 @@ function figure(width, height, lines, shown, axis, zero) {
     const band = banded.map(i => [x(at[i]), y(lines[i][key][2])]).concat(banded.slice().reverse().map(i => [x(at[i]), y(lines[i][key][1])]));
     return [banded.length > 1 && colour !== "plain" ? s("path", { d: pathOf(band) + "Z", class: "band " + colour }) : null,
       s("path", { d: pathOf(order.map(i => [x(at[i]), y(lines[i][key][0])])), class: "curve " + colour }),
-      colour === "plain" || colour === "luck" ? null : order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
+      colour === "plain" || colour === "bias" ? null : order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
   }),
   run.budgets.map((b, i) => s("rect", { x: x(at[i]) - half, width: 2 * half, y: box.top, height: height - box.top, class: "hit", onclick: () => change({ k: i }) },
     s("title", null, b.label + ": " + shown.map(([key, name]) => name + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; ")))));

@@ -83,7 +83,7 @@ function drawDistribution() {
   s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? "big layers" : "nats")));
 }
 
-// Without drawn labels some tokens are helped, and nobody knows whether by luck; with them none is called so.
+// Without drawn labels some tokens are helped, and nobody knows whether by selection bias; with them none is called so.
 const shownClasses = run => run.classes.map((_, i) => i).filter(i => run.lines[0].nullGain ? run.classes[i] !== "helped" : run.classes[i] !== "reducible" && run.classes[i] !== "within bias");
 function drawClasses() {
   const run = theRun(), counts = run.classes.map(() => 0);

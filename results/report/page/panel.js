@@ -3,12 +3,12 @@ function drawPanel() {
   const run = theRun(), k = state.k, row = hovered === null ? state.row : hovered;
   const passage = passageOfRow(run, row), i = row - passage.start;
   const at = name => column(run, name + "." + k)[row];
-  const loss = at("loss"), small = at("loss_cheapest"), big = at("loss_full"), luck = at("null_gain");
+  const loss = at("loss"), small = at("loss_cheapest"), big = at("loss_full"), bias = at("null_gain");
   const pattern = patternAt(run, row, k), budget = run.budgets[k];
   const numbers = [
     [run.cheapest + " loss", small, "loss_cheapest"], ["all-big loss", big, "loss_full"], ["oracle loss", loss, "loss"],
     ["difficulty", small - loss, "difficulty"], ["gain over all-big", big - loss, "gain"],
-    ["null gain", luck, "null_gain"], ["excess", big - loss - luck, "excess"],
+    ["null gain", bias, "null_gain"], ["excess", big - loss - bias, "excess"],
   ].filter(([, value, name]) => !Number.isNaN(value) || (name !== "null_gain" && name !== "excess"));
   run.routers.forEach((router, r) => {
     const routed = column(run, "routed." + r);

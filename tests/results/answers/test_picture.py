@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from duo_oracle.results import Run
-from duo_oracle.results.answers.picture import COLUMNS, as_text, coloured_tokens, draw_text
+from duo_oracle.results.answers.picture import COLUMNS, Colouring, as_text, coloured_tokens, draw_text
 from tests.results.synthetic import WORDS, Synthetic
 
 WORK = Synthetic(length=90, documents=1)
@@ -39,6 +39,28 @@ def test_lines_hold_the_text_and_no_more_than_their_columns(run: Run) -> None:
         next_line = (after.row, after.column) == (token.row + 1, 0)
         assert same_line or next_line
         assert not (same_line and token.text.endswith("\u23ce"))
+
+
+def test_a_line_breaks_no_word(run: Run) -> None:
+    for sequence in (0, 1):
+        tokens = coloured_tokens(run, sequence, "2", "gain", columns=20)
+        for token, after in pairwise(tokens):
+            if after.row > token.row and not token.text.endswith("\u23ce"):
+                assert token.text[-1:].isspace() or after.text[:1].isspace() or after.column == 0
+                begins = [one for one in tokens if one.row == after.row and one.column == 0]
+                assert begins[0].text[:1].isspace() or token.text[-1:].isspace()
+
+
+def test_the_scale_of_colours_ends_where_the_values_do() -> None:
+    mostly_up = Colouring.of([None, -0.5, 0.0, 1.0, 2.0])
+    assert (mostly_up.norm.vmin, mostly_up.norm.vmax) == pytest.approx((-0.5, 1.97), abs=0.05)
+    white, _ = mostly_up.at(0.0)
+    assert white[:3] == pytest.approx((1, 1, 1), abs=0.02)  # no difference has no colour, wherever it lies on the scale
+    up, down = mostly_up.at(0.4)[0], mostly_up.at(-0.4)[0]
+    assert up[0] > up[2]
+    assert down[2] > down[0]
+    assert Colouring.of([0.0, 1.0]).norm.vmin == 0
+    assert Colouring.of([None]).at(0.0)[0][:3] == pytest.approx((1, 1, 1), abs=0.02)
 
 
 def test_a_piece_of_a_sequence_keeps_its_values(run: Run) -> None:
