@@ -65,7 +65,8 @@ def parse_budgets(text: str, n_letters: int, each: int = 1, own: int | None = No
         if part == "own":
             if own is None:
                 raise InputError(
-                    "the budget own is what a mixture's own router spends, with branches of experts (top:, ranks:, sets:); got own"
+                    "the budget own is what a mixture's own router spends, with branches of experts (top:, ranks:, sets:), where "
+                    "all tokens have the same; of a threshold's tokens search each number, LOW-HIGH, and read own_cost; got own"
                 )
             budgets.append(Budget(BudgetKind.EXACT, own))
             continue

@@ -105,11 +105,15 @@ class SharesExperts(Protocol):
     takes the state weighs what they gave."""
 
     table: BranchTable
-    own_cost: int
-    """How many experts the model's own router runs on a token, over the routed layers."""
+    own_cost: int | None
+    """How many experts the model's own router runs on a token, over the routed layers; None where tokens differ."""
 
     def shares(self, branch: int) -> bool:
         """Whether a branch is one of the table's."""
+
+    def own_routes(self, token_id_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """What the model's own router takes in one plain pass: codes uint8 (T, L), 0 where no branch of the table is that set, and
+        each token's cost, int64 (T,)."""
 
     def ffn_branches(self, layer: int, x_SND: Tensor, parents: Mapping[Branch, np.ndarray], before_SND: Tensor) -> Tensor:
         """The states after the layer of each branch's parents, branch after branch (its indices are of axis S). `x_SND` is as

@@ -42,12 +42,15 @@ class OraclePaths:
     ref_branches_RL: np.ndarray = field(default_factory=_not_given)  # uint8: the pattern of least expected loss under the reference
     ref_expected_gain_R: np.ndarray = field(default_factory=_not_given)  # float64: loss_full - its loss, both expected
     ref_loss_R: np.ndarray = field(default_factory=_not_given)  # float64: the real label's loss of that pattern
+    own_branches_RL: np.ndarray = field(default_factory=_not_given)  # uint8: what a mixture's own router takes, 0 outside the table
+    own_cost_R: np.ndarray = field(default_factory=_not_given)  # float64: how many experts that is
     within_R: np.ndarray = field(default_factory=_not_given)  # float64: proven to be at most so far above the best, in nats
 
     def __post_init__(self) -> None:
-        if self.ref_branches_RL is _NOT_GIVEN:
-            object.__setattr__(self, "ref_branches_RL", np.zeros((len(self.position_R), 0), dtype=np.uint8))
-        for name in ("ref_expected_gain_R", "ref_loss_R", "within_R"):
+        for name in ("ref_branches_RL", "own_branches_RL"):
+            if getattr(self, name) is _NOT_GIVEN:
+                object.__setattr__(self, name, np.zeros((len(self.position_R), 0), dtype=np.uint8))
+        for name in ("ref_expected_gain_R", "ref_loss_R", "own_cost_R", "within_R"):
             if getattr(self, name) is _NOT_GIVEN:
                 object.__setattr__(self, name, np.full(len(self.position_R), np.nan))
 
@@ -55,6 +58,11 @@ class OraclePaths:
     def has_reference(self) -> bool:
         """Whether a reference's patterns were searched for as well."""
         return self.ref_branches_RL.shape[1] > 0
+
+    @property
+    def has_own(self) -> bool:
+        """Whether what the model's own router takes is known."""
+        return self.own_branches_RL.shape[1] > 0
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor
 
 from duo_oracle.models.moe_llm.config import MODEL_TYPE, MoeLlamaConfig
+from duo_oracle.models.moe_llm.experts import over_experts
 from duo_oracle.models.moe_llm.module import MoeLlama
 from duo_oracle.models.moe_llm.packed import PackedMoeLlama
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import OracleModel
 
-__all__ = ["MODEL_TYPE", "build", "build_module", "random_checkpoint"]
+__all__ = ["MODEL_TYPE", "build", "build_module", "over_experts", "random_checkpoint"]
 
 
 def random_checkpoint(seed: int) -> tuple[dict[str, Any], dict[str, Tensor]]:

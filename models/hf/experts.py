@@ -16,20 +16,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from duo_oracle.models.frozen import block_rows
+from duo_oracle.models.experts.over_table import NO_EXPERT, Given, OverTable, routed_over
 from duo_oracle.models.hf.blocks import Plan
 from duo_oracle.models.hf.calls import patched
 from duo_oracle.models.hf.pretrained import PretrainedModel
-from duo_oracle.models.route_layers import SomeLayersRouted
-from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.branches import Branch, BranchTable, TableKind
+from duo_oracle.oracle.branches import BranchTable, TableKind
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.layers import format_layers
 
 
 @dataclass(frozen=True)
@@ -130,51 +126,32 @@ def find_mixture(ffn: Mapping[str, nn.Module], n_hidden: int, what: str) -> Mixt
     return None
 
 
-class ExpertsModel(SomeLayersRouted):
-    """A mixture whose routed layers run what a table of experts says; implements `oracle.model.SharesExperts`."""
+class ExpertsModel(OverTable):
+    """A mixture of transformers whose routed layers run what a table of experts says."""
 
     def __init__(self, model: PretrainedModel, table: BranchTable, layers: tuple[int, ...], mixtures: dict[int, Mixture]) -> None:
-        super().__init__(model, layers)
-        self.table, self._pretrained, self._mixtures = table, model, mixtures
+        super().__init__(model, table, layers, sum(mixtures[layer].own_k for layer in layers))
+        self._mixtures = mixtures
         self._blocks, self._trunk = model.module.blocks, model.module.trunk
-        self.own_cost = sum(mixtures[layer].own_k for layer in layers)
-
-    def shares(self, branch: int) -> bool:
-        return branch > Branch.BIG
 
     @torch.no_grad()
-    def ffn(self, layer: int, branch: Branch, x: Tensor, before: Tensor | None = None) -> Tensor:
-        if not self.shares(branch):
-            return self._pretrained.ffn(layer, branch, x, before)
-        x_R1D = x.reshape(-1, 1, self.n_hidden)
-        before_R1D = x_R1D if before is None else before.reshape(x_R1D.shape)
-        return self.ffn_branches(layer, x_R1D, {branch: np.arange(len(x_R1D))}, before_R1D).view(x.shape)
+    def own_experts(self, token_id_T: Tensor) -> Tensor:
+        found: dict[int, Tensor] = {}
+        with contextlib.ExitStack() as hooks:
+            for layer in self.routed_layers:
+                router = self._mixtures[layer].router
+                hooks.callback(router.register_forward_hook(lambda _, __, out, layer=layer: found.update({layer: out[2]})).remove)
+            self._trunk.run(token_id_T[None])
+        widest = max(index_Tk.shape[1] for index_Tk in found.values())
+        own_TLk = torch.full((len(token_id_T), self.n_letters, widest), NO_EXPERT, dtype=torch.int64, device=token_id_T.device)
+        for letter, layer in enumerate(self.routed_layers):
+            own_TLk[:, letter, : found[layer].shape[1]] = found[layer].sort(dim=1).values
+        return own_TLk
 
-    @torch.no_grad()
-    def ffn_branches(self, layer: int, x_SND: Tensor, parents: Mapping[Branch, np.ndarray], before_SND: Tensor) -> Tensor:
-        n_states = len(x_SND)
-        per_state = max(1, x_SND[0].numel() // self.n_hidden)
-        first, total = {}, 0
-        for branch, parent_S in parents.items():
-            first[branch], total = total, total + len(parent_S)
-        out_SND = x_SND.new_empty((total, *x_SND.shape[1:]))
-        for states in chunks(n_states, max(1, block_rows(self.device) // per_state)):
-            x_sND, before_sND = x_SND[states], before_SND[states]
-            given = self._experts_of(layer, x_sND, before_sND)
-            for branch, parent_S in parents.items():
-                start, stop = np.searchsorted(parent_S, (states.start, min(states.stop, n_states)))
-                if start == stop:
-                    continue
-                here = torch.from_numpy(parent_S[start:stop] - states.start).to(x_SND.device)
-                rows = slice(first[branch] + int(start), first[branch] + int(stop))
-                x_cND, before_cND = x_sND[here], before_sND[here]
-                if self.shares(branch):
-                    out_SND[rows] = self._finished(layer, x_cND, before_cND, self._weighed(layer, branch, given, here))
-                else:
-                    out_SND[rows] = self._pretrained.ffn(layer, branch, x_cND, before_cND)
-        return out_SND
+    def _of_set(self, layer: int, weight_RM: Tensor, total_R1: Tensor, members: list[int]) -> Tensor:
+        return self._mixtures[layer].of_set(weight_RM, total_R1, members)
 
-    def _experts_of(self, layer: int, x_SND: Tensor, before_SND: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _experts_of(self, layer: int, x_SND: Tensor, before_SND: Tensor) -> Given:
         """What each expert that the table asks for gives every state, unweighed out_MSND; their weights (S, N, M), were all
         experts to run, and the sum of all experts' (S, N, 1)."""
         mixture = self._mixtures[layer]
@@ -196,23 +173,6 @@ class ExpertsModel(SomeLayersRouted):
         if not self.table.n_ranks:
             return torch.empty((len(h_RD), 0), dtype=torch.int64, device=h_RD.device)
         return mixture.by_rank(h_RD, self.table.n_ranks)
-
-    def _members(self, branch: int) -> list[int]:
-        """The columns of M that a branch runs."""
-        chosen = self.table.chosen(branch)
-        return [self.table.experts.index(expert) for expert in chosen] if self.table.kind is TableKind.SETS else list(chosen)
-
-    def _weighed(self, layer: int, branch: int, given: tuple[Tensor, Tensor, Tensor], here: Tensor) -> Tensor:
-        """What a branch's experts give together to the states `here`, (R, D)."""
-        out_MSND, weight_SNM, total_SN1 = given
-        members = self._members(branch)
-        out_KRD = out_MSND[members][:, here].reshape(len(members), -1, self.n_hidden)
-        weight_RM, total_R1 = weight_SNM[here].flatten(0, -2), total_SN1[here].flatten(0, -2)
-        weight_RK = self._mixtures[layer].of_set(weight_RM, total_R1, members)
-        sum_RD = out_KRD.new_zeros(out_KRD.shape[1:])
-        for slot, out_RD in enumerate(out_KRD):
-            sum_RD = sum_RD + out_RD * weight_RK[:, slot, None]
-        return sum_RD.to(out_MSND.dtype)
 
     def _finished(self, layer: int, x_SND: Tensor, before_SND: Tensor, experts_RD: Tensor) -> Tensor:
         """The states after the layer whose experts give that."""
@@ -265,27 +225,5 @@ def over_experts(model: PretrainedModel, table: BranchTable, layers: tuple[int, 
             mixture = find_mixture(parts.ffn, model.n_hidden, f"layer {layer} of this {kind} model")
             if mixture is not None:
                 found[layer] = mixture
-    if not found:
-        raise InputError(f"branches {table.spec} are of mixtures of experts; no layer of this {kind} model has experts")
-    lacking = sorted(set(layers or ()) - set(found))
-    if lacking:
-        raise InputError(
-            f"branches {table.spec} need experts at every routed layer; of this {kind} model layers {format_layers(sorted(found))} "
-            f"have some, and layer {lacking[0]} has none (route-layers)"
-        )
-    routed = tuple(found) if layers is None else layers
-    for layer in routed:
-        check_table(table, found[layer].n_experts, layer)
+    routed = routed_over(table, {layer: mixture.n_experts for layer, mixture in found.items()}, layers, kind)
     return ExpertsModel(model, table, routed, found)
-
-
-def check_table(table: BranchTable, n_experts: int, layer: int) -> None:
-    """Raises InputError for a table that names ranks or experts which a layer does not have."""
-    if table.kind is TableKind.SETS:
-        if table.experts and table.experts[-1] >= n_experts:
-            raise InputError(
-                f"branches {table.spec} name expert {table.experts[-1]}; layer {layer} has {n_experts} experts, 0 to "
-                f"{n_experts - 1}"
-            )
-    elif table.n_ranks > n_experts:
-        raise InputError(f"branches {table.spec} name the {table.n_ranks} best experts; layer {layer} has {n_experts}")

@@ -90,6 +90,13 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("ref_expected_gain", _FLOAT, "nats", "its gain over all-big as the reference expects it"),
         Column("ref_loss", _FLOAT, "nats", "its loss on the real label, which the choice never saw"),
         Column(
+            "own_pattern",
+            _TEXT,
+            "",
+            "what a mixture's own router takes in a plain pass; null where that is no pattern of the run's table of experts",
+        ),
+        Column("own_cost", _INT16, "active experts", "how many experts that is; null where the branches are no experts"),
+        Column(
             "certified_within",
             _FLOAT,
             "nats",

@@ -100,6 +100,7 @@ def paths_table(run_id: str, sequence: int, paths: OraclePaths, budgets: Sequenc
         _null_where_nan(paths.entropy_full_R[order_R]),
         paths.leaves_R[order_R],
         *_reference_columns(paths, order_R, table),
+        *_own_columns(paths, order_R, table),
         _null_where_nan(np.where(paths.certified_R, 0.0, paths.within_R)[order_R]),
     ]
     return _table("paths", run_id, columns)
@@ -182,6 +183,15 @@ def _reference_columns(paths: OraclePaths, order_R: np.ndarray, table: BranchTab
     branches_RL = paths.ref_branches_RL[order_R]
     pattern_R, cost_R, *_ = _pattern_columns(branches_RL, table)
     return [pattern_R, cost_R, paths.ref_expected_gain_R[order_R], paths.ref_loss_R[order_R]]
+
+
+def _own_columns(paths: OraclePaths, order_R: np.ndarray, table: BranchTable) -> list:
+    """own_pattern and own_cost, null where the branches are no experts."""
+    if not paths.has_own:
+        return [pa.nulls(len(order_R), pa.string()), pa.nulls(len(order_R), pa.int16())]
+    own_RL = paths.own_branches_RL[order_R]
+    outside_R = (own_RL == 0).any(axis=1)
+    return [pa.array(to_strings(own_RL, table.letters), pa.string(), mask=outside_R), paths.own_cost_R[order_R].astype(np.int16)]
 
 
 @lru_cache(maxsize=4)

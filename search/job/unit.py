@@ -22,7 +22,7 @@ from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import Step, left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
-from duo_oracle.oracle.model import OracleModel, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, SharesExperts, cheapest_branch
 from duo_oracle.oracle.patterns import RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from duo_oracle.oracle.reference import Reference
@@ -74,10 +74,19 @@ def solve_sequences(model: OracleModel, sequences: list[Window], problem: Proble
     tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
     asks = not load_strategy(problem.strategy).covers_space or problem.keep is Keep.TRIALS
     found = _by_asking(model, sequences, tokens, problem, sink) if asks else _exactly(model, sequences, tokens, problem, sink)
-    for sequence, in_window in zip(sequences, found, strict=True):
+    for sequence, token_id_T, in_window in zip(sequences, tokens, found, strict=True):
+        in_window = _with_own(model, token_id_T, in_window)
         paths = replace(in_window, position_R=in_window.position_R - sequence.n_front) if sequence.n_front else in_window
         _check_finite(sequence, paths)
         sink.paths(sequence, paths)
+
+
+def _with_own(model: OracleModel, token_id_T: Tensor, paths: OraclePaths) -> OraclePaths:
+    """The same with what a mixture's own router takes at every position, where the branches are experts."""
+    if not isinstance(model, SharesExperts):
+        return paths
+    own_TL, cost_T = model.own_routes(token_id_T[:-1])
+    return replace(paths, own_branches_RL=own_TL[paths.position_R], own_cost_R=cost_T[paths.position_R].astype(np.float64))
 
 
 def _exactly(model: OracleModel, sequences: list[Window], tokens: list[Tensor], problem: Problem, sink: Sink) -> list[OraclePaths]:

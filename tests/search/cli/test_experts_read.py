@@ -102,6 +102,11 @@ def test_fixed_patterns_and_costs_are_those_of_the_kept_losses(mixture: Path, tm
         of_budget = paths[paths["budget"] == budget]
         least = losses[losses["cost"] == int(budget)].groupby(["sequence", "position"])["loss"].min()
         assert np.allclose(of_budget.set_index(["sequence", "position"])["loss"].sort_index(), least.sort_index(), atol=1e-5)
+    assert (paths["own_pattern"] == "22").all()
+    assert (paths["own_cost"] == 4).all()
+    own = paths[paths["budget"] == "4"].set_index(["sequence", "position"])["loss_full"]
+    of_own = losses[losses["pattern"] == "22"].set_index(["sequence", "position"])["loss"]
+    assert np.allclose(own.sort_index(), of_own.sort_index(), atol=1e-5)
     assert paths["n_big"].isna().all()
     assert paths["n_small"].isna().all()
     assert paths["n_skip"].isna().all()

@@ -1,0 +1,136 @@
+"""A mixture trained here over a table of experts: held to whole passes with sets that are written down here, token by token."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from duo_oracle.models.experts.over_table import NO_EXPERT
+from duo_oracle.models.families.moe_llama import build, over_experts, random_tensors
+from duo_oracle.models.moe_llm.config import MoeLlamaConfig
+from duo_oracle.models.moe_llm.experts import MoeLlamaExperts
+from duo_oracle.models.moe_llm.module import MoeLlama
+from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.exact import ExactOracle
+
+SMALL = MoeLlamaConfig(40, 16, 24, 3, 4, 2, 32, 4, granularity=2, expansion=3)
+ROUTERS = ("token_choice", "expert_choice", "expert_threshold")
+N_TOKENS, POSITION = 7, 4
+
+
+def mixture_over(spec: str, layers: tuple[int, ...] | None = None, **changes: object) -> MoeLlamaExperts:
+    config = replace(SMALL, **changes)  # type: ignore[arg-type]
+    return over_experts(
+        build(config.to_dict(), random_tensors(config, 3), torch.float32, torch.device("cpu")), parse_table(spec), layers
+    )
+
+
+def ids_of(seed: int = 3, n: int = N_TOKENS) -> Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 40, n))
+
+
+def slow_logits(module: MoeLlama, table: BranchTable, layers: tuple[int, ...], ids_T: Tensor, mask_BTL: np.ndarray) -> Tensor:
+    """Whole passes in which each token's set is looked up, one token at a time."""
+
+    def choose(layer: int, logit_BTE: Tensor) -> Tensor:
+        gate = module.mixture(layer).gate
+        chosen_BTE = torch.zeros_like(logit_BTE, dtype=torch.bool)
+        by_choice = module.config.router == "token_choice"
+        wanted_BTE = logit_BTE + gate.bias if by_choice else logit_BTE - gate.cutoff
+        for b, t in np.ndindex(*logit_BTE.shape[:2]):
+            wanted = wanted_BTE[b, t].tolist()
+            ranked = sorted(range(len(wanted)), key=lambda expert: -wanted[expert])
+            branch = int(mask_BTL[b, t, layers.index(layer)])
+            if branch == Branch.BIG:
+                experts = ranked[: module.config.n_active] if by_choice else [e for e in ranked if wanted[e] > 0]
+            elif table.kind == "sets":
+                experts = list(table.chosen(branch))
+            else:
+                experts = [ranked[rank] for rank in table.chosen(branch)]
+            chosen_BTE[b, t, experts] = True
+        return chosen_BTE
+
+    with torch.no_grad():
+        return module.mixed_logits(ids_T[None, :-1].expand(len(mask_BTL), -1), choose)
+
+
+@pytest.mark.parametrize(
+    ("spec", "router"),
+    [("top:0,1,2,4", router) for router in ROUTERS]
+    + [("ranks:1+2,1+3,4", "expert_threshold"), ("sets:0+1,3,2+5", "expert_choice")],
+)
+def test_the_best_pattern_is_that_of_all_patterns_by_whole_passes(spec: str, router: str) -> None:
+    model = mixture_over(spec, router=router)
+    table, layers, ids_T = model.table, model.routed_layers, ids_of()
+    assert layers == (1, 2)
+    patterns_PL = np.array(list(product(table.branches, repeat=len(layers))), dtype=np.uint8)
+    oracle = ExactOracle(model, table.branches, parse_budgets("any", len(layers), table.dearest), SkipReading.FFN)
+    mask_PTL = np.full((len(patterns_PL), N_TOKENS - 1, len(layers)), Branch.BIG, dtype=np.uint8)
+    for context in ("full", "same", "committed"):
+        if context == "full":
+            found = oracle.in_fixed_context(0, ids_T, mask_PTL[0, :1].repeat(N_TOKENS - 1, axis=0))
+        elif context == "same":
+            found, mask_PTL = oracle.in_same_context(0, ids_T), np.repeat(patterns_PL[:, None], N_TOKENS - 1, axis=1)
+        else:
+            found = oracle.in_committed_context([0], [ids_T])[0]
+            mask_PTL = np.repeat(found.branches_RL[None], len(patterns_PL), axis=0).copy()
+        mask_PTL[:, POSITION] = patterns_PL
+        logits_PTV = slow_logits(model.module, table, layers, ids_T, mask_PTL)
+        slow_P = F.cross_entropy(
+            logits_PTV[:, POSITION].double(), ids_T[POSITION + 1].expand(len(mask_PTL)), reduction="none"
+        ).numpy()
+        row = int(np.flatnonzero(found.position_R == POSITION)[0])
+        assert found.loss_R[row] == pytest.approx(slow_P.min(), abs=1e-5)
+        assert slow_P[(patterns_PL == found.branches_RL[row]).all(axis=1)][0] == pytest.approx(slow_P.min(), abs=1e-5)
+        again_PTV = model.forward(ids_T[None, :-1].expand(len(mask_PTL), -1), torch.from_numpy(mask_PTL), SkipReading.FFN)
+        assert torch.allclose(again_PTV, logits_PTV, atol=1e-5)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_models_own_set_is_always_a_digit(router: str, shared: bool) -> None:
+    model = mixture_over("top:0,1,2,3,4,5,6", router=router, shared_expert=shared)
+    ids_T = ids_of(5, 30)
+    own_TL, cost_T = model.own_routes(ids_T)
+    assert (own_TL > Branch.BIG).all()
+    digits_TL = np.array([[model.table.branches[code - 3].cost for code in codes_L] for codes_L in own_TL.tolist()])
+    assert (digits_TL.sum(axis=1) == cost_T).all()
+    assert (len(np.unique(digits_TL)) == 1) == (router == "token_choice")
+    full = torch.full((1, 30, model.n_letters), int(Branch.BIG), dtype=torch.uint8)
+    routed_TV = model.forward(ids_T[None], torch.from_numpy(own_TL)[None], SkipReading.FFN)
+    assert torch.allclose(routed_TV, model.forward(ids_T[None], full, SkipReading.FFN), atol=2e-6)
+    own_TLk = model.own_experts(ids_T)
+    assert ((own_TLk != NO_EXPERT).sum(dim=2).numpy() == digits_TL).all()
+
+
+def test_the_own_set_is_found_among_sets_and_ranks_and_is_none_of_others() -> None:
+    model = mixture_over("sets:0,1,2,3,4,5", router="token_choice")
+    own_TL, cost_T = model.own_routes(ids_of(5, 30))
+    assert (own_TL - 3 == model.own_experts(ids_of(5, 30))[..., 0].numpy()).all()
+    assert (cost_T == 2).all()
+    assert model.own_cost == 2
+    assert (mixture_over("ranks:2,1", router="token_choice").own_routes(ids_of())[0] == 4).all()
+    assert (mixture_over("ranks:2,3", router="token_choice").own_routes(ids_of())[0] == 0).all()
+
+
+def test_what_the_experts_cannot_be_is_one_line() -> None:
+    with pytest.raises(InputError, match="name the 7 best experts; layer 1 has 6"):
+        mixture_over("top:1,7")
+    with pytest.raises(InputError, match="name expert 6; layer 1 has 6 experts, 0 to 5"):
+        mixture_over("sets:1,6")
+    with pytest.raises(InputError, match="layer 0 has none"):
+        mixture_over("top:1,2", (0, 1))
+    with pytest.raises(InputError, match="no layer of this moe_llama model has experts"):
+        mixture_over("top:1", router="dense")
+    assert mixture_over("top:1,2", router="expert_threshold").own_cost is None
+    with pytest.raises(InputError, match="where all tokens have the same"):
+        parse_budgets("own", 2, 2, None)
