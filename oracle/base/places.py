@@ -26,6 +26,8 @@ def local_path(place: str | os.PathLike[str]) -> str:
     duo_oracle.oracle.base.errors.InputError: a place is a path of this machine (or file://PATH); got 's3://bucket/run'
     """
     text = os.fspath(place)
+    if not text:
+        raise InputError("a place is a path of this machine (or file://PATH); got an empty text")
     found = _URI.match(text) or (None if isinstance(place, str) else _COLLAPSED.match(text))
     if found is None:
         return text

@@ -6,8 +6,10 @@ The one place that does so; run parts, manifests, models, tables and pages all g
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -59,6 +61,16 @@ def written_whole(path: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # what went wrong before says more
             aside.unlink(missing_ok=True)
+
+
+def read_regular(path: Path) -> bytes:
+    """A file's bytes. Raises OSError for what is no file: a pipe in its place would be waited for for ever."""
+    opened = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(opened).st_mode):
+        os.close(opened)
+        raise OSError(errno.EINVAL, "not a file", os.fspath(path))
+    with os.fdopen(opened, "rb") as file:
+        return file.read()
 
 
 def write_bytes_whole(path: Path, content: bytes, durable: bool = False) -> None:

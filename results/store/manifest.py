@@ -17,7 +17,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
-from duo_oracle.oracle.base.whole_file import write_bytes_whole
+from duo_oracle.oracle.base.whole_file import read_regular, write_bytes_whole
 from duo_oracle.results.store.columns import SCHEMA_VERSION
 from duo_oracle.results.store.identity_check import check_identity
 from duo_oracle.results.store.records import UnitFault, UnitRecord, of_type, session_from_json
@@ -77,11 +77,11 @@ def read_manifest(directory: Path) -> Manifest:
     """run.json with the journal's units folded in. Raises InputError where there is no run, or one that cannot be read."""
     path, journal = directory / MANIFEST, directory / JOURNAL
     try:
-        content = path.read_bytes()
+        content = read_regular(path)
     except OSError as error:
         raise InputError(f"a run is a directory that holds {MANIFEST}; {directory} does not ({error.strerror})") from None
     try:
-        lines = journal.read_bytes()
+        lines = read_regular(journal)
     except FileNotFoundError:
         lines = b""
     return manifest_of(content, lines, str(path))

@@ -213,6 +213,7 @@ def _locked(directory: Path) -> TextIO:
         links = [name for name in (*TABLES, MANIFEST, JOURNAL, _LOCK) if (directory / name).is_symlink()]
         if links:
             raise InputError(f"nothing is changed behind a link, and {directory / links[0]}, which is the run's own, is one")
+        _check_kinds(directory)
         lock = os.fdopen(_no_link(directory / _LOCK, os.O_WRONLY | os.O_CREAT), "w", encoding="utf-8")
     except OSError as error:
         if disk_fault(error) is not None:
@@ -228,6 +229,22 @@ def _locked(directory: Path) -> TextIO:
         if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
             raise
     return lock
+
+
+def _check_kinds(directory: Path) -> None:
+    """Raises InputError where something else stands in the place of what the run writes: a pipe would be waited for."""
+    files = [directory / name for name in (MANIFEST, JOURNAL, _LOCK)]
+    files += [path for table in TABLES for path in _parts_in(directory / table)]
+    folders = [directory / table for table in TABLES]
+    wrong = [("file", path) for path in files if os.path.lexists(path) and not path.is_file()]
+    wrong += [("folder", path) for path in folders if os.path.lexists(path) and not path.is_dir()]
+    if wrong:
+        kind, path = wrong[0]
+        raise InputError(f"a run writes the {kind} {path}; something else is there, which is left alone")
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    return sorted(folder.glob("part-*.parquet")) if folder.is_dir() else []
 
 
 def _no_link(path: Path, flags: int) -> int:

@@ -35,7 +35,7 @@ def fault_of_surroundings(error: Exception) -> Fault | None:
     if type(error).__module__.split(".")[0] in ("duckdb", "_duckdb") and "the stream registered as" in str(error):
         return Fault(f"a part of a run cannot be read: {first_line.partition('failed: ')[2] or first_line}", 2)
     if isinstance(error, OSError):
-        if error.filename is not None:
+        if isinstance(error.filename, str | bytes):
             return Fault(f"{os.fsdecode(error.filename)}: {error.strerror}", 2)
         return Fault(first_line or type(error).__name__, 2)
     return None

@@ -69,9 +69,20 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
             raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))
+    _check_text(spelling, str(value))
     if _ADDRESS.match(str(value)):
         return str(value)
     name, place = named_place(str(value))
     if not uri and is_remote(place):
         raise InputError(f"{spelling} is a path of this machine (or file://PATH); got {str(value)!r}")
-    return name + place_of(place)
+    return name + (place_of(place) if place else "")
+
+
+def _check_text(spelling: str, text: str) -> None:
+    """Raises InputError for what no file can be named and no run can keep: a run says its options in UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InputError(f"{spelling} is text of UTF-8; got {text!r}") from None
+    if "\0" in text:
+        raise InputError(f"{spelling} holds no NUL; got {text!r}")

@@ -53,6 +53,7 @@ _AT_IMPORT = {
     "RAY_AUTH_TOKEN": secrets.token_hex(32),
 }
 _AT_START = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": "0"}
+_STARTS = 3  # how often Ray is started before it is given up
 _imported_with: dict[str, str] = {}
 
 
@@ -191,16 +192,27 @@ class RayPool:
         weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
         # Workers inherit the import path, so that they run the driver's files.
         with environment({**_imported_with, **_AT_START, "PYTHONPATH": import_path()}):
-            self._ray.init(
-                address="local",
-                num_cpus=workers * self._job.threads,
-                include_dashboard=False,
-                _temp_dir=folder,
-                log_to_driver=False,
-                configure_logging=False,
-                logging_level=logging.ERROR,
-                object_store_memory=max(_LEAST_STORE_BYTES, 2 * weights_bytes),
-            )
+            for left in range(_STARTS - 1, -1, -1):
+                try:
+                    self._ray.init(
+                        address="local",
+                        num_cpus=workers * self._job.threads,
+                        include_dashboard=False,
+                        _temp_dir=folder,
+                        log_to_driver=False,
+                        configure_logging=False,
+                        logging_level=logging.ERROR,
+                        object_store_memory=max(_LEAST_STORE_BYTES, 2 * weights_bytes),
+                    )
+                    return
+                except Exception as error:  # Ray has no kind of its own for it, and gives a busy machine 30 s
+                    self._ray.shutdown()
+                    if left:
+                        continue
+                    raise Outage(
+                        f"Ray did not start on this machine ({' '.join(str(error).split())[:200]}); what is done is kept, the same "
+                        "command tries again, and with `local=True` it does without"
+                    ) from error
 
     def _join(self) -> None:
         try:

@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -108,6 +109,42 @@ def test_options_routes_and_strategies_are_read_from_a_store(
         assert re.search(r"routes.parquet.*Parquet|strategies.json is not JSON", one_line(capsys))
     assert main([*argv[:-1], "other", "--reference", f"{place.uri}/none.parquet"]) == 2
     assert f"there is nothing at {place.uri}/none.parquet" in one_line(capsys)
+
+
+@pytest.mark.parametrize("out", ["", "a\udcffb"], ids=["empty", "bytes"])
+def test_a_place_that_no_run_can_have_is_refused(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str
+) -> None:
+    assert main([*argv[:-1], out]) == 2
+    assert repr(out)[1:-1] in one_line(capsys)
+    assert main(["query", out, "SELECT 1"]) == 2
+    assert main(["search", out, *argv[2:]]) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "units.jsonl", ".lock", "paths", "paths/part-00000.parquet"])
+@pytest.mark.parametrize("kind", ["pipe", "folder", "file"])
+def test_what_stands_in_the_place_of_a_run_s_own_file_is_said_and_left_alone(
+    argv: list[str], capsys: pytest.CaptureFixture[str], name: str, kind: str
+) -> None:
+    """A pipe was waited for, and a folder in the place of a part ended its unit in a traceback."""
+    assert main(argv) == 0
+    place = Path(argv[-1], name)
+    if (kind == "folder") == (name == "paths"):
+        return
+    if kind == "file" and name != "paths":
+        return  # it is one
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink(missing_ok=True)
+    {"pipe": os.mkfifo, "folder": os.mkdir, "file": Path.touch}[kind](place)
+    capsys.readouterr()
+    assert main(argv) == 2
+    assert name in one_line(capsys)
+    status = main(["query", argv[-1], "SELECT count(*) FROM paths"])
+    said = capsys.readouterr().err
+    assert (status, len(said.splitlines())) == ((0, 0) if name == ".lock" else (2, 1)), said
 
 
 def test_a_file_uri_is_its_path(argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
