@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 experts reference check test fuzz families kills pages docs train bench clean
+.PHONY: help install demo paper smollm2 experts reference check test fuzz families kills costs pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,8 +69,11 @@ families: $(INSTALLED)  ## hold every tiny configuration of transformers to the 
 	$(BIN)/pytest -q -m families tests/models/hf
 	$(BIN)/python -m tests.models.hf.table docs/families.md
 
-kills: $(INSTALLED)  ## kill searches 100 times at random moments, over a folder and a bucket; every table must be equal (half an hour)
+kills: $(INSTALLED)  ## kill drivers and workers 100 times, alone and under Ray, over a folder and a bucket; every table must be equal (an hour)
 	$(BIN)/python -m tests.kills 100
+
+costs: $(INSTALLED)  ## processor time of a bucket beside a folder, of the driver of 20 nodes, of a text of 1 GB (a quarter of an hour)
+	$(BIN)/python -m tests.costs
 
 train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.duo_tiny

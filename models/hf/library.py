@@ -56,7 +56,7 @@ def parsed_config(config: Mapping[str, Any]) -> Any:
             f"{model_type} is meant, remove auto_map"
         )
     known = {each.model_type: each for each in lib.MODEL_FOR_CAUSAL_LM_MAPPING if each.model_type}
-    if model_type not in known:
+    if not isinstance(model_type, str) or model_type not in known:
         close = get_close_matches(str(model_type), list(known), 3)
         raise InputError(
             f"config.json: unknown model_type {model_type!r}; transformers {lib.__version__} knows {len(known)} types of causal "

@@ -160,6 +160,8 @@ def write_config(directory: Path, **changes: Any) -> None:
     ("family", "changes", "said"),
     [
         ("llama", {"model_type": "lama"}, "unknown model_type 'lama'; transformers"),
+        ("llama", {"model_type": {"a": 1}}, "unknown model_type {'a': 1}; transformers"),
+        ("llama", {"model_type": ["llama"]}, "unknown model_type ['llama']; transformers"),
         ("llama", {"model_type": "mamba"}, "mamba"),
         (
             "llama",
