@@ -17,11 +17,12 @@ import pytest
 import torch
 
 from duo_oracle.models.families.toy import best_pattern, random_toy
+from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_strings
-from duo_oracle.oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.asking.loop import Best, run_strategy
 from duo_oracle.search.strategy import Proposals, Strategy, Trials, build_strategy
 from duo_oracle.search.testing.tables import TableScorer
@@ -32,14 +33,25 @@ _EMPTY = {("2", "B"), ("atmost:2", "B"), ("0", "B"), ("2", ".s"), ("4", ".s")}
 _SPACES = [(budget, branches) for budget in _BUDGETS for branches in _BRANCHES if (budget, branches) not in _EMPTY]
 
 
+# Tables of 2, 3, 4 and 8 branches of unequal costs, each over so many letters that it has 64 patterns or fewer.
+_TABLES = {"top:1,4": 4, "top:0,1,3": 3, "ranks:1,1+2,2,1+2+3": 3, "top:0,1,2,3,5,6,7,8": 2}
+_OF_TABLES = [(budget, table) for table in _TABLES for budget in ("any", "7", "atmost:5")]
+
+
 def space_of(budget: str = "2", branches: str = "sB", n_letters: int = 4) -> SearchSpace:
-    return SearchSpace(n_letters, parse_branches(branches), parse_budgets(budget, n_letters)[0])
+    table = parse_table(branches)
+    return SearchSpace(n_letters, table.branches, parse_budgets(budget, n_letters, max(1, table.dearest))[0])
+
+
+def table_scorer(space: SearchSpace, n_places: int, interaction: float, seed: int = 0) -> TableScorer:
+    """Losses of a space's patterns, whatever codes its branches have."""
+    return TableScorer(n_places, space.n_letters, interaction, seed, n_codes=max(3, *(branch + 1 for branch in space.branches)))
 
 
 @cache
 def minimum_losses(space: SearchSpace, n_places: int, interaction: float, seed: int = 0) -> np.ndarray:
     """The minimum loss of every place, by looking at all patterns."""
-    scorer = TableScorer(n_places, space.n_letters, interaction, seed)
+    scorer = table_scorer(space, n_places, interaction, seed)
     branches_PL = np.array([pattern.branches for pattern in space], dtype=np.uint8)
     return np.array([scorer.losses(np.full(len(branches_PL), place), branches_PL).min() for place in range(n_places)])
 
@@ -66,8 +78,15 @@ class StrategyContract:
 
     @pytest.mark.parametrize(("budget", "branches"), _SPACES)
     def test_it_stays_in_the_space_honours_the_budget_ends_and_repeats_nothing(self, name: str, budget: str, branches: str) -> None:
-        space = space_of(budget, branches)
-        scorer = TableScorer(3, space.n_letters, interaction=0.3)
+        self.check(name, space_of(budget, branches))
+
+    @pytest.mark.parametrize(("budget", "table"), _OF_TABLES)
+    def test_so_does_it_over_branches_of_unequal_costs(self, name: str, budget: str, table: str) -> None:
+        self.check(name, space_of(budget, table, _TABLES[table]))
+
+    def check(self, name: str, space: SearchSpace) -> None:
+        """One search stays in the space, honours its budget, ends, and asks for nothing twice."""
+        scorer = table_scorer(space, 3, interaction=0.3)
         best, strategy = self.search(name, scorer, space, self.few.get(name))
         assert space.contains(best.branches_NL).all()
         assert (best.loss_N >= minimum_losses(space, 3, 0.3) - 1e-9).all()
@@ -78,6 +97,12 @@ class StrategyContract:
         assert np.isin(patterns, np.array(space.branches)).all()
         if not strategy.proposes_outside_budget:
             assert space.contains(patterns).all()
+
+    @pytest.mark.parametrize("table", _TABLES)
+    def test_the_optimum_over_branches_of_unequal_costs_is_found_where_letters_do_not_interact(self, name: str, table: str) -> None:
+        space = space_of("any", table, _TABLES[table])
+        best, _ = self.search(name, table_scorer(space, 3, interaction=0.0), space, self.enough.get(name))
+        assert best.loss_N == pytest.approx(minimum_losses(space, 3, 0.0))
 
     def test_losses_are_those_of_the_patterns(self, name: str) -> None:
         scorer = TableScorer(4, 4, interaction=0.3)

@@ -8,16 +8,18 @@ import numpy as np
 class TableScorer:
     """Losses that are a sum of one effect per layer and branch, and, times `interaction`, one per pair of layers and branches.
 
-    `fails` is the share of (place, pattern) whose loss is not a number, always the same ones.
+    `fails` is the share of (place, pattern) whose loss is not a number, always the same ones. Branches have codes below `n_codes`.
     """
 
     n_labels = n_targets = 1
 
-    def __init__(self, n_places: int, n_letters: int, interaction: float = 0.0, seed: int = 0, fails: float = 0.0) -> None:
+    def __init__(
+        self, n_places: int, n_letters: int, interaction: float = 0.0, seed: int = 0, fails: float = 0.0, n_codes: int = 3
+    ) -> None:
         generator = np.random.default_rng(seed)
         self.n_places, self._fails = n_places, fails
-        self._effect_NLb = generator.normal(size=(n_places, n_letters, 3))
-        self._pair_NLLbb = interaction * generator.normal(size=(n_places, n_letters, n_letters, 3, 3))
+        self._effect_NLb = generator.normal(size=(n_places, n_letters, n_codes))
+        self._pair_NLLbb = interaction * generator.normal(size=(n_places, n_letters, n_letters, n_codes, n_codes))
         self.asked: list[tuple[int, bytes]] = []
 
     def score(self, place_R: np.ndarray, branches_RL: np.ndarray, label_R: np.ndarray | None = None) -> np.ndarray:

@@ -10,8 +10,10 @@ import pytest
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, parse_table
+from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.engine.choice import _tie_key
 from duo_oracle.oracle.patterns import RoutingPattern, tie_order, to_strings
+from duo_oracle.oracle.spaces import SearchSpace
 
 TABLES = (".sB", "sB", "top:0,1,2,4", "ranks:1+2,1+3,2,3", "sets:3,0+1,2", "top:1,2,4,10")
 
@@ -65,6 +67,26 @@ def test_a_wrong_table_is_one_line(spec: str, words: str) -> None:
         parse_table(spec)
     assert words in str(found.value)
     assert len(str(found.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("spec", TABLES)
+@pytest.mark.parametrize("budget", ["any", "3", "atmost:3"])
+def test_a_space_is_the_patterns_whose_cost_the_budget_admits(spec: str, budget: str) -> None:
+    table = parse_table(spec)
+    allowed = parse_budgets(budget, 3, max(1, table.dearest))[0]
+    space = SearchSpace(3, table.branches, allowed)
+    every_PL = np.array(list(product(table.branches, repeat=3)), dtype=np.uint8)
+    cost_P = np.array([sum(branch.cost for branch in branches) for branches in product(table.branches, repeat=3)])
+    admitted_P = {"any": cost_P >= 0, "3": cost_P == 3, "atmost:3": cost_P <= 3}[budget]
+    assert np.array_equal(space.contains(every_PL), admitted_P)
+    assert space.size == admitted_P.sum()
+    assert {pattern.branches for pattern in space} == {tuple(row) for row in every_PL[admitted_P].tolist()}
+    n = 200 * space.size
+    drawn_PL, counts = np.unique(space.sample(n, np.random.default_rng(0)), axis=0, return_counts=True)
+    assert space.contains(drawn_PL).all()
+    assert len(drawn_PL) == space.size
+    assert abs(counts - 200).max() < 6 * 200**0.5
+    assert len(np.unique(space.sample_distinct(space.size, np.random.default_rng(1)), axis=0)) == space.size
 
 
 def test_the_branches_of_a_duo_llm_are_what_they_were() -> None:
