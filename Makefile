@@ -2,12 +2,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Two processes of one thread each; a file's tests stay together, so that what they share is made once. The slow tests start workers
-# of their own and run one after another.
-FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow" -n 2 --dist loadfile
+# Two processes; a file's tests stay together, so that what they share is made once. The slow tests start workers of their own, which
+# wait more than they work.
+FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow and not long and not families" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 experts reference check test fuzz families kills costs pages docs train bench clean
+.PHONY: help install demo paper smollm2 experts reference check test long fuzz families kills costs pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,7 +53,10 @@ test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, whi
 	$(BIN)/ruff format --check .
 	.ci/typed && $(BIN)/mypy
 	$(FAST)
-	$(BIN)/pytest -q -m slow
+	$(BIN)/pytest -q -m "slow and not long and not families" -n 2 --dist loadfile
+
+long: $(INSTALLED)  ## the tests of which `make test` holds a sample: more kills, nodes, strategies, families of plug-ins (half an hour)
+	$(BIN)/pytest -q -m long
 
 fuzz: $(INSTALLED)  ## ten thousand mutated inputs: no traceback, no hang, no great memory, nothing written elsewhere (SEED=N, INPUTS=N)
 	$(BIN)/python -m tests.fuzz --inputs $(or $(INPUTS),10000) $(if $(SEED),--seed $(SEED))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.environments import ROOT, Environment, environment, project_wheel, run, wheel_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 WRITE_MODEL = """
 import sys
 from pathlib import Path

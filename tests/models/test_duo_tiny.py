@@ -56,7 +56,7 @@ def test_big_is_better_than_small_on_both_holdouts():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("source", ["holdout:prose", "holdout:code"])
+@pytest.mark.parametrize("source", ["holdout:prose", pytest.param("holdout:code", marks=pytest.mark.long)])
 def test_the_stated_losses_come_out_again(source):
     checkpoint = read_checkpoint("duo-tiny")
     module = build_module(checkpoint.config, checkpoint.tensors)

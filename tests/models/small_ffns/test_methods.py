@@ -153,7 +153,9 @@ def error_against_big(directory: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ["llama", "gpt2", "opt"])
+@pytest.mark.parametrize(
+    "family", ["llama", pytest.param("gpt2", marks=pytest.mark.long), pytest.param("opt", marks=pytest.mark.long)]
+)
 def test_distil_is_nearer_to_the_big_ffn_than_neurons(make: Make, tmp_path: Path, family: str) -> None:
     make(family, method="neurons", ratio=0.25)
     plain = error_against_big(tmp_path / "duo")

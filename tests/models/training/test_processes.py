@@ -46,6 +46,7 @@ ROUTERS = [name for name in trainable_routers() if name != "distilled"]
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_two_processes_train_as_one_does_and_one_goes_on(config: TrainConfig, tmp_path: Path) -> None:
     write_model(tmp_path / "model", write_text(tmp_path / "text.jsonl", 60))
     config = replace(config, tokens=20 * 4 * 16)

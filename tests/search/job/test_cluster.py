@@ -123,6 +123,7 @@ def whole(toy: Path, data: Path, out: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not CAN_HIDE, reason="needs a mount namespace, to hide a folder from a node")
 def test_nodes_that_see_nothing_of_the_run_come_and_go_and_the_tables_are_equal(
     cluster: Cluster, toy: Path, tokens: Path, tmp_path: Path

@@ -64,7 +64,9 @@ def sequences(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
-@pytest.mark.parametrize("name", DEFAULT_STRATEGIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name == "beam" else pytest.mark.long) for name in DEFAULT_STRATEGIES]
+)
 def test_a_deep_search_is_bounded_and_not_certified(deep: Path, sequences: Path, tmp_path: Path, name: str) -> None:
     options = [
         "--strategy",
@@ -91,6 +93,7 @@ def test_a_deep_search_is_bounded_and_not_certified(deep: Path, sequences: Path,
     assert paths["evaluations"].max() <= EVALUATIONS[name]
 
 
+@pytest.mark.long
 def test_a_deep_beam_killed_on_ray_ends_like_one_that_was_not(deep: Path, sequences: Path, tmp_path: Path) -> None:
     options = {"strategy": "beam", "budget": "6", "unit_sequences": 1}
     out = tmp_path / "killed"
@@ -110,6 +113,7 @@ def test_a_deep_beam_killed_on_ray_ends_like_one_that_was_not(deep: Path, sequen
     assert_same_tables(tables_of(out), tables_of(whole))
 
 
+@pytest.mark.long
 def test_strategies_are_read_against_the_best_that_any_of_them_found(deep: Path, sequences: Path, tmp_path: Path) -> None:
     run_search(
         SearchConfig(

@@ -58,7 +58,7 @@ def kill_thrice(out: Path, toy: Path, tokens: Path, *how: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [["local"], []], ids=["local", "ray"])
+@pytest.mark.parametrize("how", [pytest.param(["local"], marks=pytest.mark.long), []], ids=["local", "ray"])
 def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens: Path, tmp_path: Path, how: list[str]) -> None:
     out, whole = tmp_path / "killed", tmp_path / "whole"
     kill_thrice(out, toy, tokens, *how)
@@ -77,7 +77,7 @@ def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens
     [
         (signal.SIGTERM, ["--local"]),
         (signal.SIGHUP, ["--local"]),
-        (signal.SIGINT, ["--workers", "2"]),
+        pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.long),
         (signal.SIGTERM, ["--workers", "2"]),
     ],
     ids=["term-local", "hup-local", "int-ray", "term-ray"],

@@ -49,7 +49,7 @@ def test_log_z_is_what_summing_the_greatest_probabilities_gives(model: OracleMod
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["full", "committed"])
+@pytest.mark.parametrize("context", ["full", pytest.param("committed", marks=pytest.mark.long)])
 def test_every_control_of_a_run_is_printed(
     context: str, asks: Callable[..., SearchConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

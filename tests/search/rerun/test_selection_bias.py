@@ -39,7 +39,7 @@ def text_of_all_big(model, n_sequences, n_tokens):
     return token_id_BT.numpy().astype(np.int32)
 
 
-@pytest.mark.parametrize("strategy", ["exhaustive", pytest.param("random_search", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("strategy", ["exhaustive", pytest.param("random_search", marks=[pytest.mark.slow, pytest.mark.long])])
 @pytest.mark.parametrize("context", ["full", "same"])
 def test_on_text_of_all_big_itself_the_excess_is_zero_and_the_gain_is_not(strategy, context):
     model = small_duo(n_letters=N_LAYERS, n_hidden=16, spread=0.35)

@@ -25,7 +25,7 @@ ALL = [parse_candidate(text) for text in ("greedy", "beam:width=99", "layerwise"
 
 @pytest.mark.slow
 @pytest.mark.parametrize("context", ["full", "same", "BsBs", "committed"])
-@pytest.mark.parametrize("keep", ["losses", "none"])
+@pytest.mark.parametrize("keep", ["losses", pytest.param("none", marks=pytest.mark.long)])
 def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: str, keep: str) -> None:
     config = asks(context=context, keep=keep, budget="2,any", null_draws=0, unit_sequences=3)
     run_search(config)

@@ -38,7 +38,7 @@ class TestStrategies(StrategyContract):
     }
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("hash_seed", ["1", "2"])
+    @pytest.mark.parametrize("hash_seed", ["1", pytest.param("2", marks=pytest.mark.long)])
     def test_equal_generators_give_equal_proposals_in_another_process(self, name: str, hash_seed: str) -> None:
         code = f"from tests.search.strategies.test_strategies import *\nprint(TestStrategies().proposals({name!r}))"
         environment = {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
