@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results.answers.document_sums import sums_by_document
 from duo_oracle.results.answers.verdict import verdict
 from duo_oracle.results.colours import BIAS, CONTROL, EXCESS, FIXED, INK, ORACLE, PLAIN
-from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.baselines import FixedPatterns, fixed_patterns_of_run
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, perplexity_text
 from duo_oracle.results.store.reader import StoredRun
@@ -85,16 +85,9 @@ def budget_lines(run: StoredRun) -> list[BudgetLine]:
     """
     if not run.n_tokens:
         raise InputError(f"{run.place} has no finished unit yet")
-    sums = ", ".join(f"coalesce(sum(({what})::DOUBLE), 0), count({what})" for what in _MEASURES.values())
-    connection = connect([run])
-    try:
-        rows = connection.execute(
-            f"SELECT budget, document, {sums} FROM oracle GROUP BY budget, document ORDER BY document"
-        ).fetchall()
-    finally:
-        connection.close()
+    rows = sums_by_document(run, _MEASURES.values())
     fixed = fixed_patterns_of_run(run) if "losses" in run.tables else {}
-    return [_line(budget, [row[2:] for row in rows if row[0] == budget], fixed.get(budget)) for budget in run.budgets]
+    return [_line(budget, rows[budget], fixed.get(budget)) for budget in run.budgets]
 
 
 def as_record(line: BudgetLine) -> dict[str, Any]:
@@ -143,7 +136,7 @@ def check_comparable(runs: Sequence[StoredRun]) -> None:
             raise InputError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")
 
 
-def _line(budget: str, rows: list[Sequence[float]], fixed: FixedPatterns | None) -> BudgetLine:
+def _line(budget: str, rows: Sequence[Sequence[float]], fixed: FixedPatterns | None) -> BudgetLine:
     values_DM = np.array(rows, dtype=np.float64)
     sums_DM, counts_DM = values_DM[:, 0::2], values_DM[:, 1::2]
     known = counts_DM.sum(axis=0) > 0

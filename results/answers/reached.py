@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from duo_oracle.results.answers.document_sums import sums_by_document
 from duo_oracle.results.formats import aligned
-from duo_oracle.results.sql import connect
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums, percent_text
 from duo_oracle.results.store.reader import StoredRun
 
@@ -51,15 +51,8 @@ def reached_of_run(run: StoredRun) -> list[Reached]:
     """A line for each of the run's budgets, in their order; none without a reference."""
     if "reference" not in run.identity or not run.n_tokens:
         return []
-    sums = ", ".join(f"coalesce(sum(({what})::DOUBLE), 0), count({what})" for what in _MEASURES.values())
-    connection = connect([run])
-    try:
-        rows = connection.execute(
-            f"SELECT budget, document, {sums} FROM oracle GROUP BY budget, document ORDER BY document"
-        ).fetchall()
-    finally:
-        connection.close()
-    return [_line(budget, [row[2:] for row in rows if row[0] == budget]) for budget in run.budgets]
+    rows = sums_by_document(run, _MEASURES.values())
+    return [_line(budget, rows[budget]) for budget in run.budgets]
 
 
 def _line(budget: str, rows: Sequence[Sequence[float]]) -> Reached:

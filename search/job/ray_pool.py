@@ -192,7 +192,7 @@ class RayPool:
         weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
         # Workers inherit the import path, so that they run the driver's files.
         with environment({**_imported_with, **_AT_START, "PYTHONPATH": import_path()}):
-            for left in range(_STARTS - 1, -1, -1):
+            for left in reversed(range(_STARTS)):
                 try:
                     self._ray.init(
                         address="local",
@@ -207,12 +207,13 @@ class RayPool:
                     return
                 except Exception as error:  # Ray has no kind of its own for it, and gives a busy machine 30 s
                     self._ray.shutdown()
-                    if left:
-                        continue
-                    raise Outage(
-                        f"Ray did not start on this machine ({' '.join(str(error).split())[:200]}); what is done is kept, the same "
-                        "command tries again, and with `local=True` it does without"
-                    ) from error
+                    said = " ".join(str(error).split())[:200]
+                    if not left:
+                        raise Outage(
+                            f"Ray did not start on this machine, {_STARTS} times: {said}; what is done is kept, the same command tries "
+                            "again, and with `local=True` it does without"
+                        ) from error
+                    self._notify(f"Ray did not start, and is started again: {said}")
 
     def _join(self) -> None:
         try:

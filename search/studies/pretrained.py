@@ -133,62 +133,59 @@ class _Plan:
             self.layers,
         )
 
-    def _search(self, text: str, kind: str, model: str, source: str, **options: object) -> None:
+    def _search(self, text: str, kind: str, source: str, **options: object) -> None:
         shared = {
+            "model": self._bare,
             "bos": self._config.bos,
             "seed": self._config.seed,
             "workers": self._config.workers,
             "local": self._config.local,
+            "unit_sequences": 1,
         }
         if "offset" not in options:
             shared |= {"min_context": self._config.min_context, "per_document": 1}
-        config = SearchConfig(model=model, data=(source,), out=str(self.run_directory(text, kind)), **shared, **options)  # type: ignore[arg-type]
+        config = SearchConfig(data=(source,), out=str(self.run_directory(text, kind)), **shared | options)  # type: ignore[arg-type]
         outcome = run_search(config)
         if outcome.failures:
             raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
+    def _asked(self, setting: Setting) -> dict[str, object]:
+        """What an exact search of a setting is asked, but for its text."""
+        return {
+            "model": self._bare if setting.skips else self._config.model,
+            "branches": setting.branches,
+            "skip": SkipReading.LAYER if setting.skips else SkipReading.FFN,
+            "route_layers": self.layers,
+            "context": setting.context,
+            "budget": f"any,0-{self.n_letters}",
+        }
+
     def _exact(self, text: str, source: str, setting: Setting) -> None:
-        committed = setting.context == "committed"  # where every budget is a pass of its own
-        self._search(
-            text,
-            setting.name,
-            self._bare if setting.skips else self._config.model,
-            source,
-            branches=setting.branches,
-            skip=SkipReading.LAYER if setting.skips else SkipReading.FFN,
-            route_layers=self.layers,
-            context=setting.context,
-            budget="any" if committed else f"any,0-{self.n_letters}",
-            seq_len=self._config.min_context + self._config.seq_len,
-            max_sequences=self._config.max_documents,
-            null_draws=self._config.null_draws,
-            unit_sequences=6 if committed else 1,
-        )
+        sizes: dict[str, object] = {
+            "seq_len": self._config.min_context + self._config.seq_len,
+            "max_sequences": self._config.max_documents,
+            "null_draws": self._config.null_draws,
+        }
+        if setting.context == "committed":  # every budget is a pass of its own there
+            sizes |= {"budget": "any", "unit_sequences": 6}
+        self._search(text, setting.name, source, **self._asked(setting) | sizes)
 
     def _reach(self, text: str, source: str, setting: Setting) -> None:
         self._search(
             text,
             setting.name,
-            self._bare if setting.skips else self._config.model,
             source,
-            branches=setting.branches,
-            skip=SkipReading.LAYER if setting.skips else SkipReading.FFN,
-            route_layers=self.layers,
-            context=setting.context,
-            budget=f"any,0-{self.n_letters}",
-            **self._reach_windows,
+            **self._asked(setting) | self._reach_windows,
             max_sequences=self._reach_windows["per_document"] * self._config.max_documents,
             reference="self",
             reference_context=min(_MOST_REFERENCE * self._config.reach_context, self.n_positions - 1 - _MOST_FRONT),
             null_draws=1,
-            unit_sequences=1,
         )
 
     def _beam(self, text: str, source: str) -> None:
         self._search(
             text,
             "beam",
-            self._bare,
             source,
             strategy="beam",
             settings={"width": "2", "direction": "down"},
@@ -199,7 +196,6 @@ class _Plan:
             null_draws=1,
             seq_len=self._config.min_context + self._config.beam_tokens,
             max_sequences=self._config.beam_documents,
-            unit_sequences=1,
         )
 
     def _run(self, text: str, kind: str) -> StoredRun:

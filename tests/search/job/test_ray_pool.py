@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from duo_oracle import models, oracle, results, search
+from duo_oracle.oracle.base.errors import Outage
 from duo_oracle.search.job import ray_pool
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import Outcome, run_search
@@ -156,6 +157,36 @@ def test_the_early_worker_s_death_costs_only_its_unit(asks: Asks, tmp_path: Path
     run_search(whole, solve=fakes.solves)
     assert_same_tables(tables_of(asks().out), tables_of(whole.out))
     assert not [child for child in psutil.Process().children() if "ray" not in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("failures", [1, 3])
+def test_a_ray_that_does_not_start_is_started_again_and_said_in_a_line(
+    asks: Asks, monkeypatch: pytest.MonkeyPatch, failures: int
+) -> None:
+    import ray
+
+    start, left = ray.init, [failures]
+
+    def failing(**options: object) -> object:
+        if left[0]:
+            left[0] -= 1
+            raise Exception("The current node timed out during startup.\nThe GCS has become overloaded.")
+        return start(**options)
+
+    monkeypatch.setattr(ray, "init", failing)
+    said: list[str] = []
+    config = asks(local=False, workers=1)
+    if failures == 1:
+        assert run_search(config, notify=said.append).solved == N_SEQUENCES
+    else:
+        with pytest.raises(Outage, match="Ray did not start on this machine, 3 times: The current node timed out") as refused:
+            run_search(config, notify=said.append)
+        assert "\n" not in str(refused.value)
+        monkeypatch.undo()
+        assert run_search(config).solved > 0
+    assert said == [
+        "Ray did not start, and is started again: The current node timed out during startup. The GCS has become overloaded."
+    ] * (1 if failures == 1 else 2)
 
 
 def kill_a_working_process() -> None:
