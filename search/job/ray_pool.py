@@ -210,8 +210,8 @@ class RayPool:
                     said = " ".join(str(error).split())[:200]
                     if not left:
                         raise Outage(
-                            f"Ray did not start on this machine, {_STARTS} times: {said}; what is done is kept, the same command tries "
-                            "again, and with `local=True` it does without"
+                            f"Ray did not start on this machine, {_STARTS} times: {said}; what is done is kept, the same "
+                            "command tries again, and with `local=True` it does without"
                         ) from error
                     self._notify(f"Ray did not start, and is started again: {said}")
 
