@@ -33,6 +33,7 @@ def wait_for_units(process: subprocess.Popen[str], out: Path, n_units: int, seco
         if (out / "run.json").exists() and len(results.load(out).manifest.units) >= n_units:
             return
         time.sleep(0.05)
+    process.kill()
     raise AssertionError(f"{n_units} units were not reached: {process.communicate()}")
 
 
