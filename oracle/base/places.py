@@ -12,6 +12,8 @@ from urllib.parse import unquote
 from duo_oracle.oracle.base.errors import InputError
 
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
+_MISTYPED = re.compile(r"(s3|gs|az|hf|memory|file|https?):/(?!/)")
+_SCHEMED = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+[^/]")  # as a Path writes a URI
 
 
@@ -28,6 +30,10 @@ def local_path(place: str | os.PathLike[str]) -> str:
     text = os.fspath(place)
     if not text:
         raise InputError("a place is a path of this machine (or file://PATH); got an empty text")
+    if isinstance(place, str) and (mistyped := _MISTYPED.match(text)):
+        raise InputError(
+            f"a URI has two slashes behind its scheme; did you mean {mistyped[1]}://{text[mistyped.end() :]}? got {text!r}"
+        )
     found = _URI.match(text) or (None if isinstance(place, str) else _COLLAPSED.match(text))
     if found is None:
         return text
@@ -38,6 +44,15 @@ def local_path(place: str | os.PathLike[str]) -> str:
             raise InputError(f"file://PATH names a path of this machine; got {text!r}")
         return path
     raise InputError(f"a place is a path of this machine (or file://PATH); got {text!r}")
+
+
+def file_path(place: str | os.PathLike[str]) -> str:
+    """The same of what is a file or a folder and nothing else: from the root where its name begins as a URI does.
+
+    Arrow takes `s3:run/part.parquet` for a place in a bucket.
+    """
+    path = local_path(place)
+    return os.path.abspath(path) if _SCHEMED.match(path) else path
 
 
 def named_place(text: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.places import file_path, local_path
 from duo_oracle.oracle.base.stores import STORES, Changed, file_system, is_refusal_of_a_swap, none_of_a_scheme, why_in_vain
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 
@@ -54,7 +54,7 @@ def written_place(name: str, place: str | os.PathLike[str]) -> str:
         raise InputError(
             f"`{name}` is a place that is written, and {written.partition(':')[0]}:// is only read ({why}); got {written}"
         )
-    return written
+    return written if is_remote(written) else file_path(written)
 
 
 def readable(place: str | os.PathLike[str]) -> Path:
@@ -62,7 +62,7 @@ def readable(place: str | os.PathLike[str]) -> Path:
 
     Raises InputError for a URI that is none, or where a store holds nothing.
     """
-    return Remote(str(place)).copy() if is_remote(place) else Path(local_path(place))
+    return Remote(str(place)).copy() if is_remote(place) else Path(file_path(place))
 
 
 class Remote:

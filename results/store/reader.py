@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError, Said
-from duo_oracle.oracle.base.places import local_path
+from duo_oracle.oracle.base.places import file_path
 from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
 from duo_oracle.oracle.budgets import Budget, parse_budgets
@@ -233,7 +233,7 @@ def uniform_name(branch: Branch) -> str:
 def load(path: str | os.PathLike[str]) -> StoredRun:
     """The run in directory `path`. Raises InputError where there is none, or one of a later version of the tables."""
     remote = Remote(str(path)) if is_remote(path) else None
-    path = str(path) if remote is not None else local_path(path)
+    path = str(path) if remote is not None else file_path(path)
     manifest = read_manifest(Path(path)) if remote is None else remote_manifest(remote)
     if manifest.schema_version > SCHEMA_VERSION:
         raise InputError(

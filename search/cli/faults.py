@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.base.errors import Said
 
-_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "malloc of size")  # torch's words, and Arrow's
+# torch's words, Arrow's, and the system's for a library that finds no room
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "malloc of size", "failed to map segment")
 
 
 class Fault(NamedTuple):

@@ -111,6 +111,20 @@ def test_options_routes_and_strategies_are_read_from_a_store(
     assert f"there is nothing at {place.uri}/none.parquet" in one_line(capsys)
 
 
+def test_a_uri_that_lacks_a_slash_is_answered_by_the_right_one(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([*argv[:-1], "s3:/bucket/run"]) == 2
+    assert "did you mean s3://bucket/run?" in one_line(capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_whose_name_begins_as_a_uri_is_a_folder(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Arrow took it for a bucket, once all was searched."""
+    assert main([*argv[:-1], "s3:run"]) == 0
+    assert main(["query", "s3:run", "SELECT count(*) AS n FROM tokens"]) == 0
+
+
 @pytest.mark.parametrize("out", ["", "a\udcffb"], ids=["empty", "bytes"])
 def test_a_place_that_no_run_can_have_is_refused(
     argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, out: str
