@@ -18,12 +18,18 @@ function drawVerdict(run) {
   byId("verdict-bar").replaceChildren(...(line.nullGain && line.gain[0] > 0 ? [gainBar(line)] : []));
   const tiles = [["Gain over all-big", line.gain, "the answer known"]];
   if (line.nullGain) tiles.push(["Selection bias", line.nullGain, "the same on labels drawn from all-big"]);
-  if (line.beyond) tiles.push(["Beyond both", line.beyond, "the excess minus the one where nothing is chosen"]);
+  if (line.beyond) tiles.push(["Beyond both", line.beyond, beyondSays(line)]);
   if (line.realised) tiles.push(["Reachable", line.realised, "by the reference's choice, which never saw the label"]);
   byId("verdict-of").textContent = count(line.tokens) + " tokens of " + count(line.documents) + " document" + (line.documents === 1 ? "" : "s") + ", context " + run.context +
     ", budget " + run.budgets[run.verdict.budget].name + "; nats per token";
   byId("tiles").replaceChildren(...tiles.map(([name, e, says]) => h("div", { class: "tile", "data-name": name }, h("span", null, name),
     h("b", null, number(e[0])), h("small", null, interval(e) || "no interval"), h("small", null, says))));
+}
+
+// Below zero the difference may be of an excess that is small, or of one that is itself below zero; a reader is told which.
+function beyondSays(line) {
+  if (line.excess[0] < 0) return "the excess, itself below zero, minus the one where nothing is chosen";
+  return line.beyond[0] < 0 ? "the excess is less than the one where nothing is chosen" : "the excess minus the one where nothing is chosen";
 }
 
 function gainBar(line) {
