@@ -239,7 +239,7 @@ def _routers_item(study: Study) -> Item:
             "patterns used",
         )
         big = estimate((1, ratio(document_N, of_router["loss_full"].to_numpy(np.float64))))
-        tables.append(Table(f"{text}: {len(document_N):,} tokens, context big, all-big {big}", headings, tuple(rows)))
+        tables.append(Table(f"{text}: {len(document_N):,} tokens, context full, all-big {big}", headings, tuple(rows)))
     question = Question(
         title=f"Trained routers over layers {study.layers}",
         finding="does a router that was trained for minutes choose better than random routing with as many big layers",

@@ -29,7 +29,7 @@ RANDOM_PATTERNS = 100
 
 @dataclass(frozen=True)
 class Line:
-    """One way to choose patterns: mean B's per token, and nats per token in the context big."""
+    """One way to choose patterns: mean B's per token, and nats per token in the context full."""
 
     what: str
     n_big: float
@@ -57,7 +57,7 @@ def _answer(material: Material) -> Answer:
             (line.what, number(line.n_big, 2), f"{perplexity_of(line.loss.mean):.1f}", str(line.loss))
             for line in _lines(material, holdout)
         )
-        title = f"{holdout}: {len(real.big_N):,} tokens, every pattern read in the context big"
+        title = f"{holdout}: {len(real.big_N):,} tokens, every pattern read in the context full"
         tables.append(Table(title, ("patterns", "B's per token", "perplexity", "nats per token [95%]"), rows))
     return Answer(
         effects=tuple(decide),
@@ -122,7 +122,7 @@ def _lines(material: Material, holdout: str) -> list[Line]:
     for routes in material.routes(holdout):
         routed_N = losses.of(routes.branches_NL)
         if not np.isnan(routed_N).any():
-            lines.append(Line(f"{routes.router}, in context big", routes.n_big, mean(routed_N), ROUTER))
+            lines.append(Line(f"{routes.router}, in context full", routes.n_big, mean(routed_N), ROUTER))
         lines.append(Line(f"{routes.router}, as it routes itself", routes.n_big, mean(routes.loss_N), ROUTER))
     return lines
 

@@ -112,7 +112,7 @@ def _table(material: Material, holdout: str) -> Table:
         "excess by choosing",
     )
     return Table(
-        f"{holdout}: {len(real.big_N):,} tokens, context big, all-big {float(real.big_N.mean()):.3f} nats", headings, tuple(rows)
+        f"{holdout}: {len(real.big_N):,} tokens, context full, all-big {float(real.big_N.mean()):.3f} nats", headings, tuple(rows)
     )
 
 

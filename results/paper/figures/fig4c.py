@@ -73,7 +73,7 @@ def _answer(material: Material) -> Answer:
         size=(4.8 * len(material.holdouts), 5.6),
         notes=(
             "Any curve of loss over k that is convex makes a constant budget best, on drawn labels too. Each budget's answers "
-            "are read in the context big, where positions do not depend on each other.",
+            "are read in the context full, where positions do not depend on each other.",
         ),
     )
 

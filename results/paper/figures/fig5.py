@@ -52,7 +52,7 @@ def _answer(material: Material) -> Answer:
         tables=(Table("High-loss tokens, nats per token", headings, tuple(rows)),),
         draw=partial(_draw, material),
         size=(11.0, 3.1 * len(material.holdouts)),
-        notes=("Oracle: the best pattern of any budget. All in the context big.",),
+        notes=("Oracle: the best pattern of any budget. All in the context full.",),
     )
 
 

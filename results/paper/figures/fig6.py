@@ -99,7 +99,7 @@ def _answer(material: Material) -> Answer:
         ),
         draw=partial(_draw, material),
         size=(9.6, 0.24 * _n_rows(_layout(material, "loss_cheapest")) * 2 + 1.6),
-        notes=("Oracle: the best pattern of any budget. All in the context big.",),
+        notes=("Oracle: the best pattern of any budget. All in the context full.",),
     )
 
 
