@@ -33,11 +33,13 @@ class Picture(Figure):
             super().savefig(*args, **kwargs)
 
     def save(self, file: str | os.PathLike[str], dpi: int = 160) -> Path:
-        """Writes the picture into `file`, whose ending (.svg, .png, .pdf) says how, and returns the path.
+        """Writes the picture into `file`, whose ending (.svg, .png, .pdf) says how, and returns the path. Missing folders are made.
 
         Raises InputError for another ending.
         """
-        self.savefig(file, dpi=dpi, metadata=_METADATA[picture_ending(file)])
+        metadata = _METADATA[picture_ending(file)]
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        self.savefig(file, dpi=dpi, metadata=metadata)
         return Path(file)
 
     def _repr_png_(self) -> bytes:

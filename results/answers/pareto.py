@@ -36,7 +36,7 @@ def fixed_patterns(run: StoredRun) -> list[FixedPattern]:
     if table is None:
         raise InputError(f"{run.place} kept neither trials nor losses: search with `keep='trials'` or `keep='losses'`")
     if run.context == "committed":
-        raise InputError("a fixed pattern is not what a committed run's tokens ran; search in the context same, big or small")
+        raise InputError("a fixed pattern is not what a committed run's tokens ran; search in the context same, full or cheapest")
     connection = connect([run])
     try:
         rows = connection.execute(

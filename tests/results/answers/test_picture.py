@@ -80,7 +80,7 @@ def test_the_text_form_marks_the_greatest_with_the_last_sign(run: Run) -> None:
 
 
 def test_equal_runs_give_equal_pictures(run: Run, tmp_path: Path) -> None:
-    for name in ("a.svg", "b.svg", "c.png"):
+    for name in ("a.svg", "b.svg", "c.png", "new/folder/d.svg"):
         draw_text(run, sequence=1, budget="2", length=30).save(tmp_path / name)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
     assert b"<svg" in (tmp_path / "a.svg").read_bytes()
