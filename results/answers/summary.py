@@ -15,10 +15,11 @@ _EARLIER = {
     "same": "earlier tokens took the candidate pattern itself",
 }
 _HEADINGS = (
-    *("budget", "oracle", "perplexity", "best fixed", "mean random", None, "all-big", "gain", "null gain", "excess"),
+    *("budget", "oracle", "perplexity", "best fixed", "mean random", None, "FULL", "gain", "null gain", "excess"),
     *("nothing chosen", "difference [95%]"),
 )
-"""None: what the run's cheapest pattern is called. Nothing chosen: the excess of that pattern, the control of the excess."""
+"""None: what the run's cheapest pattern is called; FULL: what the full model is. Nothing chosen: the excess of the cheapest, the
+control of the excess."""
 
 
 def summarise(run: StoredRun) -> str:
@@ -74,7 +75,8 @@ def _one_budget(run: StoredRun, line: BudgetLine) -> list[str]:
 
 def budget_rows(run: StoredRun, lines: list[BudgetLine]) -> list[list[str]]:
     """A heading, and a row of figures per budget; a column that nothing is known of is left out."""
-    rows = [[heading or run.cheapest_name for heading in _HEADINGS]]
+    names = {None: run.cheapest_name, "FULL": run.full_name}
+    rows = [[names.get(heading) or str(heading) for heading in _HEADINGS]]
     for line in lines:
         best, mean = (line.fixed.best, line.fixed.mean) if line.fixed else (None, None)
         numbers = (best, mean, line.all_small, line.all_big, line.gain, line.null_gain, line.excess, line.control)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.pictures import check_plot
 from duo_oracle.oracle.base.ranges import at_least
-from duo_oracle.search.cli.answer import Format, write_answer
+from duo_oracle.search.cli.answer import Format, write_answer, write_sections
 from duo_oracle.search.cli.command import Command, Work
 
 
@@ -17,13 +18,13 @@ class CompareConfig:
     Args:
         run: run directory; --context full --budget 0-L --keep losses answers everything
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN, random:BUDGET, or reference:BUDGET (the
-            choice of the run's own reference); repeatable
+            choice of the run's own reference); repeatable; of a run over experts own, the model's own router, alone
         routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
         out: also write every figure, every token's loss and the pictures of how the routers route into this directory
         format: of the answer on stdout; all but table hold all budgets and all columns
         model: the model's directory, where it has moved since; default the one that the run names
-        sample: patterns per budget that stand for all, where the run kept no losses
+        sample: patterns per budget that stand for all, where the run kept no losses; of router own, patterns of equal cost
         seed: seed of everything random
         threads: threads of this process
     """
@@ -48,6 +49,8 @@ def _run(config: CompareConfig) -> int:
     from duo_oracle.search.api.comparing import compare
     from duo_oracle.search.cli.options import spell_parameters
 
+    if "own" in config.router:
+        return _own(config)
     found = compare(
         config.run,
         config.router,
@@ -62,6 +65,21 @@ def _run(config: CompareConfig) -> int:
     if config.out is not None:
         found.save(config.out)
     write_answer(config.format, lambda: found.arrow, lambda: spell_parameters(str(found), COMMAND))
+    return 0
+
+
+def _own(config: CompareConfig) -> int:
+    from duo_oracle.results import load
+    from duo_oracle.search.cli.options import spell_parameters
+    from duo_oracle.search.job.worker import prepared
+    from duo_oracle.search.rerun.opened import open_run
+    from duo_oracle.search.rerun.own_router import own_router
+
+    if config.router != ("own",) or config.routes or config.plot is not None or config.out is not None:
+        raise InputError("`router=own` is compared alone, without other routers, `routes`, `plot` or `out`")
+    with prepared(config.threads):
+        found = own_router(open_run(load(config.run), config.model), config.sample, config.seed)
+    write_sections(config.format, [found], lambda text: spell_parameters(text, COMMAND))
     return 0
 
 

@@ -26,6 +26,7 @@ RIGHT = (
     "difficulty RUN --group token-type",
     "runs show RUN",
     "verify RUN",
+    "compare RUN --router own",
     "strategies RUN --budget 4 --strategy greedy --strategy beam",
 )
 REFUSED = (
@@ -42,7 +43,7 @@ OF_LETTERS = ("landscape", "layer_by_position", "layer_effect", "layer_use")
 
 @pytest.fixture(scope="module")
 def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run over experts of two layers of a tiny Mixtral, every pattern's loss kept."""
+    """A run over experts of three layers of a tiny Mixtral, every pattern's loss kept."""
     folder = tmp_path_factory.mktemp("experts")
     (folder / "model").mkdir()
     save_tiny("Mixtral", folder / "model")
@@ -55,10 +56,10 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--branches",
         TABLE,
         "--route-layers",
-        "0-1",
+        "0-2",
         "--local",
     ]
-    argv += ["--context", "full", "--budget", "any,own,2-4,atmost:3", "--keep", "losses", "--null-draws", "3"]
+    argv += ["--context", "full", "--budget", "any,own,3-5,atmost:4", "--keep", "losses", "--null-draws", "3"]
     assert main([*argv, "--out", str(folder / "run")]) == 0
     return folder / "run"
 
@@ -89,27 +90,53 @@ def test_what_is_of_small_and_big_refuses_a_table_of_experts_in_a_line(words: st
 
 def test_fixed_patterns_and_costs_are_those_of_the_kept_losses(mixture: Path, tmp_path: Path, capsys) -> None:
     losses = load(mixture).losses()
-    assert losses["pattern"].nunique() == 9
+    assert losses["pattern"].nunique() == 27
     cost = losses["pattern"].astype(str).map(lambda pattern: sum(map(int, pattern)))
     assert (losses["cost"] == cost).all()
     mean = losses.assign(loss=losses["loss"].astype(float)).groupby(cost.to_numpy())["loss"].mean()
     _, out, _ = said("curve RUN --format json", mixture, tmp_path, capsys)
     lines = {line["budget"]: line for line in json.loads(out)}
     paths = load(mixture).paths()
-    for budget in ("2", "3", "4"):
+    for budget in ("3", "4", "5"):
         assert lines[budget]["mean_random"] == pytest.approx(mean[int(budget)], abs=1e-5)
         assert lines[budget]["n_big"] == int(budget)
         of_budget = paths[paths["budget"] == budget]
         least = losses[losses["cost"] == int(budget)].groupby(["sequence", "position"])["loss"].min()
         assert np.allclose(of_budget.set_index(["sequence", "position"])["loss"].sort_index(), least.sort_index(), atol=1e-5)
-    assert (paths["own_pattern"] == "22").all()
-    assert (paths["own_cost"] == 4).all()
-    own = paths[paths["budget"] == "4"].set_index(["sequence", "position"])["loss_full"]
-    of_own = losses[losses["pattern"] == "22"].set_index(["sequence", "position"])["loss"]
+    assert (paths["own_pattern"] == "222").all()
+    assert (paths["own_cost"] == 6).all()
+    own = paths[paths["budget"] == "6"].set_index(["sequence", "position"])["loss_full"]
+    of_own = losses[losses["pattern"] == "222"].set_index(["sequence", "position"])["loss"]
     assert np.allclose(own.sort_index(), of_own.sort_index(), atol=1e-5)
     assert paths["n_big"].isna().all()
     assert paths["n_small"].isna().all()
     assert paths["n_skip"].isna().all()
+
+
+def test_the_own_router_stands_among_the_kept_losses_of_its_cost(mixture: Path, tmp_path: Path, capsys) -> None:
+    losses = load(mixture).losses()
+    assert set(losses[losses["cost"] == 6]["pattern"]) == {"222", "114", "141", "411"}
+    of_cost = losses[losses["cost"] == 6].astype({"pattern": str, "loss": float})
+    table = of_cost.pivot(index=["sequence", "position"], columns="pattern", values="loss")
+    own = table["222"]
+    document = load(mixture).tokens().set_index(["sequence", "position"])["document"]
+    others = {name: table[document.reindex(table.index) != name].mean().idxmin() for name in "abc"}
+    fixed = np.array([table.loc[place, others[document[place]]] for place in table.index])
+    wanted = {
+        "loss of its own routing": own.mean(),
+        "regret: own - best of equal cost": (own - table.min(axis=1)).mean(),
+        "own - mean of equal cost": (own - table.mean(axis=1)).mean(),
+        "percentile: share of equal cost that loses less": (table.lt(own, axis=0).sum(axis=1) + 0.5).mean() / 4,
+        "best fixed of equal cost (other documents) - own": (fixed - own).mean(),
+    }
+    _, out, _ = said("compare RUN --router own --format json", mixture, tmp_path, capsys)
+    rows = {row[""]: row for row in json.loads(out)["own"]}
+    for name, value in wanted.items():
+        assert rows[name]["real labels"]["mean"] == pytest.approx(value, abs=1e-5), name
+    gain = load(mixture).paths().query("budget == '6'")["null_gain"].mean()
+    assert rows["regret: own - best of equal cost"]["drawn labels"]["mean"] == pytest.approx(gain, abs=0.3)  # of other draws
+    status, _, err = said("compare RUN --router own --router random:2", mixture, tmp_path, capsys)
+    assert (status, len(err.splitlines())) == (2, 1)
 
 
 def test_questions_answer_or_refuse(mixture: Path) -> None:
@@ -122,7 +149,7 @@ def test_questions_answer_or_refuse(mixture: Path) -> None:
             assert name not in OF_LETTERS or f"the question {name} is answered for branches . s B" in said
         else:
             assert name not in OF_LETTERS
-            assert name != "best_patterns" or sorted(set(rows["cost"].to_pylist())) == [2, 3, 4, 5, 6, 8]
+            assert name != "best_patterns" or sorted(set(rows["cost"].to_pylist())) == [3, 4, 5, 6, 7, 8, 9, 10, 12]
     table = query([mixture], "SELECT letter, cost, what FROM branches ORDER BY cost").to_pylist()
     assert [(row["letter"], row["cost"]) for row in table] == [("1", 1), ("2", 2), ("4", 4)]
     assert table[2]["what"] == "the 4 best experts"
