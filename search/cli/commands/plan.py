@@ -14,7 +14,7 @@ from duo_oracle.search.job.config import SearchConfig
 
 @dataclass(frozen=True)
 class PlanConfig(SearchConfig):
-    out: str = field(default="", metadata={"uri": True})
+    out: str = field(default="runs/plan", metadata={"uri": True})
 
 
 PlanConfig.__doc__ = SearchConfig.__doc__
