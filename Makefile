@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Two processes; a file's tests stay together, so that what they share is made once. The slow tests start workers of their own, which
-# wait more than they work.
+# Two processes of one thread each; a file's tests stay together, so that what they share is made once. The slow tests start workers
+# of their own and run one after another: side by side two Rays do not start in time.
 FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow and not long and not families" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
@@ -53,7 +53,7 @@ test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, whi
 	$(BIN)/ruff format --check .
 	.ci/typed && $(BIN)/mypy
 	$(FAST)
-	$(BIN)/pytest -q -m "slow and not long and not families" -n 2 --dist loadfile
+	$(BIN)/pytest -q -m "slow and not long and not families"
 
 long: $(INSTALLED)  ## the tests of which `make test` holds a sample: more kills, nodes, strategies, families of plug-ins (half an hour)
 	$(BIN)/pytest -q -m long
