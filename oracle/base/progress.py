@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Iterable, Iterator
+from functools import cache
 from typing import Any
 
 from duo_oracle.oracle.base.stopping import check_stopped
@@ -21,18 +22,24 @@ def progress(steps: Iterable[Any] | None = None, **settings: Any) -> Any:
         with warnings.catch_warnings():  # without ipywidgets tqdm writes its bar as text, and would say so each time
             warnings.simplefilter("ignore")
             from tqdm.autonotebook import tqdm
+    return _asking(tqdm)(steps, **({"disable": not looked_on()} | settings))
 
-    class Bar(tqdm):
+
+@cache
+def _asking(bar: Any) -> Any:
+    """A kind of tqdm's bars that asks for a signal at every step. Once each, for tqdm gives every kind a thread to watch it."""
+
+    class Bar(bar):
         def __iter__(self) -> Iterator[Any]:
             for step in super().__iter__():
                 check_stopped()
                 yield step
 
-        def update(self, n: float | None = 1) -> bool | None:
+        def update(self, n: float | None = 1) -> Any:
             check_stopped()
             return super().update(n)
 
-    return Bar(steps, **({"disable": not looked_on()} | settings))
+    return Bar
 
 
 def looked_on() -> bool:

@@ -10,6 +10,7 @@ import json
 import logging
 import threading
 import uuid
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -21,7 +22,7 @@ class Changed(Exception):
     """The object is not the one that was to be replaced."""
 
 
-class Store:
+class Store(ABC):
     """A store as fsspec reaches it. `version_of` names what changes with an object's content."""
 
     package: ClassVar[str]
@@ -46,15 +47,15 @@ class Store:
         """What the store says of an object now. Raises FileNotFoundError."""
         return dict(fs.info(path))
 
-    def version_of(self, info: Mapping[str, Any]) -> str:
-        raise NotImplementedError
+    @abstractmethod
+    def version_of(self, info: Mapping[str, Any]) -> str: ...
 
     def put_if(self, fs: Any, path: str, content: bytes, before: str | None) -> None:
         """Writes the object in one request where it is of version `before`, or where there is none.
 
         What the store raises where another has written it is known by `is_refusal_of_a_swap`.
         """
-        raise NotImplementedError
+        raise NotImplementedError  # of a store that is only read, which is refused before anything is written
 
 
 class S3(Store):

@@ -13,6 +13,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
+from duo_oracle.models.duo_llm.packed import PackedDuoLlama
+from duo_oracle.oracle.base.progress import progress
+from duo_oracle.oracle.budgets import parse_budgets
+from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.engine.exact import ExactOracle
+from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.patterns import Branch, RoutingPattern
+from duo_oracle.oracle.spaces import parse_branches
+from duo_oracle.search.bench.subject import random_module
+
 if TYPE_CHECKING:
     from duo_oracle.results.drawing import Picture
 
@@ -58,8 +70,6 @@ def _cases(most_layers: int) -> Iterator[_Case]:
 
 def grown(hidden: int, most_layers: int = 14, seed: int = 0) -> tuple[GrowthRow, ...]:
     """Measures every row; under `--memory 256MiB`, so that the bound is seen to hold."""
-    from duo_oracle.oracle.base.progress import progress
-
     cases = list(_cases(most_layers))
     with progress(total=len(cases), desc="growth", unit="row") as bar:
         rows = []
@@ -70,17 +80,6 @@ def grown(hidden: int, most_layers: int = 14, seed: int = 0) -> tuple[GrowthRow,
 
 
 def _row(case: _Case, hidden: int, seed: int) -> GrowthRow:
-    import torch
-
-    from duo_oracle.models.duo_llm.packed import PackedDuoLlama
-    from duo_oracle.oracle.budgets import parse_budgets
-    from duo_oracle.oracle.contexts import SkipReading
-    from duo_oracle.oracle.engine.exact import ExactOracle
-    from duo_oracle.oracle.engine.labels import NullLabels
-    from duo_oracle.oracle.patterns import Branch, RoutingPattern
-    from duo_oracle.oracle.spaces import parse_branches
-    from duo_oracle.search.bench.subject import random_module
-
     model = PackedDuoLlama(random_module(case.n_layers, hidden, case.vocabulary, case.context + case.tokens + 1, seed))
     branches = parse_branches(case.branches)
     oracle = ExactOracle(

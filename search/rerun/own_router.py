@@ -77,7 +77,7 @@ def own_router(opened: OpenedRun, sample: int = SAMPLE, seed: int = 0) -> Sectio
     ]
     costs = {int(cost_N[0]) for _, cost_N in fixed}
     note = "on drawn labels: of the model as it routes itself, 8 a position; the difference is paired"
-    if len(costs) == 1 and max(n_patterns) == _size(opened, min(costs)) and len(set(documents)) > 1:
+    if len(costs) == 1 and max(n_patterns) == _space(opened, min(costs)).size and len(set(documents)) > 1:
         fixed_N = _best_fixed(np.concatenate([loss_NP for loss_NP, _ in fixed]), document_N)
         gap = bootstrap(np.stack([fixed_N - own_NY[:, 0], fixed_N - least_NY[:, 0]], axis=1), document_N)
         rows.append(("best fixed of equal cost (other documents) - own", gap[0], None, None))
@@ -102,10 +102,6 @@ def _space(opened: OpenedRun, cost: int) -> SearchSpace:
         raise InputError(
             f"the model's own router spends {cost} experts on a token, which no pattern of {opened.run.table.spec} costs"
         ) from None
-
-
-def _size(opened: OpenedRun, cost: int) -> int:
-    return _space(opened, cost).size
 
 
 def _patterns(opened: OpenedRun, cost: int, sample: int, seed: int) -> np.ndarray:

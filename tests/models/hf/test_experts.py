@@ -6,7 +6,6 @@ family by family.
 
 from __future__ import annotations
 
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from duo_oracle.models.family import load_model
 from duo_oracle.models.hf.experts import ExpertsModel
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, parse_table
-from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.engine.exact import ExactOracle
+from tests.models.experts_in_contexts import searched_in_contexts
 from tests.models.hf.tiny import save_tiny
 
 NAMES = ("Mixtral", "OLMoE", "Qwen2 MoE", "Qwen3 MoE", "Granite MoE", "gpt-oss (sinks)", "DeepSeek V2", "DeepSeek V3")
@@ -102,22 +100,9 @@ def test_the_best_pattern_is_that_of_all_patterns_by_the_librarys_own_passes(nam
         directory, experts_implementation="eager", attn_implementation="eager"
     )
     kind = stock.config.model_type
-    layers = model.routed_layers
-    table = parse_table(spec)
+    layers, table = model.routed_layers, parse_table(spec)
     ids_T = torch.from_numpy(np.random.default_rng(3).integers(0, model.n_vocabulary, N_TOKENS))
-    patterns_PL = np.array(list(product(table.branches, repeat=len(layers))), dtype=np.uint8)
-    oracle = ExactOracle(model, table.branches, parse_budgets("any", len(layers), table.dearest), SkipReading.FFN)
-    mask_PTL = np.full((len(patterns_PL), N_TOKENS - 1, len(layers)), Branch.BIG, dtype=np.uint8)
-    mask_PTL[:, POSITION] = patterns_PL
-    for context in ("full", "same", "committed"):
-        if context == "full":
-            found = oracle.in_fixed_context(0, ids_T, mask_PTL[0, :1].repeat(N_TOKENS - 1, axis=0))
-        elif context == "same":
-            found, mask_PTL = oracle.in_same_context(0, ids_T), np.repeat(patterns_PL[:, None], N_TOKENS - 1, axis=1)
-        else:
-            found = oracle.in_committed_context([0], [ids_T])[0]
-            mask_PTL = np.repeat(found.branches_RL[None], len(patterns_PL), axis=0).copy()
-            mask_PTL[:, POSITION] = patterns_PL
+    for found, patterns_PL, mask_PTL in searched_in_contexts(model, ids_T, POSITION):
         slow_P = slow_losses(stock, kind, table, layers, ids_T, mask_PTL)
         row = int(np.flatnonzero(found.position_R == POSITION)[0])
         assert found.loss_R[row] == pytest.approx(slow_P.min(), abs=1e-5)

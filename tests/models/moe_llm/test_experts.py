@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product
 
 import numpy as np
 import pytest
@@ -20,7 +19,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.engine.exact import ExactOracle
+from tests.models.experts_in_contexts import searched_in_contexts
 
 SMALL = MoeLlamaConfig(40, 16, 24, 3, 4, 2, 32, 4, granularity=2, expansion=3)
 ROUTERS = ("token_choice", "expert_choice", "expert_threshold")
@@ -72,18 +71,7 @@ def test_the_best_pattern_is_that_of_all_patterns_by_whole_passes(spec: str, rou
     model = mixture_over(spec, router=router)
     table, layers, ids_T = model.table, model.routed_layers, ids_of()
     assert layers == (1, 2)
-    patterns_PL = np.array(list(product(table.branches, repeat=len(layers))), dtype=np.uint8)
-    oracle = ExactOracle(model, table.branches, parse_budgets("any", len(layers), table.dearest), SkipReading.FFN)
-    mask_PTL = np.full((len(patterns_PL), N_TOKENS - 1, len(layers)), Branch.BIG, dtype=np.uint8)
-    for context in ("full", "same", "committed"):
-        if context == "full":
-            found = oracle.in_fixed_context(0, ids_T, mask_PTL[0, :1].repeat(N_TOKENS - 1, axis=0))
-        elif context == "same":
-            found, mask_PTL = oracle.in_same_context(0, ids_T), np.repeat(patterns_PL[:, None], N_TOKENS - 1, axis=1)
-        else:
-            found = oracle.in_committed_context([0], [ids_T])[0]
-            mask_PTL = np.repeat(found.branches_RL[None], len(patterns_PL), axis=0).copy()
-        mask_PTL[:, POSITION] = patterns_PL
+    for found, patterns_PL, mask_PTL in searched_in_contexts(model, ids_T, POSITION):
         logits_PTV = slow_logits(model.module, table, layers, ids_T, mask_PTL)
         slow_P = F.cross_entropy(
             logits_PTV[:, POSITION].double(), ids_T[POSITION + 1].expand(len(mask_PTL)), reduction="none"

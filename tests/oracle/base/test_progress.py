@@ -31,3 +31,7 @@ def test_a_kernel_of_a_notebook_shows_its_bar(monkeypatch: pytest.MonkeyPatch, k
     monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, version_info=(8, 0)))
     assert in_notebook() is said
     assert ("work" in shown(monkeypatch)) is said
+
+
+def test_bars_are_of_one_kind_so_that_one_thread_watches_all() -> None:
+    assert type(progress(total=1)) is type(progress(total=2))

@@ -11,7 +11,7 @@ import pytest
 
 from duo_oracle.oracle.base.disk import StoreFault, disk_fault
 from duo_oracle.oracle.base.errors import InputError, Outage
-from duo_oracle.oracle.base.remote import Changed, Remote
+from duo_oracle.oracle.base.remote import Remote
 from duo_oracle.results.store import lease as leases
 from duo_oracle.results.store.lease import LEASE, Lease
 
@@ -34,28 +34,6 @@ def test_a_uri_with_credentials_is_refused_and_not_repeated() -> None:
     with pytest.raises(InputError, match="holds no credentials") as refused:
         Remote("s3://key:secret@bucket/run")
     assert "secret" not in str(refused.value)
-
-
-def test_objects_are_put_whole_listed_and_removed(place: Remote) -> None:
-    place.put("b/2", b"two")
-    place.put("a", b"one")
-    assert place.sizes() == {"a": 3, "b/2": 3}
-    assert place.sizes("b") == {"b/2": 3}
-    assert (place.read("a"), place.size("a"), place.size("c"), place.version("c")) == (b"one", 3, None, None)
-    place.remove(["a", "c"])
-    assert list(place.sizes()) == ["b/2"]
-    with pytest.raises(FileNotFoundError):
-        place.read("a")
-
-
-def test_a_swap_replaces_only_what_it_saw(place: Remote) -> None:
-    first = place.swap("x", b"1", None)
-    with pytest.raises(Changed):
-        place.swap("x", b"2", None)
-    second = place.swap("x", b"2", first)
-    with pytest.raises(Changed):
-        place.swap("x", b"3", first)
-    assert (place.read("x"), place.version("x")) == (b"2", second)
 
 
 def test_a_copy_is_made_again_only_where_something_changed(place: Remote) -> None:
