@@ -152,7 +152,6 @@ def test_nodes_that_see_nothing_of_the_run_come_and_go_and_the_tables_are_equal(
 
 
 @pytest.mark.slow
-@pytest.mark.long
 def test_a_cluster_whose_head_dies_is_said_in_a_line_and_the_search_goes_on_elsewhere(
     cluster: Cluster, toy: Path, tokens: Path, tmp_path: Path
 ) -> None:
