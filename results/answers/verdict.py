@@ -59,13 +59,22 @@ class Verdict:
 
 
 def verdict(lines: Sequence[Excess]) -> Verdict:
-    """Of one budget or several of the same tokens: of budget any where there is one, else of the one of greatest excess."""
-    line = next((line for line in lines if line.budget == "any"), None) or max(lines, key=_height)
-    found = tuple(of.budget for of, stands in zip(lines, _standing(lines), strict=True) if stands)
+    """Of one budget or several of the same tokens: of those whose excess stands beyond the control; where none does, of all.
+
+    The sentence is of budget any where it is among them, else of the one of the greatest difference, or of the greatest excess.
+    """
+    standing = [line for line, stands in zip(lines, _standing(lines), strict=True) if stands]
+    found = tuple(line.budget for line in standing)
+    line = next((line for line in standing or lines if line.budget == "any"), None)
+    line = line or (max(standing, key=_beyond) if standing else max(lines, key=_height))
     kind, text = _said(line, line.budget in found)
     if len(lines) > 1 and kind is not Kind.UNKNOWN:
-        text = f"{text.removesuffix('.')}, {_which(line)}. {_others(lines, found)}"
+        text = f"{text.removesuffix('.')}, {_which(line, found)}. {_others(lines, found)}"
     return Verdict(kind, text, line.budget, found)
+
+
+def _beyond(line: Excess) -> float:
+    return -np.inf if line.beyond is None else line.beyond.mean
 
 
 def _height(line: Excess) -> float:
@@ -106,8 +115,10 @@ def _interval(estimate: Estimate) -> str:
     return f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _which(line: Excess) -> str:
-    return "at any budget" if line.budget == "any" else f"at budget {line.budget}, of the greatest excess"
+def _which(line: Excess, found: Sequence[str]) -> str:
+    if line.budget == "any" or found == (line.budget,):
+        return f"at budget {line.budget}"
+    return f"at budget {line.budget}, of the greatest {'difference' if found else 'excess'}"
 
 
 def _others(lines: Sequence[Excess], found: Sequence[str]) -> str:
