@@ -133,8 +133,8 @@ def test_recipes_are_imported_by_nothing_but_the_papers_study() -> None:
     assert users <= {"models/recipes", "search/studies"}
 
 
-def test_ray_is_in_one_file() -> None:
-    assert files_importing("ray") == {"search/job/ray_pool.py"}
+def test_ray_is_where_it_is_started_and_where_its_workers_are() -> None:
+    assert files_importing("ray") == {"search/job/ray_session.py", "search/job/ray_worker.py"}
 
 
 def test_every_bar_is_the_one_bar() -> None:

@@ -48,7 +48,8 @@ from duo_oracle.search.job.local_pool import LocalPool
 from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, pace_said, patterns_said, tried
 from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_units
 from duo_oracle.search.job.problem import Problem
-from duo_oracle.search.job.ray_pool import RayPool, check_address, default_workers
+from duo_oracle.search.job.ray_pool import RayPool, default_workers
+from duo_oracle.search.job.ray_session import check_address
 from duo_oracle.search.job.reference import open_reference, with_references
 from duo_oracle.search.job.routed import context_name, routed
 from duo_oracle.search.job.text import text_of

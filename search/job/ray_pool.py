@@ -1,18 +1,14 @@
-"""Units on Ray workers, of this machine or of a cluster. The only file that knows Ray.
+"""Units on Ray workers, of this machine or of a cluster. Ray itself is known to `ray_session.py` and `ray_worker.py` alone.
 
 The weights go through the object store once, and each worker process builds its model once. A window of tasks a little
 ahead of the workers keeps them busy and the driver's memory flat. While Ray and its workers start, a fork of the driver
-(`early_worker.py`) solves units. A unit whose worker died is given to another; Ray's own
-retries are off, so that it is said, counted, and the same for a crash, a kill and a lost node.
+(`early_worker.py`) solves units. A unit whose worker died is given to another; Ray's own retries are off, so that it is
+said, counted, and the same for a crash, a kill and a lost node.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
-import platform
-import secrets
-import socket
 import sys
 import threading
 import time
@@ -23,93 +19,25 @@ from typing import Any, Self
 import torch
 
 from duo_oracle.models.checkpoint import Checkpoint
-from duo_oracle.models.family import load_model
 from duo_oracle.oracle.base.cores import n_cores
-from duo_oracle.oracle.base.errors import InputError, Outage
+from duo_oracle.oracle.base.errors import Outage
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.search.job.early_worker import Broken, Died, EarlyWorker, Told, can_fork
-from duo_oracle.search.job.parcels import Parcel, deliver, lies_in, sees_run, solve_elsewhere, solve_here
+from duo_oracle.search.job.parcels import Parcel, deliver, lies_in
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
-from duo_oracle.search.job.surroundings import environment, import_path, kept_signal_handlers
-from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally, counting
-from duo_oracle.search.job.weights import Weights, checkpoint_in
-from duo_oracle.search.job.worker import Job, prepare_worker
+from duo_oracle.search.job.ray_session import ANSWER_SECONDS, answers, import_ray, is_client, join, start
+from duo_oracle.search.job.ray_worker import ModelSource, Unusable, begin, solve
+from duo_oracle.search.job.surroundings import kept_signal_handlers
+from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally
+from duo_oracle.search.job.weights import Weights
+from duo_oracle.search.job.worker import Job
 
 MAX_ATTEMPTS = 3  # a unit that has cost so many workers their life is taken to be the cause
-_LEAST_STORE_BYTES = 256 << 20
-_CONNECT_SECONDS = 10
-_LOOK_SECONDS = 2.0  # between looks at the cluster
+_LOOK_SECONDS = ANSWER_SECONDS  # between looks at the cluster
 _SHORT_SECONDS = 0.05  # between looks at the early worker
 _GONE_SECONDS = 4.0  # without an answer: the head is gone
-
-# How a Ray of our own is to start: on the loopback alone, with a token that is in no file, and telling nobody. Ray reads
-# the first three once, when it is imported: where a program imported it before us, they are left as they were. None of it is
-# set when a cluster is joined.
-_AT_IMPORT = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    "RAY_AUTH_MODE": "token",
-    "RAY_AUTH_TOKEN": secrets.token_hex(32),
-}
-_AT_START = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_task_oom_retries": "0"}
-_STARTS = 3  # how often Ray is started before it is given up
-_imported_with: dict[str, str] = {}
-
-
-_built: dict[tuple[str, ...], OracleModel] = {}  # of this worker process: the one model it was last asked for
-
-
-@dataclass(frozen=True)
-class _Model:
-    """Where a worker has the model from: the directory, where its node sees it, or else the object store."""
-
-    directory: str | None
-    fingerprint: str
-    weights: tuple[Any]  # a reference inside a tuple is followed only by who asks for it
-
-
-def _model_of(job: Job, model: _Model) -> OracleModel:
-    key = (model.fingerprint, job.dtype, job.device, job.route_layers or "", job.problem.table.spec)
-    if key not in _built:
-        import ray
-
-        _built.clear()
-        prepare_worker(job.threads)
-        checkpoint = checkpoint_in(model.directory, model.fingerprint) or ray.get(model.weights[0]).restore()
-        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers, branches=job.problem.table.spec)
-    return _built[key]
-
-
-@dataclass(frozen=True)
-class _Unusable:
-    """A node on which no unit can begin, such as one whose device the model does not fit, and why."""
-
-    node: str
-    reason: str
-
-
-def _solve(
-    job: Job, source: _Model, unit: Unit, travels: bool, tally: Any = None
-) -> tuple[str, UnitRecord | UnitFailure | Parcel | _Unusable]:
-    """Of a worker: what became of the unit, and the node's name. `travels`: the node's own disk is not to be written to."""
-    try:
-        model = _model_of(job, source)
-    except Exception as error:
-        import ray
-
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        return platform.node(), _Unusable(ray.get_runtime_context().get_node_id(), reason)
-    found = None if tally is None else counting(unit.index, len(job.problem.budgets), tally.tell.remote, TOLD_SECONDS)
-    if travels or not sees_run(job.directory, job.run_id):
-        return platform.node(), solve_elsewhere(job, model, unit, found)
-    return platform.node(), solve_here(job, model, unit, found)
-
-
-def _begin(job: Job, source: _Model) -> None:
-    """Of a worker: the model is built before the first unit is there."""
-    with contextlib.suppress(Exception):  # the first unit says what is wrong
-        _model_of(job, source)
 
 
 @dataclass(frozen=True)
@@ -164,62 +92,34 @@ class RayPool:
         # Ray prints its notes about dead workers to stdout, which is for results.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
         assert self._checkpoint is not None, "a pool is entered once"
-        self._ray = ray = _import_ray({} if self._address else _AT_IMPORT)
+        self._ray = ray = import_ray(own=self._address is None)
         folder = stack.enter_context(ray_folder()) if self._address is None else None
         stack.callback(ray.shutdown)
         with kept_signal_handlers():
-            if folder is not None:
-                self._start(self._checkpoint, folder)
-            else:
-                self._join()
+            if self._address is not None:
+                join(ray, self._address)
+            elif folder is not None:
+                cpus = self._n_workers * self._job.threads
+                weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in self._checkpoint.tensors.values())
+                start(ray, folder, cpus, weights_bytes, self._notify)
         self._job_ref = ray.put(self._job)
         # On this machine the store is the shorter way: all workers share its memory, and nothing is read again.
         directory = None if self._address is None else self._directory
         weights = ray.put(Weights.of(self._checkpoint))
-        self._model_ref = ray.put(_Model(directory, self._checkpoint.fingerprint, (weights,)))
+        self._model_ref = ray.put(ModelSource(directory, self._checkpoint.fingerprint, (weights,)))
         self._checkpoint = None
-        self._task = ray.remote(**task_options(self._job))(_solve)
-        client = self._address is not None and self._address.startswith("ray://")
+        self._task = ray.remote(**task_options(self._job))(solve)
         if self._moved is not None:
             self._tally = ray.remote(num_cpus=0, max_restarts=0)(Tally).remote()
-        self._head = str(self._address if client else ray.get_runtime_context().gcs_address)
+        self._head = str(self._address if is_client(self._address or "") else ray.get_runtime_context().gcs_address)
+
+    @property
+    def _n_workers(self) -> int:
+        """Of a Ray of our own."""
+        return self._workers or default_workers(self._job.device, self._job.threads)
 
     def __exit__(self, *_: object) -> None:
         self._cleanup.close()
-
-    def _start(self, checkpoint: Checkpoint, folder: str) -> None:
-        workers = self._workers or default_workers(self._job.device, self._job.threads)
-        weights_bytes = sum(tensor.numel() * tensor.element_size() for tensor in checkpoint.tensors.values())
-        # Workers inherit the import path, so that they run the driver's files.
-        with environment({**_imported_with, **_AT_START, "PYTHONPATH": import_path()}):
-            for left in reversed(range(_STARTS)):
-                try:
-                    self._ray.init(
-                        address="local",
-                        num_cpus=workers * self._job.threads,
-                        include_dashboard=False,
-                        _temp_dir=folder,
-                        log_to_driver=False,
-                        configure_logging=False,
-                        logging_level=logging.ERROR,
-                        object_store_memory=max(_LEAST_STORE_BYTES, 2 * weights_bytes),
-                    )
-                    return
-                except Exception as error:  # Ray has no kind of its own for it, and gives a busy machine 30 s
-                    self._ray.shutdown()
-                    said = " ".join(str(error).split())[:200]
-                    if not left:
-                        raise Outage(
-                            f"Ray did not start on this machine, {_STARTS} times: {said}; what is done is kept, the same "
-                            "command tries again, and with `local=True` it does without"
-                        ) from error
-                    self._notify(f"Ray did not start, and is started again: {said}")
-
-    def _join(self) -> None:
-        try:
-            self._ray.init(address=self._address, log_to_driver=False, configure_logging=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(f"no Ray cluster answers at `address={self._address}`: {error}") from None
 
     def _window(self) -> int:
         """How many units may be in flight: a little ahead of the workers that there are now, for nodes come and go.
@@ -242,9 +142,8 @@ class RayPool:
         if self._early is not None:
             self._early.begin(next_unit)
             self._enter_ray(self._cleanup)
-            begin = self._ray.remote(**task_options(self._job))(_begin)
-            n_workers = self._workers or default_workers(self._job.device, self._job.threads)
-            self._starting = [begin.remote(self._job_ref, self._model_ref) for _ in range(n_workers)]
+            task = self._ray.remote(**task_options(self._job))(begin)
+            self._starting = [task.remote(self._job_ref, self._model_ref) for _ in range(self._n_workers)]
         window, looked, seen = self._window(), time.monotonic(), time.monotonic()
         while True:
             for early in self._from_early():
@@ -269,7 +168,7 @@ class RayPool:
             now = time.monotonic()
             if now - looked >= _LOOK_SECONDS:
                 looked = now
-                if _answers(self._head):
+                if answers(self._head):
                     seen, window = now, self._window()
                 elif now - seen >= _GONE_SECONDS:
                     raise Outage(
@@ -336,7 +235,7 @@ class RayPool:
             return UnitFailure(unit.index, f"{unit}: {str(error).strip().splitlines()[-1]}", str(error))
         except self._ray.exceptions.RayError as error:
             return self._after_death(attempt, type(error).__name__, str(error))
-        if isinstance(outcome, _Unusable):
+        if isinstance(outcome, Unusable):
             self._leave_out(node, outcome)
             return attempt
         if isinstance(outcome, Parcel):
@@ -360,7 +259,7 @@ class RayPool:
             self._apart.add(node)
             self._notify(f"node {node} does not see {self._job.directory}: its rows travel through Ray and are written from here")
 
-    def _leave_out(self, node: str, found: _Unusable) -> None:
+    def _leave_out(self, node: str, found: Unusable) -> None:
         """Gives no more units to the node. Raises Outage where no other is left."""
         if found.node not in self._unusable:
             self._unusable.add(found.node)
@@ -375,40 +274,8 @@ def task_options(job: Job) -> dict[str, Any]:
     return {"max_retries": 0, "max_calls": 0, "num_cpus": job.threads, **gpu}
 
 
-def _answers(address: str) -> bool:
-    """Whether anybody listens there."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_LOOK_SECONDS).close()
-    except OSError:
-        return False
-    return True
-
-
-def check_address(address: str) -> None:
-    """Raises InputError where nothing answers at HOST:PORT: Ray itself would go on trying for a quarter of an hour."""
-    if address == "auto":
-        return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or not port.isdigit():
-        raise InputError(f"an address of a Ray cluster is HOST:PORT, or auto for the one on this machine; got {address!r}")
-    try:
-        socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()
-    except (OSError, OverflowError) as error:
-        raise InputError(f"no Ray cluster answers at `address={address}`: {error}") from None
-
-
 def default_workers(device: str, threads: int) -> int:
     """One worker per GPU with cuda; otherwise one per `threads` cores that this process may use."""
     if device.startswith("cuda"):
         return max(torch.cuda.device_count(), 1)
     return max(n_cores() // threads, 1)
-
-
-def _import_ray(values: dict[str, str]) -> Any:
-    if "ray" not in sys.modules:
-        _imported_with.update(values)
-    with environment(_imported_with):
-        import ray
-        import ray.exceptions
-    return ray

@@ -18,7 +18,7 @@ import pytest
 
 from duo_oracle import models, oracle, results, search
 from duo_oracle.oracle.base.errors import Outage
-from duo_oracle.search.job import ray_pool
+from duo_oracle.search.job import ray_pool, ray_session
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import Outcome, run_search
 from tests.search import fakes
@@ -103,7 +103,7 @@ def test_a_worker_imports_the_driver_s_files(troubled: Troubled) -> None:
 
 
 def test_what_ray_was_started_with_does_not_stay_in_the_environment(troubled: Troubled) -> None:
-    ours = {*ray_pool._AT_IMPORT, *ray_pool._AT_START, "PYTHONPATH"}
+    ours = {*ray_session.AT_IMPORT, *ray_session.AT_START, "PYTHONPATH"}
     before, after = ({name: env.get(name) for name in ours} for env in (troubled.environment_before, troubled.environment_after))
     assert before == after
 
@@ -164,10 +164,10 @@ def test_the_early_worker_s_death_costs_only_its_unit(asks: Asks, tmp_path: Path
 def test_a_ray_that_does_not_start_is_started_again_and_said_in_a_line(
     asks: Asks, monkeypatch: pytest.MonkeyPatch, failures: int
 ) -> None:
-    imported, left = ray_pool._import_ray, [failures]  # ours: a Ray that is imported first leaves a token of its own in the home
+    imported, left = ray_session.import_ray, [failures]  # ours: a Ray that is imported first leaves a token of its own in the home
 
-    def failing(values: dict[str, str]) -> Any:
-        ray = imported(values)
+    def failing(own: bool) -> Any:
+        ray = imported(own)
         start = ray.init
 
         def init(**options: object) -> object:
@@ -179,7 +179,7 @@ def test_a_ray_that_does_not_start_is_started_again_and_said_in_a_line(
         monkeypatch.setattr(ray, "init", init)
         return ray
 
-    monkeypatch.setattr(ray_pool, "_import_ray", failing)
+    monkeypatch.setattr(ray_pool, "import_ray", failing)
     said: list[str] = []
     config = asks(local=False, workers=1)
     if failures == 1:
@@ -200,7 +200,7 @@ def kill_a_working_process() -> None:
     for _ in range(1200):
         for process in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if "ray::_solve" in " ".join(process.cmdline()):
+                if "ray::solve" in " ".join(process.cmdline()):
                     process.kill()
                     return
         time.sleep(0.02)

@@ -19,6 +19,7 @@ from duo_oracle.search.job import ray_pool
 from duo_oracle.search.job.parcels import Parcel, deliver
 from duo_oracle.search.job.pool import Unit
 from duo_oracle.search.job.ray_pool import RayPool, task_options
+from duo_oracle.search.job.ray_worker import Unusable
 from duo_oracle.search.job.worker import Job
 
 Outcome = Callable[[Unit, dict[str, str] | None, bool], Any]
@@ -70,7 +71,7 @@ def record(unit: Unit, content: bytes = b"rows") -> UnitRecord:
 def pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[RayPool, StandIn, list[str]]]:
     monkeypatch.setattr(ray_pool, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(ray_pool, "_GONE_SECONDS", 0.0)
-    monkeypatch.setattr(ray_pool, "_answers", lambda address: True)
+    monkeypatch.setattr(ray_pool, "answers", lambda address: True)
 
     def make(outcome: Outcome, cpus: list[int], **values: Any) -> tuple[RayPool, StandIn, list[str]]:
         said: list[str] = []
@@ -102,7 +103,7 @@ def test_no_more_than_the_workers_asked_for_are_in_flight(pool: Any, tmp_path: P
 
 def test_a_head_that_does_not_answer_ends_the_work_in_a_line(pool: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, _, _ = pool(lambda unit, selector, travels: ("a", here(tmp_path, unit)), [1] * 100)
-    monkeypatch.setattr(ray_pool, "_answers", lambda address: False)
+    monkeypatch.setattr(ray_pool, "answers", lambda address: False)
     with pytest.raises(Outage, match=r"cluster:1 has not answered for 0 seconds; all finished units are kept in"):
         list(made.run(units(20)))
 
@@ -110,7 +111,7 @@ def test_a_head_that_does_not_answer_ends_the_work_in_a_line(pool: Any, tmp_path
 def test_a_node_on_which_no_unit_can_begin_is_left_out_once(pool: Any, tmp_path: Path) -> None:
     def outcome(unit: Unit, selector: dict[str, str] | None, travels: bool) -> Any:
         if selector is None:
-            return "host-b", ray_pool._Unusable("b", "MemoryError: no room")
+            return "host-b", Unusable("b", "MemoryError: no room")
         assert selector == {"ray.io/node-id": "!in(b)"}
         return "host-a", here(tmp_path, unit)
 
@@ -121,7 +122,7 @@ def test_a_node_on_which_no_unit_can_begin_is_left_out_once(pool: Any, tmp_path:
 
 def test_where_no_node_is_left_one_line_says_why(pool: Any) -> None:
     names = itertools.cycle("ab")
-    made, _, _ = pool(lambda unit, selector, travels: ("host", ray_pool._Unusable(next(names), "MemoryError: no room")), [4] * 100)
+    made, _, _ = pool(lambda unit, selector, travels: ("host", Unusable(next(names), "MemoryError: no room")), [4] * 100)
     with pytest.raises(Outage, match="no node can be used; the last one said: MemoryError: no room"):
         list(made.run(units(12)))
 
