@@ -69,7 +69,7 @@ docs: $(INSTALLED)  ## build the site of docs/ into build/site; a warning is an 
 	$(BIN)/mkdocs build --strict --quiet
 
 families: $(INSTALLED)  ## hold every tiny configuration of transformers to the library, and write docs/families.md (two minutes)
-	$(BIN)/pytest -q -m families tests/models/hf
+	$(BIN)/pytest -q -m families tests/models
 	$(BIN)/python -m tests.models.hf.table docs/families.md
 
 kills: $(INSTALLED)  ## kill drivers and workers 100 times, alone and under Ray, over a folder and a bucket; every table must be equal (an hour)

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import Tensor
@@ -43,6 +44,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "opt": {**_SIZES, **_OF_OPT},
 }
 FAMILIES = list(CONFIGS)
+_SAMPLE = ("gemma2", "gpt2", "qwen3")
+EACH_FAMILY = [family if family in _SAMPLE else pytest.param(family, marks=pytest.mark.families) for family in FAMILIES]
+"""To parametrize by: `make test` runs three that have most of the kinds among them, `make families` the others."""
 
 
 def random_checkpoint(model_type: str, seed: int, **changes: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:

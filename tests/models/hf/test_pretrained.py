@@ -19,7 +19,7 @@ from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.model import cheapest_branch
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
-from tests.models.pretrained_models import FAMILIES, random_checkpoint
+from tests.models.pretrained_models import EACH_FAMILY, random_checkpoint
 from tests.small_models import random_tokens
 
 N_TOKENS = 11
@@ -47,7 +47,7 @@ def losses(logits_1TV: torch.Tensor, token_id_T: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_all_big_is_the_stock_model(family: str, dtype: str, tmp_path: Path) -> None:
     stock = theirs(family, tmp_path).to(DTYPES[dtype])
     model, token_id_T = load_model(read_checkpoint(str(tmp_path)), dtype), random_tokens(N_TOKENS)
@@ -60,7 +60,7 @@ def test_all_big_is_the_stock_model(family: str, dtype: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("context", ["same", "fixed", "committed"])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_the_tree_of_all_big_is_the_stock_model(family: str, context: str, tmp_path: Path) -> None:
     stock, token_id_T = theirs(family, tmp_path), random_tokens(N_TOKENS)
     with torch.no_grad():
@@ -75,7 +75,9 @@ def test_the_tree_of_all_big_is_the_stock_model(family: str, context: str, tmp_p
     assert abs(paths.loss_full_R - expected_T).max() < 1e-4
 
 
-@pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3"])
+@pytest.mark.parametrize(
+    "family", ["llama", *(pytest.param(name, marks=pytest.mark.families) for name in ("mistral", "qwen2", "qwen3"))]
+)
 @pytest.mark.parametrize(
     "changes",
     [
@@ -114,7 +116,7 @@ def test_a_gpt2_without_the_prefix_of_its_trunk_is_the_same_model(tmp_path: Path
     assert torch.allclose(model.forward(token_id_T[None], all_big(3), SkipReading.FFN), expected_1TV, atol=1e-5)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_a_bare_model_has_no_small_ffn_and_is_compared_with_all_skip(family: str, tmp_path: Path) -> None:
     theirs(family, tmp_path)
     model = load_model(read_checkpoint(str(tmp_path)))
@@ -198,7 +200,7 @@ def test_a_name_of_the_hub_that_cannot_be_had_is_one_line(monkeypatch: pytest.Mo
     assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_the_module_that_routers_run_on_is_the_searched_model(family: str) -> None:
     config, tensors = random_checkpoint(family, 2)
     checkpoint, token_id_T = Checkpoint(config, tensors, None, ""), random_tokens(N_TOKENS)

@@ -25,7 +25,7 @@ from duo_oracle.models.training.progress import save_progress
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.cli import main
-from tests.models.pretrained_models import FAMILIES, random_checkpoint
+from tests.models.pretrained_models import EACH_FAMILY, random_checkpoint
 from tests.models.router_fixtures import N_VOCABULARY, write_text
 from tests.small_models import random_tokens
 
@@ -67,7 +67,7 @@ def make(tmp_path: Path, texts: tuple[str, str]) -> Make:
     return made
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 @pytest.mark.parametrize("method", ["neurons", "lowrank"])
 def test_at_full_size_it_is_the_big_ffn(make: Make, tmp_path: Path, family: str, method: str) -> None:
     """Two factors of full rank have more parameters than the matrix: no ratio asks for them, so the sizes are given."""
@@ -86,7 +86,7 @@ def test_at_full_size_it_is_the_big_ffn(make: Make, tmp_path: Path, family: str,
     assert all(abs(cost.cost_alone(layer)) < 1e-4 for layer in cost.loss_alone)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", EACH_FAMILY)
 def test_the_costs_are_those_of_plain_passes(make: Make, tmp_path: Path, texts: tuple[str, str], family: str) -> None:
     (cost,) = make(family, method="neurons", ratio=0.25, layers="1-2", holdout_tokens=30).costs.values()
     checkpoint = read_checkpoint(str(tmp_path / "duo"))
