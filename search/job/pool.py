@@ -1,4 +1,4 @@
-"""Where units run: the contract of `search/job/local_pool.py` (this process) and `search.job.ray_pool.py` (worker processes).
+"""Where units run: the contract of `search/job/local_pool.py` (this process) and `search/job/ray_pool.py` (worker processes).
 
 Knows no torch and no Ray.
 """
