@@ -2,12 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-# Two processes of one thread each; a file's tests stay together, so that what they share is made once. The slow tests start workers
-# of their own and run one after another: side by side two Rays do not start in time.
-FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow and not long and not families" -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 experts reference check test long fuzz families kills costs pages docs train bench clean
+.PHONY: help install demo paper smollm2 experts reference lint types fast slow check test long fuzz families kills costs pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,19 +38,27 @@ experts: $(INSTALLED)  ## train mixtures of experts by every rule, and hold Expe
 reference: $(INSTALLED)  ## train a dense sibling of the shipped model, twice as wide, to be its reference (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.reference
 
-check: $(INSTALLED)  ## lint, format, types and the fast tests (about three minutes on two cores)
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(INSTALLED)
 	.ci/typed && $(BIN)/mypy
-	$(FAST)
+
+# Two processes of one thread each; a file's tests stay together, so that what they share is made once.
+fast: $(INSTALLED)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -m "not slow and not long and not families" -n 2 --dist loadfile
+
+# These start workers of their own and run one after another: side by side two Rays do not start in time.
+slow: $(INSTALLED)
+	$(BIN)/pytest -q -m "slow and not long and not families"
+
+check: lint types fast  ## lint, format, types and the fast tests (about three minutes on two cores)
 
 test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, which is installed where it can be
 	.ci/browser
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	.ci/typed && $(BIN)/mypy
-	$(FAST)
-	$(BIN)/pytest -q -m "slow and not long and not families"
+	$(MAKE) --no-print-directory lint fast
+	$(MAKE) --no-print-directory --jobs=2 slow types  # the slow tests wait more than they compute
 
 long: $(INSTALLED)  ## the tests of which `make test` holds a sample: more kills, nodes, strategies, families of plug-ins (half an hour)
 	$(BIN)/pytest -q -m long

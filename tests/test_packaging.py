@@ -91,7 +91,7 @@ def test_the_command_runs_through_ray_beside_modules_of_the_same_names(searched:
     assert (searched / "run.json").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_python_searches_through_ray_and_loads_beside_modules_of_the_same_names(
     full: Environment, project: Path, searched: Path
 ) -> None:

@@ -13,7 +13,7 @@ NOTEBOOK = json.loads((Path(__file__).resolve().parents[1] / "docs" / "tutorial.
 CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_cell_runs_and_shows_what_its_text_promises(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

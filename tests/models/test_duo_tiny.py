@@ -55,8 +55,8 @@ def test_big_is_better_than_small_on_both_holdouts():
         assert result["loss_big"] < result["loss_small"] < 6.0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("source", ["holdout:prose", pytest.param("holdout:code", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("source", ["holdout:prose", "holdout:code"])
 def test_the_stated_losses_come_out_again(source):
     checkpoint = read_checkpoint("duo-tiny")
     module = build_module(checkpoint.config, checkpoint.tensors)

@@ -88,7 +88,7 @@ def slow_losses(stock: Any, kind: str, table: Any, layers: tuple[int, ...], ids_
     return F.cross_entropy(logits_BTV[:, POSITION].double(), ids_T[POSITION + 1].expand(len(mask_BTL)), reduction="none").numpy()
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])])
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.families) for name in NAMES[1:])])
 @pytest.mark.parametrize("spec", ["top:1,2,4", "top:0,3", "ranks:1+2,1+3,2+3", "sets:0+1,3"])
 def test_the_best_pattern_is_that_of_all_patterns_by_the_librarys_own_passes(name: str, spec: str, tmp_path: Path) -> None:
     import transformers

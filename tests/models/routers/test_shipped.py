@@ -64,7 +64,7 @@ def test_expert_threshold_uses_every_layer_at_its_target_rate_on_prose(budget):
     assert usage_L == pytest.approx([budget / 12] * 12, rel=0.1)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_best_shipped_router_is_better_than_random_routing_of_its_budget(duo_tiny):
     module, _, sequences = duo_tiny
     for name in ("budget-4", "budget-6", "distilled-8"):

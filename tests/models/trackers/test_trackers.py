@@ -50,7 +50,7 @@ def test_the_same_training_is_the_same_run(tmp_path: Path, kept: KeptTracker) ->
     assert first == again != other
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_and_biases_without_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wandb = pytest.importorskip("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")

@@ -103,7 +103,7 @@ def test_one_budget_and_one_document_without_labels_is_a_page_too(browser: Chrom
     assert console(browser) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_twenty_thousand_tokens_open_in_three_seconds_and_fifteen_megabytes(browser: Chrome, tmp_path: Path) -> None:
     made = Synthetic(documents=20, windows=5, length=201, n_letters=8, budgets="0-8,any,atmost:2,atmost:4,atmost:6")
     run = made.write(tmp_path / "run")

@@ -32,7 +32,7 @@ def test_the_plain_decoder_scores_patterns_as_the_engine_does():
         np.testing.assert_allclose(scorer.score(np.full(9, position), branches_PL), loss_P.numpy(), atol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_report_has_its_keys_and_ratios_of_what_was_timed():
     threads = torch.get_num_threads()
     try:

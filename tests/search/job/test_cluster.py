@@ -122,7 +122,6 @@ def whole(toy: Path, data: Path, out: Path) -> Path:
     return out
 
 
-@pytest.mark.slow
 @pytest.mark.long
 @pytest.mark.skipif(not CAN_HIDE, reason="needs a mount namespace, to hide a folder from a node")
 def test_nodes_that_see_nothing_of_the_run_come_and_go_and_the_tables_are_equal(
@@ -151,7 +150,7 @@ def test_nodes_that_see_nothing_of_the_run_come_and_go_and_the_tables_are_equal(
     assert not [path for path in (shared / "run").rglob("*") if ".tmp" in path.name]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_cluster_whose_head_dies_is_said_in_a_line_and_the_search_goes_on_elsewhere(
     cluster: Cluster, toy: Path, tokens: Path, tmp_path: Path
 ) -> None:

@@ -142,7 +142,7 @@ def overconfident(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return directory / "model", directory / "text.jsonl"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_fitted_temperature_explains_the_excess_of_an_overconfident_model(
     overconfident: tuple[Path, Path], tmp_path: Path
 ) -> None:

@@ -79,7 +79,7 @@ def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens
         (signal.SIGTERM, ["--local"]),
         (signal.SIGHUP, ["--local"]),
         pytest.param(signal.SIGINT, ["--workers", "2"], marks=pytest.mark.long),
-        (signal.SIGTERM, ["--workers", "2"]),
+        pytest.param(signal.SIGTERM, ["--workers", "2"], marks=pytest.mark.long),
     ],
     ids=["term-local", "hup-local", "int-ray", "term-ray"],
 )

@@ -146,7 +146,7 @@ def test_a_tally_holds_the_newest_of_each_unit_until_it_is_taken() -> None:
     assert tally.take() == {}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_of_ray_tell_of_units_in_flight(asks: Asks, monkeypatch: pytest.MonkeyPatch) -> None:
     moved: list[tuple[int, float]] = []
     monkeypatch.setattr(bar_module, "looked_on", lambda: True)

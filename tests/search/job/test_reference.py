@@ -236,7 +236,7 @@ def test_a_resumed_run_has_the_tables_of_one_that_was_never_stopped(asks_duo: As
         assert whole.dataset(table).to_table().equals(resumed.dataset(table).to_table())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_workers_find_what_this_process_finds(asks_duo: Asks, other: Path, long: Path, tmp_path: Path) -> None:
     values = {"data": str(long), "seq_len": 6, "reference": str(other), "unit_sequences": 2}
     run_search(asks_duo(out=str(tmp_path / "here"), **values))

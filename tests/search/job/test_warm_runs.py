@@ -227,8 +227,8 @@ def test_an_offset_is_part_of_what_a_run_is(asks_duo: Asks, capsys: pytest.Captu
         run_search(replace(config, offset=0))
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("context", ["committed", pytest.param("router:random:1.5", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("context", ["committed", "router:random:1.5"])
 def test_workers_write_what_one_process_does(asks_duo: Asks, context: str) -> None:
     here, there = (asks_duo(context=context, out=asks_duo().out + place, unit_sequences=2, **WARM) for place in ("-here", "-there"))
     run_search(here)

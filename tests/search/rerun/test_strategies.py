@@ -45,7 +45,7 @@ def test_the_widest_search_has_no_regret_and_none_has_less(asks: Asks, context: 
         assert outcome.best_NE[:, -1] == pytest.approx(outcome.loss_N)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_random_patterns_are_expected_as_they_are_drawn(asks: Asks) -> None:
     config = asks(context="full", keep="losses", budget="any", null_draws=0)
     run_search(config)

@@ -12,7 +12,7 @@ from duo_oracle.search.studies import experts
 from tests.models.router_fixtures import write_text
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_study_holds_every_claim_to_what_it_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = write_text(tmp_path / "text.jsonl", 120)
     base = MoeTrainConfig(

@@ -59,7 +59,7 @@ def made(model: Path, tmp_path_factory: pytest.TempPathFactory) -> ReproduceConf
     return config
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_figure_is_made_with_its_verdict_its_control_and_its_picture(made: ReproduceConfig) -> None:
     out = Path(made.out)
     verdicts = json.loads((out / "verdicts.json").read_text())
@@ -75,7 +75,7 @@ def test_every_figure_is_made_with_its_verdict_its_control_and_its_picture(made:
     assert "no verdict means anything" in page
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_html_page_stands_alone(made: ReproduceConfig) -> None:
     page = (Path(made.out) / "index.html").read_text()
     assert page.count("<svg") == len(figure_names())
@@ -86,7 +86,7 @@ def test_the_html_page_stands_alone(made: ReproduceConfig) -> None:
     assert used <= set(ids)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_same_command_searches_and_trains_nothing_again(made: ReproduceConfig) -> None:
     out = Path(made.out)
     kept = [
