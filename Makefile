@@ -55,7 +55,7 @@ slow: $(INSTALLED)
 
 check: lint types fast  ## lint, format, types and the fast tests (about three minutes on two cores)
 
-test: $(INSTALLED)  ## everything; the browser tests want Debian's chromium, which is installed where it can be
+test: $(INSTALLED)  ## lint, types, fast and slow tests; the browser tests want Debian's chromium, which is installed where it can be
 	.ci/browser
 	$(MAKE) --no-print-directory lint fast
 	$(MAKE) --no-print-directory --jobs=2 slow types  # the slow tests wait more than they compute
