@@ -121,11 +121,12 @@ class Run(reader.StoredRun):
         routes: Mapping[str, str] | None = None,
         strategies: Sequence[str] = (),
         title: str | None = None,
+        ladders: Sequence[str] = (),
     ) -> Path:
         """Writes the run as one self-contained HTML page, as `duo-oracle report` does, and returns its path."""
         from duo_oracle.results.report import write_report
 
-        write_report([self], file, routes, strategies, title)
+        write_report([self], file, routes, strategies, title, ladders)
         return Path(file)
 
     def __repr__(self) -> str:

@@ -20,13 +20,14 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.results.colours import PAGE, RAMPS, css_variables
+from duo_oracle.results.report.ladders import read_ladder
 from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.run_data import STEP, run_data
 from duo_oracle.results.report.strategies import read_strategies
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.route_files import Routes, read_routes
 
-_SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", "panel", "tokens", "extras", "main")
+_SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", "panel", "tokens", "extras", "beside", "main")
 
 
 def write_report(
@@ -35,11 +36,13 @@ def write_report(
     routes: Mapping[str, str] | None = None,
     strategies: Sequence[str] = (),
     title: str | None = None,
+    ladders: Sequence[str] = (),
 ) -> int:
     """Writes the report of `runs` into `file` and returns its size in bytes. Equal runs give equal bytes.
 
     `routes` are route files by the name under which they are shown, each shown with the runs whose positions it routes;
-    `strategies` are tables of `duo-oracle strategies --format json`.
+    `strategies` are tables of `duo-oracle strategies --format json`, `ladders` those of `duo-oracle ladder RUN --format json`. What
+    `duo-oracle effects` and `joint` keep in a run is shown with it.
     Raises InputError for no run, a run without a finished unit, and files that are not what they should be.
     """
     if not runs:
@@ -47,11 +50,16 @@ def write_report(
     for run in runs:
         run.check_letters("a report")
     routes_of = _routes_by_run(runs, routes or {})
+    ids = {run.manifest.run_id for run in runs}
+    read = [read_ladder(path, ids) for path in ladders]
     blocks = Blocks()
     data: dict[str, Any] = {
         "title": title or _title(runs),
-        "strategies": [read_strategies(path, {run.manifest.run_id for run in runs}) for path in strategies],
-        "runs": [run_data(run, routes_of[number], blocks) for number, run in enumerate(runs)],
+        "strategies": [read_strategies(path, ids) for path in strategies],
+        "runs": [
+            run_data(run, routes_of[number], blocks, [lines for run_id, lines in read if run_id == run.manifest.run_id])
+            for number, run in enumerate(runs)
+        ],
         "step": STEP,
         "ramps": RAMPS,
     }
@@ -91,9 +99,14 @@ def _hash(text: str) -> str:
 
 def _title(runs: Sequence[StoredRun]) -> str:
     facts = [run.manifest.facts for run in runs]
-    models = dict.fromkeys(str(fact.get("model", "a model")) for fact in facts)
-    data = dict.fromkeys(str(fact.get("data", "data")) for fact in facts)
+    models = dict.fromkeys(_short(str(fact.get("model", "a model"))) for fact in facts)
+    data = dict.fromkeys(_short(str(fact.get("data", "data"))) for fact in facts)
     return f"Routing oracle of {', '.join(models)} on {', '.join(data)}"
+
+
+def _short(name: str) -> str:
+    """A path by its last part, as a heading has it; `duo-tiny`, `holdout:prose` and `OWNER/NAME` as they are."""
+    return Path(name).name or name if name.startswith(("/", "./", "../", "~")) else name
 
 
 def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list[list[Routes]]:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results.statistics.intervals import Estimate
 
 _KINDS = {"f4": np.float32, "u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "i4": np.int32}
 
@@ -45,6 +46,11 @@ class Blocks:
     def add_codes(self, codes_N: np.ndarray, n_values: int) -> dict[str, Any]:
         """Codes 0 to `n_values` - 1 in as few bytes as hold them; the greatest number of the kind stays free."""
         return self.add(codes_N, "u1" if n_values < 0xFF else "u2" if n_values < 0xFFFF else "u4")
+
+
+def as_numbers(estimate: Estimate | None) -> list[float] | None:
+    """Mean, low and high as the page reads an estimate."""
+    return None if estimate is None else [estimate.mean, estimate.low, estimate.high]
 
 
 def as_script_json(value: Any) -> str:

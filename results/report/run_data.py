@@ -16,12 +16,14 @@ from duo_oracle.oracle.patterns import Branch, to_strings
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
 from duo_oracle.results.answers.reached import Reached, reached_of_run
 from duo_oracle.results.answers.verdict import verdict
+from duo_oracle.results.ladder.rungs import Line
 from duo_oracle.results.report import words
 from duo_oracle.results.report.alternatives import Beside, read_beside
-from duo_oracle.results.report.packing import Blocks
+from duo_oracle.results.report.beside_search import beside_search
+from duo_oracle.results.report.packing import Blocks, as_numbers
 from duo_oracle.results.report.positions import RunPositions, read_run
 from duo_oracle.results.report.routers import router_rows
-from duo_oracle.results.statistics.intervals import Estimate, bootstrap
+from duo_oracle.results.statistics.intervals import bootstrap
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.route_files import Routes
 
@@ -32,7 +34,7 @@ STEP = 1 / 4000
 _SATURATE = 0.98
 
 
-def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[str, Any]:
+def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks, ladders: Sequence[Sequence[Line]] = ()) -> dict[str, Any]:
     """The run's part of the page's data; its columns go to `blocks`."""
     positions, lines = read_run(run), budget_lines(run)
     said = verdict(lines)
@@ -47,10 +49,10 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[s
         columns[f"route.{number}"] = _strings(patterns, to_strings(one.branches_NL), blocks)
         if routed_RN is not None:
             columns[f"routed.{number}"] = blocks.add(routed_RN[number], "f4")
-    default = run.budgets.index(str(run.budget()))
+    default = run.budgets.index(said.budget)  # so that the page is of what its first sentence says
     return {
         "name": run.name,
-        "verdict": {"kind": said.kind, "text": said.text, "budget": run.budgets.index(said.budget)},
+        "verdict": {"kind": said.kind, "text": said.text, "budget": default},
         "searched": words.searched(positions),
         "how": words.how_to_read(lines[0].null_gain is not None),
         "warnings": words.warnings(run, lines),
@@ -70,6 +72,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks) -> dict[s
         "layerShares": [_layer_shares(positions, k) for k in range(len(run.budgets))],
         "scales": _scales(positions, routed_RN),
         "routers": router_rows(positions, routes, routed_RN),
+        "beside": beside_search(run, ladders),
         "kept": kept is not None,
         "classes": CLASSES,
         "columns": columns,
@@ -159,21 +162,21 @@ def _budget(text: str, n_patterns: int) -> dict[str, Any]:
 def _line(line: BudgetLine, reached: Reached | None) -> dict[str, Any]:
     fixed = line.fixed
     return {
-        "small": _estimate(line.all_small),
-        "mean": _estimate(fixed.mean if fixed else None),
-        "fixed": _estimate(fixed.best if fixed else None),
-        "fixedInSample": _estimate(fixed.best_in_sample if fixed else None),
+        "small": as_numbers(line.all_small),
+        "mean": as_numbers(fixed.mean if fixed else None),
+        "fixed": as_numbers(fixed.best if fixed else None),
+        "fixedInSample": as_numbers(fixed.best_in_sample if fixed else None),
         "fixedPattern": fixed.best_pattern if fixed else None,
-        "big": _estimate(line.all_big),
-        "oracle": _estimate(line.oracle),
-        "gain": _estimate(line.gain),
-        "nullGain": _estimate(line.null_gain),
-        "excess": _estimate(line.excess),
-        "control": _estimate(line.control),
-        "beyond": _estimate(line.beyond),
-        "expected": _estimate(None if reached is None else reached.expected),
-        "realised": _estimate(None if reached is None else reached.realised),
-        "nBig": _estimate(line.n_big),
+        "big": as_numbers(line.all_big),
+        "oracle": as_numbers(line.oracle),
+        "gain": as_numbers(line.gain),
+        "nullGain": as_numbers(line.null_gain),
+        "excess": as_numbers(line.excess),
+        "control": as_numbers(line.control),
+        "beyond": as_numbers(line.beyond),
+        "expected": as_numbers(None if reached is None else reached.expected),
+        "realised": as_numbers(None if reached is None else reached.realised),
+        "nBig": as_numbers(line.n_big),
         "certified": line.certified.mean,
         "tokens": line.oracle.n_tokens,
         "documents": line.oracle.n_documents,
@@ -181,16 +184,12 @@ def _line(line: BudgetLine, reached: Reached | None) -> dict[str, Any]:
     }
 
 
-def _estimate(estimate: Estimate | None) -> list[float] | None:
-    return None if estimate is None else [estimate.mean, estimate.low, estimate.high]
-
-
 def _layer_shares(positions: RunPositions, k: int) -> list[list[float] | None]:
     """Each layer's share of B's over tokens, with its interval."""
     letters = np.frombuffer("".join(positions.pattern_KN[k]).encode("ascii"), dtype=np.uint8)
     big_NL = letters.reshape(positions.n_positions, positions.run.n_letters) == ord(Branch.BIG.letter)
     shares = bootstrap(big_NL.astype(np.float64), positions.document_N)
-    return [_estimate(share) for share in shares]
+    return [as_numbers(share) for share in shares]
 
 
 def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict[str, list[float]]:

@@ -33,10 +33,10 @@ class LadderOfRun:
 
     @property
     def arrow(self) -> pa.Table:
-        """A row per budget and rung with every figure; intervals as NAME_low and NAME_high."""
+        """A row per budget and rung with every figure and the run's id; intervals as NAME_low and NAME_high."""
         from duo_oracle.results.ladder.table import as_table
 
-        return as_table(self.lines)
+        return as_table(self.lines, self.run.manifest.run_id)
 
     def table(self) -> pd.DataFrame:
         """The same as pandas."""

@@ -1,4 +1,4 @@
-// The budget curve: the oracle and the lines to read it against, with intervals; beside it the excess over selection bias.
+// The budget curve: the oracle and the lines to read it against; beside it what is paired with all-big, with intervals.
 const CURVES = [
   ["mean", "mean pattern", "grey"],
   ["fixed", "best fixed, chosen on other documents", "cold"],
@@ -6,7 +6,7 @@ const CURVES = [
   ["oracle", "oracle", "hot"],
   ["big", "all-big", "plain"],
 ];
-const EXCESSES = [["control", "where nothing is chosen", "bias"], ["excess", "excess", "strong"]];
+const PAIRED = [["gain", "gain", "hot"], ["nullGain", "selection bias", "bias"], ["control", "excess where nothing is chosen", "grey"], ["excess", "excess", "strong"]];
 
 function drawCurve() {
   const run = theRun();
@@ -18,12 +18,23 @@ function drawCurve() {
   const first = sideBySide ? Math.round(wide * 0.58) : wide;
   const parts = [figure(first, 300, lines, shown, "nats per token", false)];
   if (lines.every(line => line.excess)) {
-    parts.push(figure(sideBySide ? wide - first - 24 : wide, sideBySide ? 300 : 220, lines, EXCESSES.filter(([key]) => lines.every(line => line[key])), "excess, nats", true));
+    parts.push(figure(sideBySide ? wide - first - 24 : wide, 300, lines, PAIRED.filter(([key]) => lines.every(line => line[key])), "all-big minus, nats per token", true));
   }
-  byId("curve").replaceChildren(h("ul", { class: "keys" }, shown.map(([, name, colour]) => h("li", null,
-    s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), name))),
-  h("div", { class: "figures" }, parts));
+  byId("curve").replaceChildren(h("div", { class: "figures" }, parts));
   drawReading();
+}
+
+const keysOf = shown => h("ul", { class: "keys" }, shown.map(([, name, colour]) => h("li", null,
+  s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), name)));
+
+// Budgets whose numbers of big layers are neighbours are joined; a line over anything else would show what was not searched.
+function joined(order, budgets) {
+  const found = [];
+  for (const i of order) {
+    const last = found.length ? found[found.length - 1] : null, before = last ? budgets[last[last.length - 1]].big : null;
+    if (before !== null && budgets[i].big === before + 1) last.push(i); else found.push([i]);
+  }
+  return found;
 }
 
 function figure(width, height, lines, shown, axis, zero) {
@@ -37,7 +48,7 @@ function figure(width, height, lines, shown, axis, zero) {
   const order = at.map((_, i) => i).sort((a, b) => at[a] - at[b]);
   const half = (x(1) - x(0)) / 2;
   const every = Math.ceil(run.budgets.length * 26 / (width - box.left - box.right));
-  return s("svg", { viewBox: "0 0 " + width + " " + height, width, height, class: "plot", role: "img",
+  const place = h("div", { class: "figure" }, keysOf(shown), s("svg", { viewBox: "0 0 " + width + " " + height, width, height, class: "plot", role: "img",
     "aria-label": axis + " against the budget; the numbers stand in the summary of each budget" },
   ticks(low - room, high + room, 5).map(([v, digits]) => [
     s("line", { x1: box.left, x2: width - box.right, y1: y(v), y2: y(v), class: Math.abs(v) < 1e-9 && zero ? "axis" : "rule" }),
@@ -47,14 +58,16 @@ function figure(width, height, lines, shown, axis, zero) {
   run.budgets.map((b, i) => i % every === 0 ? s("text", { x: x(at[i]), y: height - box.bottom + 17, class: "middle" + (i === state.k ? " now" : "") }, b.name) : null),
   s("rect", { x: x(at[state.k]) - half, width: 2 * half, y: box.top, height: height - box.top - box.bottom, class: "chosen" }),
   shown.map(([key, , colour]) => {
-    const banded = order.filter(i => known(lines[i][key]));
-    const band = banded.map(i => [x(at[i]), y(lines[i][key][2])]).concat(banded.slice().reverse().map(i => [x(at[i]), y(lines[i][key][1])]));
-    return [banded.length > 1 && colour !== "plain" ? s("path", { d: pathOf(band) + "Z", class: "band " + colour }) : null,
-      s("path", { d: pathOf(order.map(i => [x(at[i]), y(lines[i][key][0])])), class: "curve " + colour }),
-      colour === "plain" || colour === "bias" ? null : order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
+    const bands = zero ? joined(order.filter(i => known(lines[i][key])), run.budgets) : [];
+    return [bands.map(part => part.length > 1 ? s("path", { d: pathOf(part.map(i => [x(at[i]), y(lines[i][key][2])]).concat(part.slice().reverse().map(i => [x(at[i]), y(lines[i][key][1])]))) + "Z", class: "band " + colour }) :
+      s("line", { x1: x(at[part[0]]), x2: x(at[part[0]]), y1: y(lines[part[0]][key][1]), y2: y(lines[part[0]][key][2]), class: "curve alone " + colour })),
+    joined(order, run.budgets).filter(part => part.length > 1).map(part => s("path", { d: pathOf(part.map(i => [x(at[i]), y(lines[i][key][0])])), class: "curve " + colour })),
+    order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
   }),
   run.budgets.map((b, i) => s("rect", { x: x(at[i]) - half, width: 2 * half, y: box.top, height: height - box.top, class: "hit", onclick: () => change({ k: i }) },
-    s("title", null, b.label + ": " + shown.map(([key, name]) => name + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; ")))));
+    s("title", null, b.label + ": " + shown.map(([key, name]) => name + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; "))))));
+  place.style.width = width + "px";
+  return place;
 }
 
 function drawReading() {

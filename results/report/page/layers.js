@@ -18,7 +18,7 @@ function layerMap(run, k) {
 function drawLayers() {
   const run = theRun(), k = state.k, numbers = run.layerNumbers, { bins, total, big, last } = layerMap(run, k);
   const width = byId("layers").clientWidth || 800, narrow = width < 560;
-  const left = 30, gap = narrow ? 14 : 36, barWidth = narrow ? 84 : Math.min(260, width * 0.26), mapWidth = width - left - gap - barWidth - (narrow ? 34 : 44);
+  const left = 44, gap = narrow ? 14 : 36, barWidth = narrow ? 84 : Math.min(260, width * 0.26), mapWidth = width - left - gap - barWidth - (narrow ? 34 : 44);
   const cell = mapWidth / bins, row = Math.max(14, Math.min(26, 320 / run.layers)), top = 22, bottom = top + row * run.layers;
   const shares = run.layerShares[k];
   let most = 0;
@@ -49,7 +49,7 @@ function drawLayers() {
   const gradient = [0, 1, 2, 3, 4, 5, 6].map(i => s("rect", { x: left + i * 18, y: bottom + 36, width: 18, height: 8, fill: cssColour(rampAt("compute", i / 6)) }));
   byId("layers").replaceChildren(s("svg", { viewBox: "0 0 " + width + " " + (bottom + 60), width, height: bottom + 60, class: "plot", role: "img",
     "aria-label": "share of big by layer: " + shares.map((e, layer) => numbers[layer] + " " + percent(e[0])).join(", ") },
-  s("text", { x: left, y: 13, class: "start label" }, "by layer and position"), s("text", { x: barAt, y: 13, class: "start label" }, "by layer"),
+  s("text", { x: left - 8, y: 13, class: "end label" }, "layer"), s("text", { x: left, y: 13, class: "start label" }, "share of big by position"), s("text", { x: barAt, y: 13, class: "start label" }, "at all positions"),
   shares.map((_, layer) => s("text", { x: left - 8, y: top + layer * row + row / 2 + 4, class: "end", "data-layer": numbers[layer] }, numbers[layer])),
   rects, bars, s("line", { x1: x(even), x2: x(even), y1: top - 4, y2: bottom + 4, class: "even" }),
   marks.map(([v]) => s("text", { x: left + (v + 0.5) * mapWidth / (last + 1), y: bottom + 16, class: "middle" }, v)),
@@ -60,7 +60,7 @@ function drawLayers() {
 function drawDistribution() {
   const run = theRun(), measure = measureOf(run, state.measure);
   const values = valuesOf(run, measure.key, state.k).filter(v => Number.isFinite(v)).sort();
-  const width = byId("distribution").clientWidth || 500, height = 220, box = { left: 42, right: 10, top: 10, bottom: 38 };
+  const width = byId("distribution").clientWidth || 500, height = 220, box = { left: 48, right: 10, top: 22, bottom: 38 };
   const at = share => values[Math.min(values.length - 1, Math.floor(share * values.length))];
   byId("distribution-says").textContent = measure.name + " (" + measure.says + "): tokens by value; the line marks the median. The ends hold all beyond them.";
   if (!values.length) { byId("distribution").replaceChildren(); return; }
@@ -80,7 +80,8 @@ function drawDistribution() {
   s("title", null, number(low + i / bins * (high - low)) + " to " + number(low + (i + 1) / bins * (high - low)) + ": " + count(n) + " tokens"))),
   s("line", { x1: x(at(0.5)), x2: x(at(0.5)), y1: box.top, y2: height - box.bottom, class: "even" }),
   ticks(low, high, Math.max(3, width / 90)).map(([v, digits]) => s("text", { x: x(v), y: height - box.bottom + 17, class: "middle" }, number(v, digits))),
-  s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? "big layers" : "nats")));
+  s("text", { x: 0, y: 12, class: "start label" }, "tokens"),
+  s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? "big layers" : measure.name + ", nats")));
 }
 
 // Without drawn labels some tokens are helped, and nobody knows whether by selection bias; with them none is called so.

@@ -16,7 +16,7 @@ function drawPanel() {
   });
   const panel = byId("panel");
   panel.dataset.row = row;
-  put(panel,
+  put(panel, h("div", { class: "card" },
     h("h3", { class: "shown" }, named(pieceAt(run, passage, i + 1))),
     h("p", { class: "where" }, "predicted after ", h("span", { class: "mono" }, named(pieceAt(run, passage, i))), h("br"),
       escaped(run.documents[passage.doc]) + " \u00b7 sequence " + passage.sequence + " \u00b7 position " + column(run, "position")[row]),
@@ -24,9 +24,10 @@ function drawPanel() {
     h("p", { class: "where" }, budget.label + ": " + bigOf(run)[column(run, "pattern." + k)[row]] + " of " + run.layers + (run.routed ? " routed" : "") + " big \u00b7 " +
       (at("certified") ? "certified the best of " : "not proven the best; evaluated ") + count(at("certified") ? budget.patterns : at("evaluations"))),
     h("dl", { class: "numbers" }, numbers.map(([name, value, key]) => h("div", { class: key === state.measure ? "now" : null },
-      h("dt", null, name), h("dd", { "data-name": key }, number(value))))),
+      h("dt", null, name), h("dd", { "data-name": key }, number(value)))))),
+  h("div", { class: "more" },
     run.routers.map((router, r) => h("div", null, h("h4", null, router.name), cells(run.patterns[column(run, "route." + r)[row]], true))),
-    alternatives(run, k, row, loss), otherBudgets(run, row));
+    alternatives(run, k, row, loss), otherBudgets(run, row)));
 }
 
 function alternatives(run, k, row, loss) {
@@ -53,6 +54,6 @@ function otherBudgets(run, row) {
           h("td", null, cells(patternAt(run, row, k), true)), h("td", { class: "n" }, number(loss)), h("td", { class: "n" }, number(excess)));
       }))));
 }
-let panelOpen = false;
+let panelOpen = true;
 
 view(["run", "k", "row", "measure"], drawPanel);

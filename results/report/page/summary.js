@@ -14,7 +14,8 @@ function drawAbout() {
 function drawVerdict(run) {
   const line = run.lines[run.verdict.budget];
   byId("verdict").dataset.kind = run.verdict.kind;
-  byId("verdict-text").textContent = run.verdict.text;
+  const [claim, ...reasons] = run.verdict.text.split(": ");
+  byId("verdict-text").replaceChildren(...(reasons.length ? [h("b", null, claim), ": " + reasons.join(": ")] : [claim]));
   byId("verdict-bar").replaceChildren(...(line.nullGain && line.gain[0] > 0 ? [gainBar(line)] : []));
   const tiles = [["Gain over all-big", line.gain, "the answer known"]];
   if (line.nullGain) tiles.push(["Selection bias", line.nullGain, "the same on labels drawn from all-big"]);
@@ -23,7 +24,7 @@ function drawVerdict(run) {
   byId("verdict-of").textContent = count(line.tokens) + " tokens of " + count(line.documents) + " document" + (line.documents === 1 ? "" : "s") + ", context " + run.context +
     ", budget " + run.budgets[run.verdict.budget].name + "; nats per token";
   byId("tiles").replaceChildren(...tiles.map(([name, e, says]) => h("div", { class: "tile", "data-name": name }, h("span", null, name),
-    h("b", null, number(e[0])), h("small", null, interval(e) || "no interval"), h("small", null, says))));
+    h("span", { class: "value" }, h("b", null, number(e[0])), " ", h("small", null, interval(e) || "no interval")), h("small", null, says))));
 }
 
 // Below zero the difference may be of an excess that is small, or of one that is itself below zero; a reader is told which.
@@ -39,8 +40,8 @@ function gainBar(line) {
     "aria-label": "of a gain of " + number(line.gain[0]) + " nats, " + number(bias) + " are selection bias" },
   s("rect", { x: 0, y: 4, width: x(bias), height: 22, class: "bar-bias" }), s("rect", { x: x(bias), y: 4, width: Math.max(0, x(line.gain[0]) - x(bias)), height: 22, class: "bar-rest" }),
   line.control ? s("line", { x1: x(Math.max(0, ends)), x2: x(Math.max(0, ends)), y1: 0, y2: 30, class: "bar-mark" }) : null),
-  h("figcaption", null, h("span", { class: "key bias" }), "selection bias ", number(line.nullGain[0]), h("span", { class: "key rest" }), "the rest ", number(line.excess[0]),
-    line.control ? [h("span", { class: "key mark" }), "what the rest is where nothing is chosen ", number(line.control[0])] : null));
+  h("figcaption", null, [["bias", "selection bias ", line.nullGain], ["rest", "the rest ", line.excess], ["mark", "the rest of " + theRun().cheapest + ", where nothing is chosen ", line.control]]
+    .filter(([, , e]) => e).map(([key, name, e]) => h("span", { class: "entry" }, h("span", { class: "key " + key }), name, number(e[0])))));
 }
 
 function drawOverview() {
@@ -108,23 +109,27 @@ function reach(rows, zero) {
   return [low - room, high + room];
 }
 
-// The scale that the dots above stand on.
-function axisRow(rows, zero) {
-  const [low, high] = reach(rows, zero), x = scale(low, high, 0, 240);
-  return h("tr", { class: "scale", "aria-hidden": "true" }, h("th"), h("td"), h("td"), h("td", { class: "ppl" }), h("td", { class: "dots" },
-    s("svg", { viewBox: "0 0 240 22", class: "plot" }, s("line", { x1: 0, x2: 240, y1: 1, y2: 1, class: "axis" }),
-      ticks(low, high, 3).map(([v, digits]) => [s("line", { x1: x(v), x2: x(v), y1: 1, y2: 5, class: "axis" }), s("text", { x: x(v), y: 18, class: "middle" }, number(v, digits))]))));
+// An estimate as a dot on its interval, and the scale that the dots above stand on.
+function dotOf(e, [low, high], zero, mark) {
+  const x = scale(low, high, 0, 240);
+  return s("svg", { viewBox: "0 0 240 22", "aria-hidden": "true" },
+    zero ? s("line", { x1: x(0), x2: x(0), y1: 0, y2: 22, class: "axis" }) : null,
+    known(e) ? s("line", { x1: x(e[1]), x2: x(e[2]), y1: 11, y2: 11, class: "whisker" }) : null,
+    s("circle", { cx: x(e[0]), cy: 11, r: 4.5, class: "dot " + mark }));
 }
+function dotScale([low, high]) {
+  const x = scale(low, high, 0, 240);
+  return s("svg", { viewBox: "0 0 240 22", class: "plot" }, s("line", { x1: 0, x2: 240, y1: 1, y2: 1, class: "axis" }),
+    ticks(low, high, 3).map(([v, digits]) => [s("line", { x1: x(v), x2: x(v), y1: 1, y2: 5, class: "axis" }), s("text", { x: x(v), y: 18, class: "middle" }, number(v, digits))]));
+}
+const axisRow = (rows, zero) => h("tr", { class: "scale", "aria-hidden": "true" }, h("th"), h("td"), h("td"), h("td", { class: "ppl" }), h("td", { class: "dots" }, dotScale(reach(rows, zero))));
 
 function summaryRows(rows, perplexities, zero) {
-  const x = scale(...reach(rows, zero), 0, 240);
+  const ends = reach(rows, zero);
   return rows.map(([name, e, says]) => h("tr", { "data-name": name },
     h("th", { scope: "row" }, name, says ? h("small", null, says) : null),
     h("td", { class: "n value" }, number(e[0])), h("td", { class: "n" }, interval(e)), h("td", { class: "n ppl" }, perplexities ? perplexity(e) : ""),
-    h("td", { class: "dots" }, s("svg", { viewBox: "0 0 240 22", "aria-hidden": "true" },
-      zero ? s("line", { x1: x(0), x2: x(0), y1: 0, y2: 22, class: "axis" }) : null,
-      known(e) ? s("line", { x1: x(e[1]), x2: x(e[2]), y1: 11, y2: 11, class: "whisker" }) : null,
-      s("circle", { cx: x(e[0]), cy: 11, r: 4.5, class: "dot " + (name === "Oracle" || name === "Gain" ? "hot" : name === "Excess" ? "strong" : "") })))));
+    h("td", { class: "dots" }, dotOf(e, ends, zero, name === "Oracle" || name === "Gain" ? "hot" : name === "Excess" ? "strong" : ""))));
 }
 
 view(["run"], drawAbout);

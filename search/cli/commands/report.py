@@ -17,6 +17,7 @@ class ReportConfig:
         out: file to write, .html
         routes: a router's choices to show beside the oracle, from duo-oracle route; repeatable
         strategies: table of duo-oracle strategies --format json to show; repeatable
+        ladder: ladder of one of the runs to show, from duo-oracle ladder RUN --format json; repeatable
         title: heading of the page; default model and data
     """
 
@@ -24,6 +25,7 @@ class ReportConfig:
     out: str
     routes: dict[str, str] = field(default_factory=dict, metadata={"uri": True})
     strategies: tuple[str, ...] = field(default=(), metadata={"uri": True})
+    ladder: tuple[str, ...] = field(default=(), metadata={"uri": True})
     title: str | None = None
 
     def __post_init__(self) -> None:
@@ -36,7 +38,7 @@ def _run(config: ReportConfig) -> int:
     from duo_oracle.results.report import write_report
 
     runs = [load(path) for path in config.runs]
-    size = write_report(runs, config.out, config.routes, config.strategies, config.title)
+    size = write_report(runs, config.out, config.routes, config.strategies, config.title, config.ladder)
     tokens = sum(run.n_tokens for run in runs)
     print(f"{config.out}: {tokens:,} tokens of {len(runs)} run{'s' * (len(runs) != 1)}, {size / 1e6:.1f} MB; open it in a browser")
     return 0
@@ -49,6 +51,8 @@ COMMAND = Command(
     positional=("runs",),
     examples=(
         "duo-oracle report runs/first --out report.html",
+        "duo-oracle ladder runs/reached --format json > ladder.json",
+        "duo-oracle report runs/reached --ladder ladder.json --out report.html",
         "duo-oracle report runs/big --routes budget-4=routes.parquet --strategies strategies.json --out report.html",
     ),
 )
