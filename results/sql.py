@@ -23,6 +23,7 @@ import pyarrow.dataset as ds
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.sizes import parse_bytes
+from duo_oracle.oracle.base.threads import few_threads, ready_arrow
 from duo_oracle.results.store.beside import beside
 from duo_oracle.results.store.columns import BESIDE, TABLES, Column
 from duo_oracle.results.store.reader import StoredRun, load
@@ -125,7 +126,10 @@ def connect(
     runs: Sequence[StoredRun | str | os.PathLike[str]], routes: Sequence[str] = (), memory: str | None = None
 ) -> duckdb.DuckDBPyConnection:
     """A locked connection with the views of `runs`, and of route files where there are any. `memory` bounds what it takes."""
-    limit = {} if memory is None else {"memory_limit": f"{parse_bytes(memory)}B"}
+    ready_arrow()
+    limit: dict[str, Any] = {} if memory is None else {"memory_limit": f"{parse_bytes(memory)}B"}
+    if few_threads():
+        limit["threads"] = 1
     opened = [run if isinstance(run, StoredRun) else load(run) for run in runs]
     if not opened:
         raise InputError("a query is asked of one run or more; none was named")

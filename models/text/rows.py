@@ -17,6 +17,7 @@ from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
+from duo_oracle.oracle.base.threads import ready_arrow
 
 FIELDS = ("text", "tokens", "input_ids", "attention_mask", "document")
 _PART = 1 << 16  # bytes of a text that are read at once
@@ -185,6 +186,7 @@ def _wanted(names: list[str], file: DataFile) -> list[str]:
 def _parquet_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
     import pyarrow.parquet as pq
 
+    ready_arrow()
     with pq.ParquetFile(file.path) as table:
         names = table.schema_arrow.names
         for batch in table.iter_batches(batch_size=_ROWS, columns=_wanted(names, file)):

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from duo_oracle.models.text.options import SpecialTokens
 from duo_oracle.models.text.rows import refuse_surrogates
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.threads import few_threads
 
 SEPARATOR = "<|endoftext|>"
 """Token 0: stands between the documents of a packed training window."""
@@ -22,6 +23,7 @@ SEPARATOR = "<|endoftext|>"
 
 def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
     """A tokenizer of exactly `n_vocabulary` tokens, or fewer where the text has too few pairs to merge."""
+    few_threads()  # the library reads what this says to it
     tokenizer = Tokenizer(models.BPE())
     digits, byte_level = pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, byte_level])
@@ -40,6 +42,7 @@ def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
 def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialTokens.TEXT) -> Tokenizer:
     """The tokenizer that a `tokenizer.json` holds. It reads every text whole and always alike: truncation, padding and dropout,
     which a file can have kept from some training, are switched off. Raises InputError for text that is no tokenizer."""
+    few_threads()
     try:
         tokenizer = Tokenizer.from_str(tokenizer_json)
     except Exception as fault:  # the library raises bare Exception

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.json_text import read_json
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_array
 from duo_oracle.results.statistics.effects import Ratio
 from duo_oracle.results.store.kept_losses import LossTable, read_losses
@@ -131,6 +132,7 @@ def _losses(path: Path) -> LossTable:
 @lru_cache(maxsize=4)
 def _routes(folder: Path) -> tuple[Routes, ...]:
     found = []
+    ready_arrow()
     for file in folder.glob("*.parquet"):
         table = pq.read_table(file).sort_by([("sequence", "ascending"), ("position", "ascending")])
         about = json.loads(table.schema.metadata[b"duo_oracle.reproduce"])

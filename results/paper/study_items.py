@@ -11,9 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.json_text import read_json
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
 from duo_oracle.results.colours import FIXED, PLAIN, ROUTER
 from duo_oracle.results.paper.figure import Answer, Question, Table, number
@@ -211,7 +213,7 @@ def _routers_item(study: Study) -> Item:
     effects: list[Effect] = []
     tables = []
     for text in study.texts:
-        tokens = pq.read_table(study.directory / "compare" / f"{text}.parquet").to_pandas()
+        tokens = _compared(study, text).to_pandas()
         rows = []
         for name, of_router in tokens.groupby("router", sort=False):
             document_N = of_router["document"].to_numpy()
@@ -257,7 +259,7 @@ def _draw_routers(figure: Any, study: Study) -> None:
     axes = figure.subplots(1, len(study.texts), squeeze=False)[0]
     marks = (("random", PLAIN), ("best_fixed", FIXED), ("loss", ROUTER), ("oracle", REAL))
     for panel, text in zip(axes, study.texts, strict=True):
-        tokens = pq.read_table(study.directory / "compare" / f"{text}.parquet").to_pandas()
+        tokens = _compared(study, text).to_pandas()
         groups = list(tokens.groupby("router", sort=False))
         for what, colour in marks:
             line = [estimate((1, ratio(g["document"].to_numpy(), g[what].to_numpy(np.float64)))) for _, g in groups]
@@ -269,3 +271,8 @@ def _draw_routers(figure: Any, study: Study) -> None:
         panel.set(title=text, ylabel="nats per token", xlim=(-0.5, len(groups) - 0.5))
         panel.set_xticks(range(len(groups)), [str(name) for name, _ in groups])
     legend_below(figure, axes[0], 5)
+
+
+def _compared(study: Study, text: str) -> pa.Table:
+    ready_arrow()
+    return pq.read_table(study.directory / "compare" / f"{text}.parquet")

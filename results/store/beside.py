@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import schema
@@ -27,6 +28,7 @@ def beside(run: StoredRun, table: str, names: Sequence[str] | None = None) -> ds
 
     Raises InputError for a file that is no Parquet.
     """
+    ready_arrow()
     wanted = schema(table, run.manifest.run_id)
     if run.remote is not None:
         for name in run.remote.sizes(table):

@@ -19,6 +19,7 @@ import pyarrow.dataset as ds
 from duo_oracle.oracle.base.errors import InputError, Said
 from duo_oracle.oracle.base.places import file_path
 from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import Context, parse_context
@@ -158,6 +159,7 @@ class StoredRun:
         wanted = schema(table, self.manifest.run_id)
         if table not in self.tables:
             raise InputError(f"{self.place} kept no {table}; it holds {', '.join(self.tables)} (search with `keep={table!r}`)")
+        ready_arrow()
         units = sorted(self.manifest.units) if unit is None else [unit]
         self._check(table, [self.manifest.units[number] for number in units])
         files = [part_path(self.path, table, number) for number in units]

@@ -26,6 +26,7 @@ from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
 
 SUFFIX = ".parquet"
@@ -83,6 +84,7 @@ class ReferenceFile:
 
     def __init__(self, file: str | os.PathLike[str], n_vocabulary: int) -> None:
         self.path, self._n_vocabulary = readable(file), n_vocabulary
+        ready_arrow()
         try:
             self._dataset = ds.dataset(str(self.path), format="parquet")
         except (OSError, pa.ArrowException) as fault:

@@ -24,6 +24,7 @@ from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.columns import Column
@@ -180,6 +181,7 @@ def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
 def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
     if not path.is_file():
         raise InputError(f"routes are a Parquet file; there is no {str(path)!r}")
+    ready_arrow()
     try:
         opened = pq.ParquetFile(path)
         schema = opened.schema_arrow

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.search.api.options import options_of, taking
 
@@ -94,6 +95,7 @@ def route(
     with tempfile.TemporaryDirectory(prefix="duo-oracle-") as folder:
         file = Path(folder, "routes.parquet") if out is None else Path(out)
         write_choices(options_of(RouteConfig, {**given, "out": file}))
+        ready_arrow()
         return pd.read_parquet(file)
 
 

@@ -15,9 +15,13 @@ from typing import Any, NamedTuple
 
 from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.base.errors import Said
+from duo_oracle.oracle.base.threads import NO_THREADS
 
 # torch's words, Arrow's, and the system's for a library that finds no room
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "malloc of size", "failed to map segment")
+
+# Python's words, Arrow's, and those that the system has for both
+_NO_THREAD = ("can't start new thread", "failed to launch worker thread", "resource temporarily unavailable")
 
 
 class Fault(NamedTuple):
@@ -33,6 +37,8 @@ def fault_of_surroundings(error: Exception) -> Fault | None:
     first_line = (str(error).strip().splitlines() or [""])[0]
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
         return Fault(f"the memory does not suffice: {first_line or 'MemoryError'}", 1)
+    if any(words in str(error).lower() for words in _NO_THREAD):
+        return Fault(NO_THREADS, 1)
     if type(error).__module__.split(".")[0] in ("duckdb", "_duckdb") and "the stream registered as" in str(error):
         return Fault(f"a part of a run cannot be read: {first_line.partition('failed: ')[2] or first_line}", 2)
     if isinstance(error, OSError):

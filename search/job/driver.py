@@ -31,6 +31,7 @@ from duo_oracle.oracle.base.cores import n_cores
 from duo_oracle.oracle.base.errors import InputError, Outage
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.remote import is_remote
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import OracleModel, cheapest_branch, check_skip, check_small, own_cost_of
 from duo_oracle.results.answers.curve import as_record, budget_lines
@@ -86,6 +87,7 @@ def run_search(
     everything, makes nothing, and says what would be done.
     """
     _check_device(config)
+    ready_arrow()  # while there is room: the run is read at its end
     if config.address is not None:
         check_address(config.address)
     checkpoint = read_checkpoint(config.model)

@@ -22,6 +22,7 @@ from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router, router_fingerprint
 from duo_oracle.models.routing import route
 from duo_oracle.models.text.windows import Window
+from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array, to_strings
 from duo_oracle.results.compare.files import write_table
@@ -52,6 +53,7 @@ def _written(
     said = {"duo_oracle.router": router.spec, "duo_oracle.reproduce": json.dumps(about)}
     if not (file.is_file() and pq.read_schema(file).metadata == {key.encode(): value.encode() for key, value in said.items()}):
         write_table(file, _routed(router, module, sequences, fingerprint).replace_schema_metadata(said))
+    ready_arrow()
     return to_array(RoutingPattern.parse(text) for text in pq.read_table(file, columns=["pattern"])["pattern"].to_pylist())
 
 

@@ -255,6 +255,9 @@ FAULTS: list[tuple[Exception, int]] = [
         ),
         1,
     ),
+    (RuntimeError("can't start new thread"), 1),
+    (OSError("Failed to launch worker thread: Resource temporarily unavailable"), 1),
+    (BlockingIOError(11, "Resource temporarily unavailable"), 1),
     (PermissionError(13, "Permission denied", "/root/x"), 2),
     (IsADirectoryError(21, "Is a directory", "x"), 2),
 ]
