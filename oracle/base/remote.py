@@ -8,8 +8,10 @@ message.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,10 +20,21 @@ from typing import Any
 
 from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.patience import Late, within
 from duo_oracle.oracle.base.places import file_path, local_path
-from duo_oracle.oracle.base.stores import STORES, Changed, file_system, is_refusal_of_a_swap, none_of_a_scheme, why_in_vain
+from duo_oracle.oracle.base.stores import (
+    REACHED_WITHIN,
+    STORES,
+    Changed,
+    file_system,
+    is_answer,
+    is_refusal_of_a_swap,
+    none_of_a_scheme,
+    why_in_vain,
+)
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 
+_reached: set[tuple[str, str]] = set()  # stores that have answered this process
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
 
@@ -62,7 +75,7 @@ def readable(place: str | os.PathLike[str]) -> Path:
 
     Raises InputError for a URI that is none, or where a store holds nothing.
     """
-    return Remote(str(place)).copy() if is_remote(place) else Path(file_path(place))
+    return Remote(str(place)).copy() if is_remote(place) else Path(file_path(place_of(place)))
 
 
 class Remote:
@@ -83,6 +96,7 @@ class Remote:
         if len(parts) < 2 or any(part in ("", ".", "..") for part in parts) or any(c in rest for c in "?#*[\0\n"):
             raise InputError(f"a place in a store is {store.form}; got {uri!r}")
         self.uri, self._root, self._store = f"{scheme}://{rest}", store.root(rest), store
+        self._place = (scheme, parts[0])
         self._fs: Any = file_system(scheme)
 
     def __reduce__(self) -> tuple[type[Remote], tuple[str]]:
@@ -200,6 +214,7 @@ class Remote:
         """What the store answers. Raises FileNotFoundError, Changed, or StoreFault in words of our own."""
         path = f"{self._root}/{name}" if name else self._root
         shown = f"{self.uri}/{name}" if name else self.uri
+        self._reach()
         for attempt in range(self._store.attempts):
             try:
                 return ask(path)
@@ -217,6 +232,34 @@ class Remote:
                     raise StoreFault(f"the store does not answer for {shown} ({type(error).__name__})") from None
             time.sleep(min(0.1 * 2**attempt, 5.0))
         raise AssertionError
+
+    def _reach(self) -> None:
+        """Asks for the first time. Raises StoreFault where no answer comes in some seconds, in which it is asked again.
+
+        Tries of a minute, as packages make them, are for a store that has answered before.
+        """
+        if self._place in _reached or not self._store.distant:
+            return
+        given_up = threading.Event()
+
+        def ask() -> None:
+            while not given_up.is_set():
+                try:
+                    self._fs.info(self._root)
+                    return
+                except Exception as error:
+                    if is_answer(error):
+                        return
+                given_up.wait(0.5)
+
+        try:
+            within(REACHED_WITHIN, ask)
+        except Late:
+            logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)  # it names at the end what was left waiting
+            raise StoreFault(f"the store does not answer for {self.uri}: nothing was heard within {REACHED_WITHIN:g} s") from None
+        finally:
+            given_up.set()
+        _reached.add(self._place)
 
 
 def copies() -> Path:

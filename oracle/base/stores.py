@@ -15,7 +15,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.patience import Late, within
 
 
 class Changed(Exception):
@@ -36,6 +38,8 @@ class Store(ABC):
     options: ClassVar[Mapping[str, Any]] = {"use_listings_cache": False}
     attempts: ClassVar[int] = 8
     """How often a request is tried; once where the package itself tries it again."""
+    distant: ClassVar[bool] = True
+    """Whether there is a network between."""
     speaks: ClassVar[tuple[str, ...]] = ()
     """Loggers of the package, which print what a store answers."""
 
@@ -125,6 +129,7 @@ class Memory(Store):
     package, install = "fsspec", "pip install 'duo-oracle[s3]'"
     form, environment = "memory://NAME/PATH", "nothing"
     options: ClassVar[Mapping[str, Any]] = {}
+    distant = False
     _one_at_a_time = threading.Lock()
 
     def root(self, rest: str) -> str:
@@ -156,19 +161,31 @@ class Hub(Store):
         return str(info.get("blob_id"))
 
 
+MADE_WITHIN, REACHED_WITHIN = 7.0, 6.0
+"""Seconds for what a store's package asks the network before it is used, such as who we are, and for the store's first answer."""
+_made: set[str] = set()
+
 STORES: dict[str, Store] = {"s3": S3(), "gs": Google(), "az": Azure(), "hf": Hub(), "memory": Memory()}
 _SPELT = {"gcs": "gs", "abfs": "az", "abfss": "az", "adl": "az", "s3a": "s3", "s3n": "s3", "huggingface": "hf"}
 
 
 def file_system(scheme: str) -> Any:
-    """The file system that fsspec has for the scheme. Raises InputError where the package that reaches it is not installed."""
+    """The file system that fsspec has for the scheme. Raises InputError where the package that reaches it is not installed, and
+    StoreFault where it waits for the network in vain."""
     store = STORES[scheme]
     for name in store.speaks:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
     try:
         import fsspec
 
-        return fsspec.filesystem(scheme, **store.options)
+        if scheme in _made or not store.distant:
+            return fsspec.filesystem(scheme, **store.options)
+        found = within(MADE_WITHIN, lambda: fsspec.filesystem(scheme, **store.options))
+        _made.add(scheme)
+        return found
+    except Late:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL + 1)  # it names at the end what was left waiting
+        raise StoreFault(f"{scheme}:// does not answer from this network: nothing was heard within {MADE_WITHIN:g} s") from None
     except ImportError:
         raise InputError(f"{scheme}:// needs {store.package}: {store.install}") from None
     except Exception as error:  # of the store's package, at its environment: nothing of its text, which may hold a secret
@@ -197,6 +214,11 @@ def status_of(error: BaseException | None) -> str | None:
                 return str(found)
         error = error.__cause__ or error.__context__
     return None
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether the error is what a store answered, and not that there was none."""
+    return isinstance(error, FileNotFoundError | PermissionError) or status_of(error) is not None or why_in_vain(error) is not None
 
 
 def is_refusal_of_a_swap(error: BaseException) -> bool:

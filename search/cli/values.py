@@ -74,7 +74,7 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
         return str(value)
     name, place = named_place(str(value))
     if not uri and is_remote(place):
-        raise InputError(f"{spelling} is a path of this machine (or file://PATH); got {str(value)!r}")
+        raise InputError(f"{spelling} is a path of this machine (or file:///PATH); got {str(value)!r}")
     return name + (place_of(place) if place else "")
 
 

@@ -39,7 +39,10 @@ PLACES = ("model", "data", "out", "run", "routes", "routes=", "config")
 SCHEMES = ("hf", "https", "memory", "abfs+x")
 
 
-@pytest.mark.parametrize(("place", "scheme"), [*((place, "ftp") for place in PLACES), *(("out", scheme) for scheme in SCHEMES)])
+@pytest.mark.parametrize(
+    ("place", "scheme"),
+    [*((place, scheme) for place in PLACES for scheme in ("ftp", "file")), *(("out", scheme) for scheme in SCHEMES)],
+)
 def test_a_uri_of_no_store_and_of_one_that_cannot_hold_it_is_refused_at_once(
     argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, place: str, scheme: str
 ) -> None:
