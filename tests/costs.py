@@ -1,8 +1,10 @@
 """What surroundings cost, in processor time, so that a busy machine says the same: `make costs` (ten minutes on two cores).
 
-python -m tests.costs bucket        # a job of two workers into a folder and into a bucket, by turns
-python -m tests.costs nodes 20      # the driver of a cluster of so many nodes, whose units take some seconds each
-python -m tests.costs text          # a text of 1 GB beside its first MB: peak memory, and when the first unit starts
+python -m tests.costs bucket 48      # a job of two workers and so many units into a folder and into a bucket, by turns
+python -m tests.costs nodes 20 300   # the driver of a cluster of so many nodes, and so many units of some seconds each
+python -m tests.costs text 1024      # a text of so many MB beside its first MB: peak memory, and when the first unit starts
+
+Each in little, to see that it runs: `bucket 2`, `nodes 2 16`, `text 3`.
 """
 
 from __future__ import annotations
@@ -35,36 +37,46 @@ JOB = ["--context", "full", "--budget", "any,4", "--seq-len", "64", "--unit-sequ
 
 
 class Watched:
-    """A process and all below it, looked at twice a second: processor seconds of it, and of all; peak memory of it, in MB."""
+    """A process and all below it, looked at five times a second: processor seconds of it, and of all; peak memory of it, in MB.
 
-    def __init__(self, command: list[str], **environment: str) -> None:
+    `at_first` is what it had used when the file `first` was there, as far as that was seen.
+    """
+
+    def __init__(self, command: list[str], first: Path | None = None) -> None:
         self.own = self.all = self.peak = 0.0
+        self.at_first: float | None = None
         self._spent: dict[tuple[int, float], float] = {}
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, stdout=subprocess.DEVNULL
-        )
+        self._first = first
+        self._process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL)
 
     def wait(self) -> Watched:
         began = time.monotonic()
         root = psutil.Process(self._process.pid)
         while self._process.poll() is None:
-            with contextlib.suppress(psutil.Error):
-                for process in (root, *root.children(recursive=True)):
-                    with contextlib.suppress(psutil.Error):
-                        times = process.cpu_times()
-                        self._spent[process.pid, process.create_time()] = times.user + times.system
-                self.own = self._spent[root.pid, root.create_time()]
-                self.peak = max(self.peak, root.memory_info().rss / 1e6)
-            time.sleep(0.5)
+            with contextlib.suppress(psutil.Error, OSError):
+                self._look(root)
+            time.sleep(0.2)
         self.all, self.seconds = sum(self._spent.values()), time.monotonic() - began
         if self._process.returncode != 0:
             sys.exit(f"the search ended with status {self._process.returncode}")
         return self
 
+    def _look(self, root: psutil.Process) -> None:
+        for process in (root, *root.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                times = process.cpu_times()
+                self._spent[process.pid, process.create_time()] = times.user + times.system
+                if process == root:
+                    self.own = times.user + times.system
+        if self.at_first is None and self._first is not None and self._first.exists():
+            self.at_first = self.own
+        status = Path(f"/proc/{root.pid}/status").read_text()
+        self.peak = max(self.peak, *(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM")))
+
 
 def bucket(sequences: int = 48) -> None:
     with tempfile.TemporaryDirectory() as folder, serving(0.0) as uri:
-        spent = {}
+        spent: dict[str, list[Watched]] = {}
         for turn in range(2):
             for place in (folder, uri):
                 out = f"{place}/run-{turn}"
@@ -88,21 +100,21 @@ def rests(model: OracleModel, sequences: list[Window], problem: Problem, sink: U
 
 def driven(toy: str, data: str, out: str, address: str) -> None:
     """The driver: prints what it spent from its tenth unit to its last, and for how long."""
-    from duo_oracle.results.store.manifest import JOURNAL
-
     spent: list[tuple[float, float, int]] = []
     ended = threading.Event()
 
     def look() -> None:
         while not ended.wait(0.5):
             with contextlib.suppress(OSError):
-                n_units = Path(out, JOURNAL).read_bytes().count(b"\n")
+                n_units = sum(name.startswith("part-") for name in os.listdir(Path(out, "paths")))
                 if n_units >= 10:
                     spent.append((time.process_time(), time.monotonic(), n_units))
 
     threading.Thread(target=look, daemon=True).start()
     outcome = run_search(SearchConfig(model=toy, data=data, out=out, unit_sequences=1, address=address), solve=rests)
     ended.set()
+    if len(spent) < 2:
+        sys.exit("too few units were seen; ask for more")
     (cpu, began, first), (cpu_end, end, last) = spent[0], spent[-1]
     share = (cpu_end - cpu) / (end - began)
     print(f"{last - first} units in {end - began:.0f} s: the driver used {share:.1%} of a core, {len(outcome.failures)} failed")
@@ -112,7 +124,7 @@ def nodes(n_nodes: int = 20, n_units: int = 300) -> None:
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="c") as folder:
-        os.environ["PYTHONPATH"] = str(ROOT)
+        os.environ |= {"PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "170", "OMP_NUM_THREADS": "1"}
         small = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args={**small, "num_cpus": 0})
         try:
@@ -129,47 +141,41 @@ def nodes(n_nodes: int = 20, n_units: int = 300) -> None:
             cluster.shutdown()
 
 
-def text() -> None:
-    piece = (ROOT / "models/holdouts/prose.jsonl").read_text("utf-8")[: 2**20]
+def text(megabytes: int = 1024) -> None:
+    piece = (ROOT / "models/holdouts/prose.jsonl").read_text("utf-8")
+    how = [
+        "--max-sequences",
+        "10",
+        "--seq-len",
+        "32",
+        "--route-layers",
+        "0-1",
+        "--unit-sequences",
+        "1",
+        "--null-draws",
+        "0",
+        "--local",
+    ]
     with tempfile.TemporaryDirectory() as folder:
-        for name, times in (("1 MB", 1), ("1 GB", 1024)):
-            file = Path(folder, "text.txt")
-            with file.open("w") as whole:
-                for _ in range(times * (2**20 // len(piece) + 1)):
+        file = Path(folder, "text.txt")
+        for size in (1, megabytes):
+            with file.open("w", encoding="utf-8") as whole:
+                for _ in range(size * 2**20 // len(piece) + 1):
                     whole.write(piece)
-            out = Path(folder, name)
-            command = [
-                *COMMAND,
-                "search",
-                "duo-tiny",
-                str(file),
-                "--max-sequences",
-                "10",
-                "--seq-len",
-                "32",
-                "--route-layers",
-                "0-1",
-            ]
-            began, first = time.monotonic(), []
-            watched = Watched([*command, "--local", "--unit-sequences", "1", "--null-draws", "0", "--out", str(out)])
-
-            def look(out: Path = out, first: list[float] = first, began: float = began) -> None:
-                while not first and time.monotonic() < began + 120:
-                    if (out / "run.json").exists():
-                        first.append(time.monotonic() - began)
-                    time.sleep(0.05)
-
-            threading.Thread(target=look, daemon=True).start()
-            watched.wait()
+            out = Path(folder, f"run-{size}")
+            command = [*COMMAND, "search", "duo-tiny", str(file), *how, "--out", str(out)]
+            watched = Watched(command, out / "run.json").wait()
+            begins = "an unseen time" if watched.at_first is None else f"{watched.at_first:.1f} s"
             print(
-                f"{name} ({file.stat().st_size / 1e9:.3f} GB): {watched.peak:.0f} MB at the peak, the run begins after "
-                f"{first[0]:.1f} s, {watched.own:.1f} s of processor time in {watched.seconds:.0f} s",
+                f"{file.stat().st_size / 1e6:,.0f} MB of text: {watched.peak:.0f} MB at the peak; the run begins after {begins} "
+                f"of processor time, of {watched.own:.1f} s in {watched.seconds:.0f} s",
                 flush=True,
             )
 
 
 if __name__ == "__main__":
     todo = {"bucket": bucket, "nodes": nodes, "text": text}
-    names = sys.argv[1:2] or list(todo)
-    for name in names:
+    for name in sys.argv[1:2] or list(todo):
+        if name not in todo:
+            sys.exit(f"the parts are {', '.join(todo)}; got {name!r}")
         todo[name](*map(int, sys.argv[2:]))
