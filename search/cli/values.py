@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import types
 import typing
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -18,7 +19,7 @@ from duo_oracle.oracle.base.remote import is_remote, place_of
 from duo_oracle.oracle.base.settings import read_pairs
 
 _ADDRESS = re.compile(r"ray://")  # of a cluster, which is no place of files
-_MULTIPLES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
+_MULTIPLES = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9}
 
 
 def kind_of(hint: Any) -> tuple[type, bool]:
@@ -58,10 +59,7 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
     if isinstance(value, bool | list | dict):
         raise InputError(f"{spelling} takes one value; got {value!r}")
     if kind is int:
-        form = re.fullmatch(r"([+-]?\d[\d_]*)([kMG]?)", str(value))
-        if form is None:
-            raise InputError(f"{spelling} is a whole number such as 3, 10_000 or 10M; got {value!r}")
-        return int(form[1]) * _MULTIPLES[form[2]]
+        return _whole(spelling, str(value))
     if kind is float:
         try:
             return float(value)
@@ -76,6 +74,16 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
     if not uri and is_remote(place):
         raise InputError(f"{spelling} is a path of this machine (or file:///PATH); got {str(value)!r}")
     return name + (place_of(place) if place else "")
+
+
+def _whole(spelling: str, text: str) -> int:
+    """A whole number, also in thousands, millions or billions."""
+    plain = re.fullmatch(r"[+-]?\d[\d_]*", text)
+    short = re.fullmatch(r"([+-]?\d[\d_]*(?:\.\d+)?)([kKMGB])", text)
+    value = Decimal(text) if plain else Decimal(short[1]) * _MULTIPLES[short[2]] if short else None
+    if value is None or value != int(value):
+        raise InputError(f"{spelling} is a whole number such as 3, 10_000, 64k or 1.5M; got {text!r}")
+    return int(value)
 
 
 def _check_text(spelling: str, text: str) -> None:

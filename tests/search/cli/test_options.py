@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.cli.options import read_options, spell_parameters
 
@@ -63,9 +64,26 @@ def test_every_kind_of_option_is_read() -> None:
     assert read(*argv) == Options("x", "y", 10_000, 0.5, Colour.BLUE, True, False, {"a": "1", "b": "c=d"}, ("p", "q"))
 
 
-@pytest.mark.parametrize(("text", "value"), [("7", 7), ("10_000", 10_000), ("3M", 3_000_000), ("-2", -2)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("7", 7),
+        ("10_000", 10_000),
+        ("3M", 3_000_000),
+        ("-2", -2),
+        ("64K", 64_000),
+        ("1.5M", 1_500_000),
+        ("1_0.25B", 10_250_000_000),
+    ],
+)
 def test_whole_numbers_may_be_written_short(text: str, value: int) -> None:
     assert read("x", "--out", "y", "--count", text).count == value
+
+
+@pytest.mark.parametrize("text", ["1.5", "1.0005k", "k", "1e6", "3 M", "3m", "_3", "0x3", "nan"])
+def test_what_is_no_whole_number_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"--count is a whole number such as 3, 10_000, 64k or 1.5M; got"):
+        read("x", "--out", "y", "--count", text)
 
 
 def test_yaml_lies_between_default_and_command_line(tmp_path: Path) -> None:
