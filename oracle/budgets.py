@@ -7,6 +7,7 @@ commas between them.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -49,9 +50,12 @@ ANY = Budget(BudgetKind.ANY)
 _FORM = re.compile(r"(?P<kind>atmost:)?(?P<low>\d+)(?:-(?P<high>\d+))?")
 
 
-def parse_budgets(text: str, n_letters: int, each: int = 1, own: int | None = None) -> tuple[Budget, ...]:
+def parse_budgets(
+    text: str, n_letters: int, each: int = 1, own: int | None = None, costs: Collection[int] | None = None
+) -> tuple[Budget, ...]:
     """The budgets that `text` writes, in its order, each once, of patterns of `n_letters` letters that cost at most `each`.
-    `own` is what the model's own router spends on a token, where it is a mixture of experts that spends the same on all.
+    `own` is what the model's own router spends on a token, where it is a mixture of experts that spends the same on all; `costs`
+    are what patterns cost, of which a range names those within it.
 
     Raises InputError for another form, a budget above the number of layers, a falling range, and for `average:`, which
     is a question to results and not a search.
@@ -73,7 +77,7 @@ def parse_budgets(text: str, n_letters: int, each: int = 1, own: int | None = No
         if part.startswith("average"):
             raise InputError(
                 "an average budget is answered from a run's per-budget results, not searched; search `budget=0-"
-                f"{n_letters * each}` and then compare; got {part!r}"
+                f"{n_letters * each}`, then compare, or ask the curve (`average`); got {part!r}"
             )
         form = _FORM.fullmatch(part)
         if form is None:
@@ -85,5 +89,10 @@ def parse_budgets(text: str, n_letters: int, each: int = 1, own: int | None = No
             most = f"the model's {n_letters} layers" if each == 1 else f"{n_letters * each}, {each} experts in {n_letters} layers"
             raise InputError(f"a budget is at most {most}; got {part!r}")
         kind = BudgetKind.ATMOST if form["kind"] else BudgetKind.EXACT
-        budgets.extend(Budget(kind, n_big) for n_big in range(low, high + 1))
+        named: Sequence[int] = range(low, high + 1)
+        if costs is not None and low < high and kind is BudgetKind.EXACT:
+            named = [n_big for n_big in named if n_big in costs]
+            if not named:
+                raise InputError(f"no pattern of these branches costs {part}; some cost {', '.join(map(str, sorted(costs)))}")
+        budgets.extend(Budget(kind, n_big) for n_big in named)
     return tuple(dict.fromkeys(budgets))

@@ -65,6 +65,15 @@ class SearchSpace:
         allowed = self.budget.allows(self.most_cost)
         return tuple(ways if allowed[cost] else 0 for cost, ways in enumerate(self.ways(self.n_letters)))
 
+    @cached_property
+    def held_costs(self) -> tuple[int, ...]:
+        """What patterns of the space cost, rising.
+
+        >>> SearchSpace(2, parse_branches("top:1,2,4")).held_costs
+        (2, 3, 4, 5, 6, 8)
+        """
+        return tuple(cost for cost, ways in enumerate(self.sizes_by_cost) if ways)
+
     def ways(self, n_letters: int) -> list[int]:
         """In how many ways so many letters cost 0, 1, ..., most_cost, whatever the budget."""
         ways = [1] + [0] * self.most_cost

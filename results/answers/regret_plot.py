@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results.colours import CYCLE, INK
 from duo_oracle.results.statistics.regret import Outcomes, regret_curve, regret_line
 
@@ -16,14 +17,18 @@ def plot_regret(
 ) -> None:
     """Draws a column of panels per budget: above, mean regret after each evaluation, dotted as many random patterns; below, the
     final regret against CPU milliseconds per token, with the exact oracle's time as a line. Equal outcomes give equal bytes.
+    An average budget has no evaluations one after another, and no panel.
 
-    Raises InputError for an ending that is no picture's.
+    Raises InputError for an ending that is no picture's, and where all budgets are averages.
     """
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     from duo_oracle.results.drawing import picture, picture_ending
 
     picture_ending(file)
+    outcomes = [found for found in outcomes if found.best_NE.size]
+    if not outcomes:
+        raise InputError("regret is drawn against evaluations, under any, exact or at-most budgets; all of these are averages")
     budgets = list(dict.fromkeys(found.budget for found in outcomes))
     names = list(dict.fromkeys(found.strategy for found in outcomes))
     colour_of = {name: CYCLE[number % 10] for number, name in enumerate(names)}
@@ -35,8 +40,8 @@ def plot_regret(
                 colour, (evaluations, regret) = colour_of[found.strategy], regret_curve(found)
                 above.plot(evaluations, regret.clip(_FLOOR), color=colour, label=found.strategy, linewidth=1.2)
                 line = regret_line(found)
-                end = (line.evaluations, max(line.random_regret.mean, _FLOOR))
-                above.plot(*end, "x", color=colour, markersize=4)
+                if line.random_regret is not None:
+                    above.plot(line.evaluations, max(line.random_regret.mean, _FLOOR), "x", color=colour, markersize=4)
                 below.plot(1e3 / line.tokens_per_second, max(line.regret.mean, _FLOOR), "o", color=colour, markersize=5)
             if budget in exact_tokens_per_second:
                 below.axvline(1e3 / exact_tokens_per_second[budget], color=INK, linewidth=0.8, linestyle="--")

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from duo_oracle.results.answers.average import average_lines
 from duo_oracle.results.answers.controls import Section
 from duo_oracle.results.answers.curve import as_record, budget_lines, check_comparable
 from duo_oracle.results.answers.difficulty import hardest
@@ -38,8 +39,9 @@ def flat(values: dict[str, Any]) -> Row:
     return row
 
 
-def curve_rows(runs: Sequence[StoredRun]) -> list[Row]:
-    """A row for each budget of each run. Raises InputError where models, data or spaces differ."""
+def curve_rows(runs: Sequence[StoredRun], averages: Sequence[str] = ()) -> list[Row]:
+    """A row for each budget of each run, then for each average budget. Raises InputError where models, data or spaces differ, and
+    as `average_lines`."""
     check_comparable(runs)
     rows = []
     for run in runs:
@@ -48,6 +50,7 @@ def curve_rows(runs: Sequence[StoredRun]) -> list[Row]:
             {"run": run.name, "context": run.context, **as_record(line), **reached.get(line.budget, {})}
             for line in budget_lines(run)
         ]
+        rows += [{"run": run.name, "context": run.context, **flat(vars(line))} for line in average_lines(run, averages)]
     return [{name: _number(value) for name, value in row.items()} for row in rows]
 
 

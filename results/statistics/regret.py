@@ -40,8 +40,8 @@ class Outcomes:
     evaluations_N: np.ndarray
     reference_N: np.ndarray
     mean_N: np.ndarray  # of all patterns in the budget, or of a random sample of them
-    random_N: np.ndarray  # expected least loss of as many random patterns
-    best_NE: np.ndarray  # the best so far in the budget after each evaluation, NaN before the first
+    random_N: np.ndarray  # expected least loss of as many random patterns, NaN where it is not known
+    best_NE: np.ndarray  # the best so far in the budget after each evaluation, NaN before the first; none of an average budget
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,23 @@ class RegretLine:
     regret: Estimate
     share: Estimate
     exact: Estimate  # share of tokens where it found the reference's loss
-    random_share: Estimate
-    random_regret: Estimate  # regret of as many random patterns
-    ahead: Estimate  # of as many random patterns, paired, nats
+    random_share: Estimate | None
+    random_regret: Estimate | None  # regret of as many random patterns
+    ahead: Estimate | None  # of as many random patterns, paired, nats
     tokens_per_second: float
 
 
 def regret_line(found: Outcomes) -> RegretLine:
     """The means over tokens, with their intervals."""
     tolerance_N = SAME_LOSS * (1 + np.abs(found.reference_N))
+    drawn = bool(np.isfinite(found.random_N).all())
     columns = [
         found.loss_N - found.reference_N,
         (found.loss_N <= found.reference_N + tolerance_N).astype(np.float64),
-        found.random_N - found.reference_N,
-        found.random_N - found.loss_N,
+        *((found.random_N - found.reference_N, found.random_N - found.loss_N) if drawn else ()),
     ]
-    regret, exact, random_regret, ahead = bootstrap(np.stack(columns, axis=1), found.document_N)
+    regret, exact, *beside = bootstrap(np.stack(columns, axis=1), found.document_N)
+    random_regret, ahead = beside if drawn else (None, None)
     return RegretLine(
         budget=found.budget,
         strategy=found.strategy,
@@ -79,7 +80,7 @@ def regret_line(found: Outcomes) -> RegretLine:
         regret=regret,
         share=_share(found, found.loss_N),
         exact=exact,
-        random_share=_share(found, found.random_N),
+        random_share=_share(found, found.random_N) if drawn else None,
         random_regret=random_regret,
         ahead=ahead,
         tokens_per_second=len(found.loss_N) / max(found.seconds, 1e-9),
@@ -103,8 +104,9 @@ def as_table(lines: Sequence[RegretLine], run_id: str) -> pa.Table:
         row: dict[str, Any] = {"run_id": run_id, "budget": line.budget, "strategy": line.strategy}
         row |= {"patterns": line.n_patterns, "evaluations": line.evaluations}
         for name in ("regret", "share", "exact", "random_share", "random_regret", "ahead"):
-            estimate: Estimate = getattr(line, name)
-            row |= {name: estimate.mean, f"{name}_low": estimate.low, f"{name}_high": estimate.high}
+            estimate: Estimate | None = getattr(line, name)
+            known = (None,) * 3 if estimate is None else (estimate.mean, estimate.low, estimate.high)
+            row |= dict(zip((name, f"{name}_low", f"{name}_high"), known, strict=True))
         rows.append(row | {"tokens_per_second": line.tokens_per_second, "tokens": line.regret.n_tokens})
     return pa.Table.from_pylist(rows)
 
@@ -135,8 +137,8 @@ def as_text(lines: Sequence[RegretLine]) -> str:
                 _interval(line.regret, 4),
                 percent_text(line.share, 1),
                 f"{line.exact.mean:.1%}",
-                f"{line.random_share.mean:.1%}",
-                _interval(line.ahead, 4),
+                "-" if line.random_share is None else f"{line.random_share.mean:.1%}",
+                "-" if line.ahead is None else _interval(line.ahead, 4),
                 f"{line.tokens_per_second:,.1f}",
             ]
         )

@@ -21,6 +21,7 @@ from duo_oracle.oracle.branches import parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
+from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.search.job.problem import Keep, Objective, Problem
 from duo_oracle.search.strategy import load_strategy, parse_settings
 
@@ -77,8 +78,8 @@ class SearchConfig:
         seed: seed of everything random
         # context and budget
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
-        budget: B's (or active experts) per token: any, K, LOW-HIGH, atmost:K or own (a mixture's own router); several with commas
-            between
+        budget: B's (or active experts) per token: any, K, LOW-HIGH (each that patterns cost), atmost:K or own (a mixture's own
+            router); several with commas between
         tolerance: a token is done once a path is found that is proven to be within so many nats of the best; default 0, the best
         # selection bias
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
@@ -277,10 +278,11 @@ class SearchConfig:
         Raises InputError where an option does not fit a model of `n_letters` routed layers.
         """
         table = parse_table(self.branches)
+        costs = SearchSpace(n_letters, table.branches).held_costs if table.of_experts else None
         return Problem(
             n_letters=n_letters,
             table=table,
-            budgets=parse_budgets(self.budget, n_letters, max(1, table.dearest), own_cost),
+            budgets=parse_budgets(self.budget, n_letters, max(1, table.dearest), own_cost, costs),
             context=parse_context(self.context, n_letters, cheapest, table),
             skip=SkipReading(self.skip),
             strategy=self.strategy,

@@ -25,6 +25,8 @@ from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.spaces import SearchSpace
+from duo_oracle.results.answers.average import PREFIX, costs_of, parse_average
+from duo_oracle.results.statistics.average import average_oracle
 from duo_oracle.results.statistics.regret import Outcomes
 from duo_oracle.results.statistics.selection_bias import best_of_n
 from duo_oracle.results.store.kept_losses import KeptLosses
@@ -73,6 +75,11 @@ class Comparison:
             "share of gain: (mean pattern - strategy) / (mean pattern - reference); random, as many: the expected best of as many"
         ]
         lines[0] += " random patterns, " + ("from all losses" if "losses" in run.tables else "from a random sample")
+        if any(outcome.budget.startswith(PREFIX) for outcome in self.outcomes):
+            lines.append(
+                "average: each token's cost is free, from what every strategy finds under all exact budgets, whose evaluations and "
+                "time are added up; mean pattern: of the nearest costs, weighted"
+            )
         if self.exact_tokens_per_second:
             said = ", ".join(f"{budget}: {speed:,.0f}" for budget, speed in self.exact_tokens_per_second.items())
             lines.append(f"the exact oracle in this process, tokens per CPU second by budget: {said}")
@@ -99,22 +106,35 @@ def compare(
 ) -> Comparison:
     """Searches the run's positions again with each candidate under each budget.
 
+    A budget `average:K` is answered by every strategy from what it finds under all exact budgets, as the oracle's is.
     Raises InputError for a budget that was not searched, and settings that do not fit.
     """
     run, problem = opened.run, replace(opened.problem, seed=seed)
-    parsed = [run.budget(text) for text in budgets]
+    averages = {text: parse_average(text, run) for text in budgets if text.startswith(PREFIX)}
+    exact = tuple(map(str, costs_of(run))) if averages else ()
+    wanted = tuple(dict.fromkeys((*(text for text in budgets if text not in averages), *exact)))
+    parsed = [run.budget(text) for text in wanted]
     for candidate in candidates:
         for budget in parsed:
             space = SearchSpace(run.n_letters, problem.branches, budget)
             build_strategy(candidate.name, candidate.settings, space, 1, np.random.default_rng(0))
-    groups = list(read_groups(run, budgets, max_sequences))
-    certified = all(group.chosen[text].certified_N.all() for group in groups for text in budgets)
-    outcomes, speeds = [], {}
-    for text, budget in zip(budgets, parsed, strict=True):
-        found, seconds = _under_budget(opened, replace(problem, budgets=(budget,)), candidates, groups, text, certified)
-        outcomes += found
-        if certified:
+    groups = list(read_groups(run, wanted, max_sequences))
+    certified = all(group.chosen[text].certified_N.all() for group in groups for text in wanted)
+    found: dict[str, list[Outcomes]] = {}
+    speeds = {}
+    for text, budget in zip(wanted, parsed, strict=True):
+        timed = certified and text in budgets
+        found[text], seconds = _under_budget(
+            opened, replace(problem, budgets=(budget,)), candidates, groups, text, certified, timed
+        )
+        if timed:
             speeds[text] = sum(len(group.document_N) for group in groups) / seconds
+    for text, average in averages.items():
+        found[text] = [
+            _averaged([found[cost][at] for cost in exact], np.array(exact, dtype=np.int64), text, average)
+            for at in range(len(candidates))
+        ]
+    outcomes = [outcome for text in budgets for outcome in found[text]]
     documents = {sequence.document for group in groups for sequence in group.sequences}
     return Comparison(tuple(outcomes), speeds, certified, sum(len(group.document_N) for group in groups), len(documents))
 
@@ -126,6 +146,7 @@ def _under_budget(
     groups: list[Group],
     text: str,
     certified: bool,
+    timed: bool,
 ) -> tuple[list[Outcomes], float]:
     model, (space,) = opened.model, problem.spaces()
     kept = KeptLosses(opened.run) if "losses" in opened.run.tables else None
@@ -133,7 +154,7 @@ def _under_budget(
     exact_seconds, tables = 0.0, []
     for number, group in enumerate(groups):
         branches_NL = group.chosen[text].branches_NL
-        if certified:
+        if timed:
             exact_seconds += _exact_seconds(model, problem, group)
         for watch in watches:
             watch.search(model, problem, group, branches_NL, number)
@@ -145,6 +166,31 @@ def _under_budget(
         reference_N = np.min([stored_N, *(np.concatenate(watch.losses) for watch in watches)], axis=0)
     document_N = np.concatenate([group.document_N for group in groups])
     return [watch.outcomes(text, document_N, reference_N, tables) for watch in watches], exact_seconds
+
+
+def _averaged(by_cost: list[Outcomes], cost_K: np.ndarray, text: str, average: float) -> Outcomes:
+    """What one strategy's answers under all exact budgets come to where a token's own cost is free and the mean is given."""
+    first = by_cost[0]
+    loss_N, reference_N = (
+        average_oracle(np.stack([getattr(outcome, name) for outcome in by_cost]), cost_K).at(average)[0]
+        for name in ("loss_N", "reference_N")
+    )
+    above = min(max(int(np.searchsorted(cost_K, average)), 1), len(cost_K) - 1)
+    share = (average - cost_K[above - 1]) / (cost_K[above] - cost_K[above - 1]) if len(cost_K) > 1 else 0.0
+    mean_N = (1 - share) * by_cost[above - 1].mean_N + share * by_cost[above].mean_N
+    return Outcomes(
+        strategy=first.strategy,
+        budget=text,
+        n_patterns=sum(outcome.n_patterns for outcome in by_cost),
+        seconds=sum(outcome.seconds for outcome in by_cost),
+        document_N=first.document_N,
+        loss_N=loss_N,
+        evaluations_N=sum(outcome.evaluations_N for outcome in by_cost),
+        reference_N=reference_N,
+        mean_N=mean_N,
+        random_N=np.full_like(loss_N, np.nan),  # what the best of a free choice among drawn patterns is expected to be is not known
+        best_NE=np.empty((len(loss_N), 0)),
+    )
 
 
 class _Watch:

@@ -30,3 +30,17 @@ def test_a_budget_admits_the_totals_it_names():
     assert np.flatnonzero(Budget(BudgetKind.EXACT, 2).allows(4)).tolist() == [2]
     assert np.flatnonzero(Budget(BudgetKind.ATMOST, 2).allows(4)).tolist() == [0, 1, 2]
     assert Budget(BudgetKind.ANY).allows(4).all()
+
+
+def test_a_range_names_what_patterns_cost_and_a_number_names_itself():
+    costs = (2, 3, 4, 5, 6, 8)
+    assert [str(budget) for budget in parse_budgets("5-8,7,atmost:6-7", 2, 4, costs=costs)] == [
+        "5",
+        "6",
+        "8",
+        "7",
+        "atmost:6",
+        "atmost:7",
+    ]
+    with pytest.raises(ValueError, match="no pattern of these branches costs 0-1; some cost 2, 3, 4, 5, 6, 8"):
+        parse_budgets("0-1", 2, 4, costs=costs)

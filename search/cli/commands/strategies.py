@@ -18,7 +18,7 @@ class StrategiesConfig:
     Args:
         run: run directory of an exhaustive search; with --keep losses random patterns are computed exactly, else sampled
         strategy: NAME or NAME:KEY=VALUE,KEY=VALUE; repeatable; default greedy, beam, layerwise, additive and mcts
-        budget: one of the run's budgets; repeatable; default all of them
+        budget: one of the run's budgets, or average:K where it has all exact ones; repeatable; default all of the run's
         max_sequences: stop after so many of the run's sequences; default all
         plot: draw regret against evaluations and time into this file (.svg, .png or .pdf)
         format: of the table on stdout
@@ -75,6 +75,7 @@ COMMAND = Command(
     examples=(
         "duo-oracle search duo-tiny holdout:prose --context full --budget 2,4,6,any --keep losses --out runs/exact",
         "duo-oracle strategies runs/exact --plot regret.svg",
+        "duo-oracle strategies runs/every-budget --budget any --budget average:4.5",
         "duo-oracle strategies runs/exact --strategy beam:width=8 --strategy optuna:sampler=nsgaii --budget 4 --max-sequences 2",
     ),
     notes=settings_notes(Choices("strategy", "duo_oracle.search.strategies")),

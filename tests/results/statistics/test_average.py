@@ -10,15 +10,17 @@ import pytest
 from duo_oracle.results.statistics.average import average_oracle
 
 
-def hull_of_all_assignments(loss_KN: np.ndarray, total: float) -> float:
-    """The least mean loss of a mixture of two assignments of budgets to tokens that spend `total` B's."""
+def hull_of_all_assignments(loss_KN: np.ndarray, total: float, costs: tuple[int, ...] = ()) -> float:
+    """The least mean loss of a mixture of two assignments of budgets to tokens that spend `total`."""
     n_budgets, n_tokens = loss_KN.shape
-    least = np.full((n_budgets - 1) * n_tokens + 1, np.inf)
-    for ks in product(range(n_budgets), repeat=n_tokens):
-        least[sum(ks)] = min(least[sum(ks)], sum(loss_KN[k, n] for n, k in enumerate(ks)))
+    costs = costs or tuple(range(n_budgets))
+    least = np.full(costs[-1] * n_tokens + 1, np.inf)
+    for places in product(range(n_budgets), repeat=n_tokens):
+        spent = sum(costs[place] for place in places)
+        least[spent] = min(least[spent], sum(loss_KN[place, n] for n, place in enumerate(places)))
     found = np.inf
     for low, high in product(range(len(least)), repeat=2):
-        if low <= total <= high:
+        if low <= total <= high and np.isfinite(least[low]) and np.isfinite(least[high]):
             weight = 0.0 if low == high else (total - low) / (high - low)
             found = min(found, (1 - weight) * least[low] + weight * least[high])
     return found / n_tokens
@@ -36,6 +38,19 @@ def test_it_is_the_best_of_all_assignments(seed: int) -> None:
         assert k_N.sum() == int(total)
     budgets, losses = oracle.frontier
     assert losses == pytest.approx([hull_of_all_assignments(loss_KN, budget * 3) for budget in budgets])
+
+
+@pytest.mark.parametrize("costs", [(1, 2, 4), (0, 3, 4, 8), (2,), (3, 5)])
+def test_costs_of_which_some_are_no_patterns_have_the_best_of_all_assignments(costs: tuple[int, ...]) -> None:
+    loss_KN = np.random.default_rng(len(costs)).normal(size=(len(costs), 3))
+    oracle = average_oracle(loss_KN, np.array(costs))
+    for total in np.arange(3 * costs[0], 3 * costs[-1] + 0.01, 0.5):
+        loss_N, cost_N = oracle.at(total / 3)
+        assert loss_N.mean() == pytest.approx(hull_of_all_assignments(loss_KN, total, costs))
+        assert cost_N.sum() == int(total)
+    budgets, losses = oracle.frontier
+    assert losses == pytest.approx([hull_of_all_assignments(loss_KN, budget * 3, costs) for budget in budgets])
+    assert (budgets[0], budgets[-1]) == (costs[0], costs[-1])
 
 
 def test_tokens_that_are_not_split_have_losses_of_their_own_patterns() -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from duo_oracle import results
@@ -17,6 +19,7 @@ from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.strategies import compare, parse_candidate
+from tests.models.hf.tiny import save_tiny
 from tests.search.conftest import N_DOCUMENTS
 
 Asks = Callable[..., SearchConfig]
@@ -114,3 +117,53 @@ def test_what_cannot_be_compared_is_refused_in_one_line(
     err = capsys.readouterr().err
     assert said in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_regret_table_of_a_mixture_of_unequal_costs_is_that_of_its_kept_losses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model").mkdir()
+    save_tiny("Mixtral", tmp_path / "model")
+    tokens = np.random.default_rng(0).integers(3, 60, (2, 5)).tolist()
+    pd.DataFrame({"document": ["a", "b"], "tokens": tokens}).to_parquet(tmp_path / "tokens.parquet")
+    argv = ["search", tmp_path / "model", tmp_path / "tokens.parquet", "--branches", "top:0,1,2,4", "--route-layers", "0-2"]
+    argv += ["--context", "full", "--budget", "any,0-12,atmost:5", "--keep", "losses", "--null-draws", "0", "--local"]
+    run = tmp_path / "run"
+    assert main([*map(str, argv), "--out", str(run)]) == 0
+    assert "11" not in results.load(run).budgets  # 0, 1, 2 and 4 do not add up to it
+    losses = results.load(run).losses().astype({"pattern": str, "loss": float})
+    table = losses.pivot(index=["sequence", "position"], columns="pattern", values="loss").to_numpy()
+    cost_P = np.array([sum(map(int, pattern)) for pattern in sorted(losses["pattern"].unique())])
+    costs = np.unique(cost_P)
+    least_KN = np.stack([table[:, cost_P == cost].min(axis=1) for cost in costs])
+    exact = {"any": table.min(axis=1).mean(), "5": least_KN[5].mean(), "atmost:5": table[:, cost_P <= 5].min(axis=1).mean()}
+    spent = {0: np.zeros(1)}  # by what the tokens before spent together, the least loss of every assignment of costs to them
+    for least_K in least_KN.T:
+        after: dict[int, np.ndarray] = {}
+        for before, loss in spent.items():
+            for cost, more in zip(costs.tolist(), least_K, strict=True):
+                after[before + cost] = np.minimum(after.get(before + cost, np.inf), loss + more)
+        spent = after
+    total, n_tokens = 5 * len(table), len(table)
+    lines = [(low, high) for low in spent for high in spent if low <= total <= high]
+    shares = [0.0 if low == high else (total - low) / (high - low) for low, high in lines]
+    whole = [(1 - w) * spent[low][0] + w * spent[high][0] for w, (low, high) in zip(shares, lines, strict=True)]
+    exact["average:5"] = min(whole) / n_tokens
+    capsys.readouterr()
+    argv = ["strategies", str(run), *(word for budget in exact for word in ("--budget", budget)), "--format", "json"]
+    assert main([*argv, "--strategy", "greedy", "--strategy", "beam:width=64", "--strategy", "layerwise"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["budget"], row["strategy"]) for row in rows] == [
+        (budget, name) for budget in exact for name in ("greedy", "beam:width=64", "layerwise")
+    ]
+    for row in rows:
+        assert row["regret"] >= -1e-5
+        assert row["strategy"] != "beam:width=64" or row["regret"] == pytest.approx(0, abs=1e-5)
+        assert (row["random_regret"] is None) == row["budget"].startswith("average")
+    assert main(["curve", str(run), "--average", "5", "--format", "json"]) == 0
+    curve = {row["budget"]: row["oracle"] for row in json.loads(capsys.readouterr().out)}
+    assert {name: curve[name] for name in exact} == pytest.approx(exact, abs=1e-5)
+    for refused in (["--average", "13"], ["--average", "many"]):
+        assert main(["curve", str(run), *refused]) == 2
+        assert "a number from 0 to 12" in capsys.readouterr().err
