@@ -27,7 +27,11 @@ def parse_branches(text: str) -> tuple[Branch, ...]:
 
 @dataclass(frozen=True)
 class SearchSpace:
-    """All patterns of `n_letters` layers with the given branches under one budget. Raises InputError where there is none."""
+    """All patterns of `n_letters` layers with the given branches under one budget. Raises InputError where there is none.
+
+    >>> SearchSpace(2, parse_branches("top:1,2,4")).held_costs
+    (2, 3, 4, 5, 6, 8)
+    """
 
     n_letters: int
     branches: tuple[Branch, ...] = (Branch.SMALL, Branch.BIG)
@@ -67,11 +71,7 @@ class SearchSpace:
 
     @cached_property
     def held_costs(self) -> tuple[int, ...]:
-        """What patterns of the space cost, rising.
-
-        >>> SearchSpace(2, parse_branches("top:1,2,4")).held_costs
-        (2, 3, 4, 5, 6, 8)
-        """
+        """What patterns of the space cost, rising."""
         return tuple(cost for cost, ways in enumerate(self.sizes_by_cost) if ways)
 
     def ways(self, n_letters: int) -> list[int]:

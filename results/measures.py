@@ -2,7 +2,7 @@
 
 The view `measures` has a row per position and budget; `slack` (of runs with kept losses) a row per position and pass.
 
-"All-small" stands for the run's cheapest pattern, which in a model without small FFNs is all-skip; `Measure.said` names it.
+"All-small" stands for the run's cheapest pattern, "all-big" for the full model; `Measure.said` has the run's words for them.
 
 Classes, in this order:
 - easy: all-small loses less than 0.5 nats;
@@ -15,6 +15,8 @@ Classes, in this order:
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from duo_oracle.results.store.words import Words
 
 NEAR = 0.1
 """Nats within which a pattern is as good as the best."""
@@ -31,9 +33,9 @@ class Measure(NamedTuple):
     needs: str = ""
     unit: str = "nats"
 
-    def said(self, cheapest_name: str) -> str:
-        """What the measure is, with the cheapest pattern by the name that a run has for it."""
-        return self.what.replace("all-small", cheapest_name)
+    def said(self, words: Words) -> str:
+        """What the measure is, in a run's words."""
+        return words.of(self.what)
 
 
 _DRAWS = "labels drawn from all-big: search with `null_draws=4`"
@@ -56,11 +58,11 @@ MEASURES = {
         "least_big",
         f"fewest big layers of a budget within {NEAR} nats of the best",
         "several budgets: search with `budget='0-12'`",
-        "layers",
+        "big layers",
     ),
     "slack": Measure("slack", f"patterns within {NEAR} nats of the best of all that were kept", _SLACK, "patterns"),
     "slack_big": Measure(
-        "slack_big", f"fewest big layers of a pattern within {NEAR} nats of the best of all that were kept", _SLACK, "layers"
+        "slack_big", f"fewest big layers of a pattern within {NEAR} nats of the best of all that were kept", _SLACK, "big layers"
     ),
 }
 

@@ -12,8 +12,9 @@ import duckdb
 import pyarrow as pa
 
 from duo_oracle.results.measures import MEASURES, SLACK_VIEW, VIEW
-from duo_oracle.results.store.columns import ABOUT, BESIDE, COLUMNS, OLD_NAMES, TABLES, Column
+from duo_oracle.results.store.columns import ABOUT, ANY_COST, BESIDE, COLUMNS, OLD_NAMES, TABLES, Column
 from duo_oracle.results.store.route_files import ROUTE_COLUMNS
+from duo_oracle.results.store.words import ANY_RUN
 
 _TEXT, _WHOLE = pa.string(), pa.int64()
 
@@ -51,7 +52,12 @@ RUN_COLUMNS = (
     Column("seconds", pa.float64(), "seconds", "time of all sessions together"),
     Column("route_layers", _TEXT, "", "routed layers as they are written, such as 18-27; null where all layers are routed"),
     Column("layers", pa.list_(_WHOLE), "", "numbers that the routed layers have in the model, letter by letter"),
-    Column("cheapest", _TEXT, "", "letter of the cheapest pattern: s, or . in a model without small FFNs"),
+    Column(
+        "cheapest",
+        _TEXT,
+        "",
+        "letter of the cheapest pattern: s, or . in a model without small FFNs, or that of the fewest experts",
+    ),
     Column("config", _TEXT, "", "resolved config as JSON"),
     Column("n_layers", _WHOLE, "letters", "version 1's name of n_letters"),
 )
@@ -60,7 +66,7 @@ BRANCH_COLUMNS = (
     Column("run", _TEXT, "", "name of the run"),
     Column("letter", _TEXT, "", "letter that stands for the branch in a pattern"),
     Column("what", _TEXT, "", "what a token does at a layer where its pattern has the letter"),
-    Column("cost", pa.int16(), "big layers", "cost of the branch, which budgets and the column cost add up"),
+    Column("cost", pa.int16(), ANY_COST, "cost of the branch, which budgets and the column cost add up"),
 )
 
 BUDGET_ORDER = """
@@ -168,7 +174,7 @@ def _said(view: str, name: str) -> tuple[str, str]:
             if column.name == name:
                 return column.unit, column.meaning
     if name in MEASURES:
-        return MEASURES[name].unit, MEASURES[name].said("the cheapest pattern's")
+        return MEASURES[name].unit, MEASURES[name].said(ANY_RUN)
     raise LookupError(f"the column {name} of the view {view} has no meaning")
 
 

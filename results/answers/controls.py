@@ -20,6 +20,7 @@ from duo_oracle.results.statistics.calibration import Calibration
 from duo_oracle.results.statistics.intervals import Estimate
 from duo_oracle.results.statistics.selection_bias import SAME_NUMBER, LayerNoise, best_of_n_of_run, layers_of_run
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.words import Words
 
 Cell = str | int | float | Estimate | None
 
@@ -61,8 +62,8 @@ def sections_of_run(run: StoredRun, same_number: int = SAME_NUMBER) -> list[Sect
     return [_gains(run, lines), _label_free(run, lines, same_number), _layers(run)]
 
 
-def calibration_section(found: Calibration) -> Section:
-    """All-big's calibration, by plain passes of the whole text."""
+def calibration_section(found: Calibration, words: Words) -> Section:
+    """The full model's calibration, by plain passes of the whole text."""
     rows: list[tuple[Cell, ...]] = []
     for row in found.rows():
         mean, low, high = (row.get(key) for key in ("mean", "low", "high"))
@@ -72,11 +73,12 @@ def calibration_section(found: Calibration) -> Section:
     note = confident.get(found.overconfidence.sign, "no miscalibration of the mean is seen; it could have been as large as ")
     if not found.overconfidence.sign:
         note += f"{found.overconfidence.detectable:.3f} nats and still be missed one time in five"
-    return Section("calibration", "calibration of all-big, every token all-big", ("", "value", "95%"), tuple(rows), note)
+    title = "calibration of all-big, which every token ran"
+    return Section("calibration", words.of(title), ("", "value", "95%"), tuple(rows), words.of(note))
 
 
 def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
-    title = f"selection bias: what the oracle gains on all-big, nats per token [95%]; context {run.context}"
+    title = f"selection bias: what the oracle gains on {run.words.the_full}, nats per token [95%]; context {run.context}"
     columns = ("budget", "oracle", "gain", "null gain", "excess", "could have shown", "where nothing is chosen", "difference")
     rows: list[tuple[Cell, ...]] = []
     for line in lines:
@@ -86,7 +88,7 @@ def _gains(run: StoredRun, lines: list[BudgetLine]) -> Section:
     note = "excess = gain - null gain, zero if all-big were the truth; could have shown: with 80% power"
     if reference is not None:
         note = f"labels drawn from all-big at temperature {reference}: the excess is against a calibrated all-big"
-    return Section("gains", title, columns, tuple(rows), f"{note}. {verdict(lines)}")
+    return Section("gains", title, columns, tuple(rows), f"{run.words.of(note)}. {verdict(lines)}")
 
 
 def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Section:
@@ -114,6 +116,9 @@ def _label_free(run: StoredRun, lines: list[BudgetLine], same_number: int) -> Se
 
 
 def _layers(run: StoredRun) -> Section:
+    if run.table.of_experts:
+        title = "layers: the effect and the use of each"
+        return Section("layers", title, (), (), f"is of branches . s B; the run's are {run.table.spec}")
     pair, layers = layers_of_run(run)
     low, high = pair or ("k", "L - k")
     columns = ("layer", "mu", "sigma", f"share of B at {low}", f"at {high}", "sum")

@@ -45,7 +45,7 @@ _HEADINGS = (
     "oracle",
     "best fixed",
     "mean pattern",
-    "all-big",
+    None,
     "gain",
     "null gain",
     "excess",
@@ -54,6 +54,7 @@ _HEADINGS = (
     "oracle ppl",
     "best fixed ppl",
 )
+"""None: what the run calls its full model."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def markdown(runs: Sequence[StoredRun], spell: Callable[[str], str] = str) -> st
     tables = []
     for context in dict.fromkeys(run.context for run in runs):
         lines = [line for run in runs if run.context == context for line in budget_lines(run)]
-        tables.append(_table(context, lines, runs[0].route_layers) + f"\n{spell(verdict(lines).text)}\n")
+        tables.append(_table(context, lines, runs[0]) + f"\n{spell(verdict(lines).text)}\n")
     return "\n".join(tables)
 
 
@@ -145,14 +146,16 @@ def _line(budget: str, rows: Sequence[Sequence[float]], fixed: FixedPatterns | N
     return BudgetLine(budget=budget, fixed=fixed, **estimates)  # type: ignore[arg-type]  # only the last may be None
 
 
-def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> str:
+def _table(context: str, lines: list[BudgetLine], run: StoredRun) -> str:
     first = lines[0].oracle
     measured = f"{first.n_tokens:,} tokens of {first.n_documents} document{'s' * (first.n_documents != 1)}"
-    if route_layers is not None:
-        measured += f"; k of layers {route_layers} big, the others always"
+    if run.table.of_experts:
+        measured += f"; k {run.table.unit} in {_layers_of(run)}, over {run.table.spec}"
+    elif run.route_layers is not None:
+        measured += f"; k of layers {run.route_layers} big, the others always"
     rows = [
         f"Context `{context}`: {measured}; nats per token, 95% intervals from resampling documents.\n",
-        f"| {' | '.join(_HEADINGS)} |",
+        f"| {' | '.join(heading or run.full_name for heading in _HEADINGS)} |",
         "|" + "---:|" * len(_HEADINGS),
     ]
     for line in lines:
@@ -161,6 +164,10 @@ def _table(context: str, lines: list[BudgetLine], route_layers: str | None) -> s
         perplexities = [perplexity(line.oracle), perplexity(best)]
         rows.append(f"| {line.budget} | {' | '.join([*('' if c is None else str(c) for c in cells), *perplexities])} |")
     return "\n".join(rows) + "\n"
+
+
+def _layers_of(run: StoredRun) -> str:
+    return f"{run.n_letters} layers" if run.route_layers is None else f"layers {run.route_layers}"
 
 
 def perplexity(estimate: Estimate | None) -> str:
@@ -190,14 +197,14 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
         of = "" if runs[0].route_layers is None else f", of layers {runs[0].route_layers}"
         for column, (context, lines) in enumerate(panels.items()):
             first, (above, below) = lines[0].oracle, axes_of[:, column]
-            _losses(above, lines)
+            _losses(above, lines, runs[0].full_name)
             _differences(below, lines)
             below.xaxis.set_major_locator(MaxNLocator(integer=True))
             above.set_title(f"context {context}: {first.n_tokens:,} tokens of {first.n_documents} documents", fontsize=9)
             said = fill(verdict(lines).text, 78)  # no excess without its control and the sentence
             below.set_xlabel(f"{runs[0].table.unit} per token{of}\n\n{said}")
         axes_of[0][0].set_ylabel("loss, nats per token")
-        axes_of[1][0].set_ylabel("paired with all-big, nats per token\n(95% intervals over documents)")
+        axes_of[1][0].set_ylabel(f"paired with {runs[0].words.the_full}, nats per token\n(95% intervals over documents)")
         for axes in axes_of[:, -1]:
             axes.legend(fontsize=7, frameon=False)
         figure.suptitle("Loss against the budget, and the oracle's gain beside selection bias", fontsize=10)
@@ -206,13 +213,13 @@ def draw_curve(runs: Sequence[StoredRun]) -> Picture:
     return figure
 
 
-def _losses(axes: Any, lines: Sequence[BudgetLine]) -> None:
+def _losses(axes: Any, lines: Sequence[BudgetLine], full: str) -> None:
     """The mean losses. Their intervals are of documents, which all lines share, and are not drawn: differences below are paired."""
     curves: list[tuple[str, Sequence[Estimate | None], str, str]] = [
         ("mean pattern", [line.fixed.mean if line.fixed else None for line in lines], PLAIN, "-"),
         ("best fixed, chosen on other documents", [line.fixed.best if line.fixed else None for line in lines], FIXED, "-"),
         ("oracle", [line.oracle for line in lines], ORACLE, "-"),
-        ("all-big", [line.all_big for line in lines], INK, ":"),
+        (full, [line.all_big for line in lines], INK, ":"),
     ]
     for label, estimates, colour, style in curves:
         _curve(axes, lines, [None if e is None else e.mean for e in estimates], colour, style, label)

@@ -64,7 +64,7 @@ def hardest(
     finally:
         connection.close()
     if not rows.num_rows and run.n_tokens:
-        raise InputError(f"{run.place} has no {measure}: it needs {MEASURES[measure].needs}")
+        raise InputError(f"{run.place} has no {measure}: it needs {run.words.of(MEASURES[measure].needs)}")
     pieces = read_pieces(run, rows["sequence"].to_pylist())
     first_of = {span.sequence: span.first_position for span in spans_of(read_tokens(run))}
     shown = []
@@ -81,7 +81,7 @@ def source_of(run: StoredRun, measures: Sequence[str]) -> str:
         check_choice("measure", measure, MEASURES)
     slack = [measure for measure in measures if measure.startswith("slack")]
     if slack and "losses" not in run.tables:
-        raise InputError(f"{run.place} has no {slack[0]}: it needs {MEASURES[slack[0]].needs}")
+        raise InputError(f"{run.place} has no {slack[0]}: it needs {run.words.of(MEASURES[slack[0]].needs)}")
     return WITH_SLACK if slack else "measures"
 
 
@@ -119,7 +119,7 @@ def table(
     if run.route_layers is not None:
         ran = f"the pattern, of layers {run.route_layers}, ran at the one before it"
     heading = (
-        f"the {len(shown)} tokens of greatest {measure} ({about.said(run.cheapest_name)}, in {about.unit}); budget "
+        f"the {len(shown)} tokens of greatest {measure} ({about.said(run.words)}, in {run.words.of(about.unit)}); budget "
         f"{run.budget(budget)}, context {run.context}; [ ] is the token predicted, {ran}"
     )
     return "\n".join([heading, *aligned(lines, [True] * 4 + [False] * 4)]) + "\n"

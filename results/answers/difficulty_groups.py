@@ -18,7 +18,7 @@ from duo_oracle.results.statistics.intervals import Estimate, bootstrap_sums
 from duo_oracle.results.store.reader import StoredRun
 
 _SHOWN = ("loss_cheapest", "loss_full", "loss", "difficulty", "gain", "null_gain", "excess")
-_HEADINGS = {"loss_full": "all-big", "loss": "oracle", "null_gain": "null gain"}
+_HEADINGS = {"loss": "oracle", "null_gain": "null gain"}
 _CHOSEN = "tokens are put into classes by their own gains: the means of a class are no evidence, the shares are"
 _WITH_INTERVAL = ("difficulty", "gain", "excess")
 
@@ -72,7 +72,7 @@ def groups_table(run: StoredRun, group: str, by: str = "difficulty", budget: str
             mean = found.means[measure]
             cells.append(mean if mean is None or measure in (*_WITH_INTERVAL, by) else mean.mean)
         rows.append(tuple(cells))
-    headings = {**_HEADINGS, "loss_cheapest": run.cheapest_name}
+    headings = {**_HEADINGS, "loss_cheapest": run.cheapest_name, "loss_full": run.full_name}
     columns = (group, "tokens", "share", *(headings.get(measure, measure) for measure in measures))
     what = f"within bands of {run.cheapest_name} loss" if group == "surprise" else f"by {group}"
     title = f"means {what}, nats per token [95%]; budget {run.budget(budget)}, context {run.context}"
@@ -103,7 +103,7 @@ def _note(run: StoredRun, group: str, budget: str | None) -> str:
     draws = int(run.identity.get("null_draws") or 0)
     return (
         f"of all tokens {ahead.mean:.1%} [{ahead.low:.1%}, {ahead.high:.1%}] gain more than each of their {draws} drawn labels; "
-        f"were all-big the truth, at most {1 / (draws + 1):.1%} would. {_CHOSEN}"
+        f"were {run.words.the_full} the truth, at most {1 / (draws + 1):.1%} would. {_CHOSEN}"
     )
 
 

@@ -169,7 +169,7 @@ def as_html(
 
 
 def _legend(run: StoredRun, budget: str | None, measure: str) -> tuple[str, str]:
-    said = f"{measure}: {MEASURES[measure].said(run.cheapest_name)}, nats"
+    said = f"{measure}: {MEASURES[measure].said(run.words)}, nats"
     return said, f"budget {run.budget(budget)}, context {run.context}"
 
 
@@ -193,7 +193,7 @@ def as_text(
         letters[token.row][columns] = token.text
         shades[token.row][columns] = _SHADES[level] * len(token.text)
     lines = ["".join(line).rstrip() for pair in zip(letters, shades, strict=True) for line in pair]
-    what = MEASURES[measure].said(run.cheapest_name)
+    what = MEASURES[measure].said(run.words)
     legend = f"{_SHADES[1]} to {_SHADES[-1]}: {measure} ({what}) up to {most:.2f} nats; budget {run.budget(budget)}"
     return "\n".join([*lines, f"{legend}, context {run.context}"]) + "\n"
 

@@ -91,8 +91,10 @@ def reached_lines(run: StoredRun) -> list[str]:
         share = "-" if line.share is None else percent_text(line.share)
         gains = (f"{line.hindsight.mean:.3f}", f"{line.expected.mean:.3f}", str(line.realised))
         rows.append([line.budget, *gains, share, f"{line.same.mean:.0%}"])
-    title = f"what can be reached: gain over all-big of the reference's choice, which never saw the label ({_name(run)})"
-    return [title, *(f"  {text}" for text in aligned(rows, [False, *[True] * 5])), sentence(lines)]
+    title = (
+        f"what can be reached: gain over {run.words.the_full} of the reference's choice, which never saw the label ({_name(run)})"
+    )
+    return [title, *(f"  {text}" for text in aligned(rows, [False, *[True] * 5])), run.words.of(sentence(lines))]
 
 
 def markdown(run: StoredRun) -> str:
@@ -108,7 +110,7 @@ def markdown(run: StoredRun) -> str:
     title = (
         f"What can be reached in context `{run.context}`: the choice of the reference ({_name(run)}), which never saw the label."
     )
-    return "\n".join([title, "", *rows, "", sentence(lines)]) + "\n"
+    return "\n".join([title, "", *rows, "", run.words.of(sentence(lines))]) + "\n"
 
 
 def sentence(lines: Sequence[Reached]) -> str:

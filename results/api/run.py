@@ -93,13 +93,13 @@ class Run(reader.StoredRun):
         return draw_text(self, sequence, budget, by, start, length)
 
     def plot_pareto(self) -> Picture:
-        """Every fixed pattern that was evaluated at all tokens, by big layers and loss, and their front, as a matplotlib Figure.
+        """Every fixed pattern that was evaluated at all tokens, by cost and loss, and their front, as a matplotlib Figure.
 
         Raises InputError where no pattern was.
         """
         from duo_oracle.results.answers.pareto import draw_front, fixed_patterns
 
-        return draw_front(fixed_patterns(self), f"{self.name}, {self.n_tokens:,} tokens, context {self.context}")
+        return draw_front(fixed_patterns(self), f"{self.name}, {self.n_tokens:,} tokens, context {self.context}", self.table.unit)
 
     def effects(self) -> pd.DataFrame:
         """One row per scored position and changed letter, of every base that `duo-oracle effects` has measured.

@@ -27,7 +27,7 @@ from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.average import AverageOracle, average_oracle
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap, bootstrap_sums
 from duo_oracle.results.statistics.usage import agreement, collapse
-from duo_oracle.results.store.reader import uniform_name
+from duo_oracle.results.store.words import uniform_name
 
 UNIFORM = tuple(uniform_name(branch) for branch in DUO.branches)
 """Kinds of lines that are one branch at every layer: the cheapest pattern and all-big."""

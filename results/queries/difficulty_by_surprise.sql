@@ -1,4 +1,4 @@
--- difficulty within bands of all-small loss, since it grows with surprise by itself
+-- difficulty within bands of the cheapest pattern's loss (all_small), since it grows with surprise by itself
 SELECT
     run,
     budget,

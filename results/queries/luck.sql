@@ -1,4 +1,4 @@
--- gain over all-big beside the gain on labels drawn from all-big itself; standard errors treat documents as independent
+-- gain over the full model beside the gain on labels drawn from it; standard errors treat documents as independent
 SELECT
     run,
     budget,

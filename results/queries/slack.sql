@@ -1,4 +1,4 @@
--- how many patterns come within 0.01 and 0.1 nats of the best, and the least number of big layers that does (needs --keep losses)
+-- how many patterns come within 0.01 and 0.1 nats of the best, and the least cost that does (needs --keep losses)
 SELECT
     run,
     budget,

@@ -1,6 +1,6 @@
 -- share of tokens that are easy, stubborn (nothing helps), reducible (compute helps beyond selection bias), or within bias
--- easy: all-small loses less than half a nat; stubborn: the oracle takes off less than a tenth of it; of the others the
--- reducible gain more than every label drawn from all-big (where none were drawn, selection bias is not known and they are "helped").
+-- easy: the cheapest pattern loses less than half a nat; stubborn: the oracle takes off less than a tenth of it; of the others the
+-- reducible gain more than every label drawn from the full model (where none were drawn, selection bias is not known and they are "helped").
 SELECT
     run,
     budget,

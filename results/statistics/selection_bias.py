@@ -115,9 +115,9 @@ def layers_of_run(run: StoredRun) -> tuple[tuple[str, str] | None, list[LayerNoi
 
     Of other pairs the one nearest to a third of the layers is taken; None where no pair was searched.
     """
-    pair = None if run.table.of_experts else _mirrored(run)
+    pair = _mirrored(run)
     shares = None if pair is None else _shares(run, *pair)
-    effects = _effects(run) if "losses" in run.tables and not run.table.of_experts else None
+    effects = _effects(run) if "losses" in run.tables else None
     lines = []
     for letter, layer in enumerate(run.layers):
         mu, sigma = (None, None) if effects is None else (effects[0][letter], effects[1][letter])

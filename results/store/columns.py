@@ -25,6 +25,9 @@ class Column(NamedTuple):
 _INT16, _INT32, _FLOAT, _DOUBLE, _TEXT = pa.int16(), pa.int32(), pa.float32(), pa.float64(), pa.string()
 _CODES = pa.dictionary(pa.int32(), pa.string())
 
+ANY_COST = "big layers or experts"
+"""The unit of costs where no run is known, whose branch table says which of the two."""
+
 _SEQUENCE = Column("sequence", _INT32, "", "number of the window, from 0 over all documents")
 _POSITION = Column("position", _INT32, "tokens", "place of the token in its window's text, from 0 (a BOS in front not counted)")
 _PASS = Column("budget", _TEXT, "", "budget of the pass in a committed context; null where one pass serves all budgets")
@@ -33,7 +36,7 @@ _COUNTS = (
     Column("n_small", _INT16, "letters", "how many of the pattern's letters are s"),
     Column("n_skip", _INT16, "letters", "how many of the pattern's letters are ."),
 )
-_COST = Column("cost", _INT16, "big layers", "cost of the pattern: the sum of its letters' costs (view branches)")
+_COST = Column("cost", _INT16, ANY_COST, "cost of the pattern: the sum of its letters' costs (view branches)")
 
 EFFECT_DISTANCES = {"1": (1, 1), "2_4": (2, 4), "5_16": (5, 16), "17_64": (17, 64), "65_on": (65, None)}
 """The table effects by distance: how near and how far a later token is, the last without an end. The keys end columns' names."""
@@ -68,26 +71,36 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _SEQUENCE,
         _POSITION,
         Column("budget", _TEXT, "", "budget as it is written: any, 4, atmost:4"),
-        Column("budget_low", _INT16, "big layers", "least cost that the budget admits"),
-        Column("budget_high", _INT16, "big layers", "greatest cost that the budget admits"),
+        Column("budget_low", _INT16, ANY_COST, "least cost that the budget admits"),
+        Column("budget_high", _INT16, ANY_COST, "greatest cost that the budget admits"),
         Column("pattern", _TEXT, "", "the oracle path: the best pattern found, a letter for each routed layer"),
         _COST,
         *_COUNTS,
         Column("loss", _FLOAT, "nats", "loss of the oracle path"),
-        Column("loss_full", _FLOAT, "nats", "loss of all-big at the position, in the run's context; gains are counted from it"),
-        Column("loss_cheapest", _FLOAT, "nats", "loss of the cheapest pattern, all-small or all-skip (runs.cheapest)"),
+        Column(
+            "loss_full",
+            _FLOAT,
+            "nats",
+            "loss of the full model (all-big, or a mixture by its own router), in the run's context; gains are counted from it",
+        ),
+        Column(
+            "loss_cheapest",
+            _FLOAT,
+            "nats",
+            "loss of the cheapest pattern, all-small, all-skip or of the fewest experts (runs.cheapest)",
+        ),
         Column("difficulty", _FLOAT, "nats", "compute gain: loss_cheapest - loss"),
         Column("evaluations", _INT32, "patterns", "patterns whose loss was computed, or certified not to be the best"),
         Column("certified", pa.bool_(), "", "whether the path is proven to be the best of the space"),
-        Column("null_gain", _FLOAT, "nats", "mean gain for labels drawn from all-big; null where none were drawn"),
+        Column("null_gain", _FLOAT, "nats", "mean gain for labels drawn from the full model; null where none were drawn"),
         Column("excess", _FLOAT, "nats", "gain without selection bias: (loss_full - loss) - null_gain; null where none were drawn"),
         Column("null_difficulty", _FLOAT, "nats", "as null_gain, counted from the cheapest pattern"),
         Column("null_above", _INT16, "labels", "drawn labels whose difficulty is as great as the real one's; null as null_gain"),
-        Column("entropy_full", _FLOAT, "nats", "entropy of all-big's distribution; null where it was not computed"),
+        Column("entropy_full", _FLOAT, "nats", "entropy of the full model's distribution; null where it was not computed"),
         Column("leaves", _INT32, "patterns", "patterns whose loss went through the whole vocabulary head"),
         Column("ref_pattern", _TEXT, "", "pattern of the lowest loss expected under the reference; null without one"),
-        Column("ref_cost", _INT16, "big layers", "cost of that pattern"),
-        Column("ref_expected_gain", _FLOAT, "nats", "its gain over all-big as the reference expects it"),
+        Column("ref_cost", _INT16, ANY_COST, "cost of that pattern"),
+        Column("ref_expected_gain", _FLOAT, "nats", "its gain over the full model as the reference expects it"),
         Column("ref_loss", _FLOAT, "nats", "its loss on the real label, which the choice never saw"),
         Column(
             "own_pattern",
@@ -153,7 +166,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         Column("pattern", _TEXT, "", "the token's pattern in the joint route of its window"),
         _COST,
         Column("pattern_committed", _TEXT, "", "what the run committed there, where the joint search began"),
-        Column("cost_committed", _INT16, "big layers", "cost of that pattern"),
+        Column("cost_committed", _INT16, ANY_COST, "cost of that pattern"),
         Column("loss", _DOUBLE, "nats", "loss of the token when its whole window takes the joint route"),
         Column("loss_committed", _DOUBLE, "nats", "its loss when the window takes what the run committed"),
         Column("loss_full", _DOUBLE, "nats", "its loss when every token takes the full model"),

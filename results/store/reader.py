@@ -31,6 +31,7 @@ from duo_oracle.results.store.part_check import order_fault, part_fault
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.schemas import schema
 from duo_oracle.results.store.version1 import ConvertedDataset, converted_identity
+from duo_oracle.results.store.words import Words, words_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -96,9 +97,14 @@ class StoredRun:
             raise InputError(f"{what} is answered for branches . s B; {self.place} was searched over {self.table.spec}")
 
     @property
+    def words(self) -> Words:
+        """What the run's full model, cheapest pattern and costs are called."""
+        return words_of(self.table, self.cheapest)
+
+    @property
     def full_name(self) -> str:
-        """What the model as it is without routing is called: all-big, or a mixture's own routing."""
-        return "own routing" if self.table.of_experts else uniform_name(Branch.BIG)
+        """What the model as it is without routing is called in tables: all-big, or full where it is a mixture's own routing."""
+        return self.words.full
 
     @property
     def n_letters(self) -> int:
@@ -128,7 +134,7 @@ class StoredRun:
     @property
     def cheapest_name(self) -> str:
         """What the pattern of that branch alone is called, whose loss is in the column loss_cheapest: all-small, or all-skip."""
-        return uniform_name(self.cheapest)
+        return self.words.cheapest
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -225,11 +231,6 @@ class StoredRun:
             kinds = {text: budget_kind(text) for text in self.budgets}
             frame["budget_kind"] = frame["budget"].map(kinds)
         return frame
-
-
-def uniform_name(branch: Branch) -> str:
-    """What the pattern of this branch alone is called: all-skip, all-small, all-big."""
-    return f"all-{branch.name.lower()}"
 
 
 def load(path: str | os.PathLike[str]) -> StoredRun:

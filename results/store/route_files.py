@@ -27,7 +27,7 @@ from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
-from duo_oracle.results.store.columns import Column
+from duo_oracle.results.store.columns import ANY_COST, Column
 from duo_oracle.results.store.positions import read_tokens
 from duo_oracle.results.store.reader import StoredRun
 
@@ -35,11 +35,11 @@ VERSION = 1
 ROUTE_COLUMNS = (
     Column("run", pa.string(), "", "name of the run"),
     Column("router", pa.string(), "", "name of the router, or of its file"),
-    Column("target", pa.float64(), "big layers", "mean cost per token that the router was made for; null where its file says none"),
+    Column("target", pa.float64(), ANY_COST, "mean cost per token that the router was made for; null where its file says none"),
     Column("sequence", pa.int32(), "", "number of the window"),
     Column("position", pa.int32(), "tokens", "place of the token in its window, from 0"),
     Column("pattern", pa.string(), "", "what the router chose, a letter for each routed layer"),
-    Column("cost", pa.int16(), "big layers", "cost of the pattern"),
+    Column("cost", pa.int16(), ANY_COST, "cost of the pattern"),
     Column("n_big", pa.int16(), "letters", "how many of the pattern's letters are B"),
 )
 """The columns of the view `routes`."""

@@ -21,7 +21,7 @@ from duo_oracle.search.rerun.replay import Group, read_groups
 
 def calibration_of_run(opened: OpenedRun) -> Section:
     """How well all-big's probabilities describe the run's text."""
-    return calibration_section(calibration(full_tokens(opened.model, opened.sequences)))
+    return calibration_section(calibration(full_tokens(opened.model, opened.sequences)), opened.run.words)
 
 
 def log_z_of_run(opened: OpenedRun, n_positions: int, seed: int = 0) -> Section:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.models.hf.tiny import save_tiny
 
 TABLE = "top:1,2,4"
 RIGHT = (
-    "curve RUN",
+    "curve RUN --plot OUT.svg",
     "pareto RUN",
     "controls RUN",
     "controls RUN --replica RUN",
@@ -66,7 +67,8 @@ def mixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def said(words: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
     capsys.readouterr()
-    status = main([{"RUN": str(run), "OUT": str(tmp_path / "out.html")}.get(word, word) for word in words.split()])
+    places = {"RUN": run, "OUT": tmp_path / "out.html", "OUT.svg": tmp_path / "out.svg"}
+    status = main([str(places.get(word, word)) for word in words.split()])
     out, err = capsys.readouterr()
     return status, out, err
 
@@ -76,7 +78,8 @@ def test_what_reads_costs_and_losses_reads_a_table_of_experts(words: str, mixtur
     status, out, err = said(words, mixture, tmp_path, capsys)
     assert status == 0, err
     assert out.strip()
-    assert "all-big" not in out or words.startswith(("curve", "controls", "difficulty RUN --"))
+    for text in (out, *(file.read_text() for file in tmp_path.glob("*.svg"))):
+        assert not re.search(r"\bbig\b", text), text
 
 
 @pytest.mark.parametrize("words", REFUSED)
