@@ -18,7 +18,7 @@ from duo_oracle.models.routable import RoutableModule, SomeLayers
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.branches import DUO, BranchTable, parse_table
+from duo_oracle.oracle.branches import DUO, BranchTable, Gate, parse_table
 from duo_oracle.oracle.layers import parse_layers
 from duo_oracle.oracle.model import OracleModel
 
@@ -100,10 +100,11 @@ def load_model(
     route_layers: str | None = None,
     say: Callable[[str], None] | None = None,
     branches: str | None = None,
+    gate: str = Gate.OWN,
 ) -> OracleModel:
     """The frozen model of a checkpoint, in `dtype` on `device`, with `route_layers` (such as 18-27; None for all) routed. `say` is
     told what a family's check found. `branches` of experts (top:, ranks:, sets:) are the table that the model is routed
-    over, at the layers that have some.
+    over, at the layers that have some, and `gate` how a set's experts are weighed.
 
     Raises InputError for an unknown family, dtype or device, layers that the model does not have, for a config or tensors that are
     not the family's, and for a model that its check refuses.
@@ -115,7 +116,7 @@ def load_model(
     model = family.build(checkpoint.config, tensors, DTYPES[dtype], resolve_device(device))
     _check(family, model, checkpoint.fingerprint, say)
     layers = None if route_layers is None else parse_layers(route_layers, model.depth)
-    table = DUO if branches is None else parse_table(branches)
+    table = DUO if branches is None else parse_table(branches, gate)
     if table.of_experts:
         if not isinstance(family, OfExperts):
             raise InputError(f"models of type {checkpoint.config.get('model_type')!r} have no experts that {table.spec} could name")

@@ -19,13 +19,14 @@ from __future__ import annotations
 import re
 import string
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
 
+from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 
 LETTERS = ".sB"
@@ -93,6 +94,13 @@ class TableKind(StrEnum):
     SETS = "sets"  # which experts, by their numbers
 
 
+class Gate(StrEnum):
+    """How a set of experts that a branch chooses is weighed."""
+
+    OWN = "own"  # by the router's own rule, whatever the set's weights add up to
+    RENORMALISED = "renormalised"  # divided by the set's sum, so that fewer experts are no smaller a step
+
+
 @dataclass(frozen=True)
 class BranchTable:
     """The branches that a layer may take, in the order of ties; `spec` is how the table is written.
@@ -109,6 +117,7 @@ class BranchTable:
     branches: tuple[Branch, ...]
     members: tuple[tuple[int, ...], ...] = ()
     """Of a table of experts, branch by branch: ranks counted from 0 (`top`, `ranks`), or experts (`sets`)."""
+    gate: Gate = Gate.OWN
 
     @property
     def of_experts(self) -> bool:
@@ -166,8 +175,21 @@ class BranchTable:
         return tuple(map(self.of_letter, text))
 
 
-def parse_table(text: str) -> BranchTable:
-    """The table that `text` writes. Raises InputError for another form, a branch named twice, or none."""
+def parse_table(text: str, gate: str = Gate.OWN) -> BranchTable:
+    """The table that `text` writes, whose sets are weighed as `gate` says.
+
+    Raises InputError for another form, a branch named twice, or none, and for a gate of letters, or one that there is not."""
+    table = _table(text)
+    check_choice("gate", gate, Gate)
+    if gate != Gate.OWN and not table.of_experts:
+        raise InputError(
+            f"`gate={str(gate)!r}` says how sets of experts are weighed, with branches top:, ranks: or sets: of a mixture; got "
+            f"`branches={table.spec!r}`"
+        )
+    return replace(table, gate=Gate(gate))
+
+
+def _table(text: str) -> BranchTable:
     kind, colon, listed = text.partition(":")
     if not colon and kind not in ("top", "ranks", "sets"):
         if not text or set(text) - set(LETTERS) or len(set(text)) != len(text):

@@ -35,6 +35,7 @@ RUN_COLUMNS = (
     Column("state", _TEXT, "", "running or complete"),
     Column("strategy", _TEXT, "", "search strategy"),
     Column("branches", _TEXT, "", "letters that a layer may take"),
+    Column("gate", _TEXT, "", "how the experts of a set weigh where it is not by the router's own rule: renormalised; else null"),
     Column("skip", _TEXT, "", "what a skip leaves out: ffn or layer"),
     Column("context", _TEXT, "", "routing of the earlier tokens: committed, same, full, cheapest, a pattern, or router:ID"),
     Column("budgets", _TEXT, "", "budgets in the run's order, commas between"),

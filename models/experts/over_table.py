@@ -20,7 +20,7 @@ from duo_oracle.models.frozen import block_rows
 from duo_oracle.models.route_layers import SomeLayersRouted
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.branches import Branch, BranchTable, TableKind
+from duo_oracle.oracle.branches import Branch, BranchTable, Gate, TableKind
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.model import OracleModel
 
@@ -38,10 +38,16 @@ class OverTable(SomeLayersRouted, ABC):
     def __init__(self, model: OracleModel, table: BranchTable, layers: tuple[int, ...], own_cost: int | None) -> None:
         super().__init__(model, layers)
         self.table, self.own_cost = table, own_cost
+        self._renormalised = table.gate == Gate.RENORMALISED
 
     @abstractmethod
     def own_experts(self, token_id_T: Tensor) -> Tensor:
         """The experts that the model's own router gives every token of a plain pass: int64 (T, L, k), rising, NO_EXPERT last."""
+
+    @property
+    @abstractmethod
+    def _weighs_own_alike(self) -> bool:
+        """Whether a branch that is the router's own set weighs it as the router does."""
 
     @abstractmethod
     def _experts_of(self, layer: int, x_SND: Tensor, before_SND: Tensor) -> Given: ...
@@ -108,11 +114,11 @@ class OverTable(SomeLayersRouted, ABC):
 
     def own_routes(self, token_id_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """What the model's own router takes in one plain pass, as the table says it: codes uint8 (T, L), 0 where no branch of the
-        table is that set; and what every token spends, int64 (T,)."""
+        table is that set, weighed as the router does; and what every token spends, int64 (T,)."""
         own_TLk = self.own_experts(token_id_T).cpu().numpy()
         n_TL = (own_TLk != NO_EXPERT).sum(axis=2)
         codes_TL = np.zeros(n_TL.shape, dtype=np.uint8)
-        for branch in self.table.branches:
+        for branch in self.table.branches if self._weighs_own_alike else ():
             chosen = self.table.chosen(branch)
             if self.table.kind is TableKind.SETS:
                 wanted_k = np.full(max(own_TLk.shape[2], len(chosen)), NO_EXPERT)
@@ -122,6 +128,11 @@ class OverTable(SomeLayersRouted, ABC):
             elif chosen == tuple(range(len(chosen))):  # the best so many, as the router itself takes
                 codes_TL[n_TL == len(chosen)] = branch
         return codes_TL, n_TL.sum(axis=1)
+
+
+def shared_out(weight_RK: Tensor) -> Tensor:
+    """The weights of sets, each divided by its set's sum: (R, K)."""
+    return weight_RK / weight_RK.sum(dim=-1, keepdim=True).clamp_min(torch.finfo(weight_RK.dtype).tiny)
 
 
 def routed_over(table: BranchTable, n_experts: Mapping[int, int], layers: tuple[int, ...] | None, kind: str) -> tuple[int, ...]:

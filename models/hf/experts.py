@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from duo_oracle.models.experts.over_table import NO_EXPERT, Given, OverTable, routed_over
+from duo_oracle.models.experts.over_table import NO_EXPERT, Given, OverTable, routed_over, shared_out
 from duo_oracle.models.hf.blocks import Plan
 from duo_oracle.models.hf.calls import patched
 from duo_oracle.models.hf.pretrained import PretrainedModel
@@ -65,12 +65,15 @@ class Mixture:
         """What the router would give every expert, were all to run: (R, E)."""
         return _all_weights(self.router, h_RD, self.n_experts)
 
-    def of_set(self, weight_RM: Tensor, total_R1: Tensor, members: list[int]) -> Tensor:
-        """The weights of the columns `members` when they alone run: (R, K)."""
+    def of_set(self, weight_RM: Tensor, total_R1: Tensor, members: list[int], renormalised: bool) -> Tensor:
+        """The weights of the columns `members` when they alone run: (R, K). `renormalised`: shared out, though the router's are
+        not; they then add up to the factor by which a router scales all weights, where it has one."""
         weight_RK = weight_RM[:, members]
-        if not self.shares_out or not members:
+        if not members:
             return weight_RK
-        return weight_RK / weight_RK.sum(dim=1, keepdim=True) * total_R1
+        if self.shares_out:
+            return weight_RK / weight_RK.sum(dim=1, keepdim=True) * total_R1
+        return shared_out(weight_RK) * getattr(self.router, "routed_scaling_factor", 1.0) if renormalised else weight_RK
 
 
 @contextlib.contextmanager
@@ -149,7 +152,11 @@ class ExpertsModel(OverTable):
         return own_TLk
 
     def _of_set(self, layer: int, weight_RM: Tensor, total_R1: Tensor, members: list[int]) -> Tensor:
-        return self._mixtures[layer].of_set(weight_RM, total_R1, members)
+        return self._mixtures[layer].of_set(weight_RM, total_R1, members, self._renormalised)
+
+    @property
+    def _weighs_own_alike(self) -> bool:
+        return not self._renormalised or all(self._mixtures[layer].shares_out for layer in self.routed_layers)
 
     def _experts_of(self, layer: int, x_SND: Tensor, before_SND: Tensor) -> Given:
         """What each expert that the table asks for gives every state, unweighed out_MSND; their weights (S, N, M), were all
@@ -206,9 +213,9 @@ class ExpertsModel(OverTable):
                 rows, members = torch.nonzero(branch_R == int(branch))[:, 0], self._members(branch)
                 taken_RM = every_RE[rows].gather(1, column_RM[rows])
                 weight_RK[rows], index_RK[rows] = 0, 0
-                weight_RK[rows, : len(members)] = mixture.of_set(taken_RM, every_RE[rows].sum(dim=1, keepdim=True), members).to(
-                    weight_RK.dtype
-                )
+                total_R1 = every_RE[rows].sum(dim=1, keepdim=True)
+                of_set_RK = mixture.of_set(taken_RM, total_R1, members, self._renormalised)
+                weight_RK[rows, : len(members)] = of_set_RK.to(weight_RK.dtype)
                 index_RK[rows, : len(members)] = column_RM[rows][:, members]
             return logits_RE, weight_RK, index_RK
 

@@ -2,7 +2,7 @@
 
 Experts are ordered by the margin of a token's logit over the expert's cutoff, or by logit and bias where the token chooses: so a
 token's own set is its best so many, also where cutoffs say how many. A chosen expert's weight is the sigmoid of its logit, in any
-set. The plain forward is the module's own pass with the sets given (`mixed_logits`).
+set, unless the table's sets are renormalised. The plain forward is the module's own pass with the sets given (`mixed_logits`).
 
 Axes: as in `models/experts/over_table.py`; B batch.
 """
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from duo_oracle.models.experts.over_table import NO_EXPERT, Given, OverTable, routed_over
+from duo_oracle.models.experts.over_table import NO_EXPERT, Given, OverTable, routed_over, shared_out
 from duo_oracle.models.moe_llm.config import MODEL_TYPE
 from duo_oracle.models.moe_llm.module import Mixture, MoeLlama
 from duo_oracle.models.moe_llm.packed import PackedMoeLlama
@@ -64,7 +64,12 @@ class MoeLlamaExperts(OverTable):
         return out_MSND, weight_RE.gather(1, index_RM).view(*shape, -1), weight_RE.sum(dim=1).view(*shape, 1)
 
     def _of_set(self, layer: int, weight_RM: Tensor, total_R1: Tensor, members: list[int]) -> Tensor:
-        return weight_RM[:, members]
+        weight_RK = weight_RM[:, members]
+        return shared_out(weight_RK) if self._renormalised and members else weight_RK
+
+    @property
+    def _weighs_own_alike(self) -> bool:
+        return not self._renormalised
 
     def _finished(self, layer: int, x_SND: Tensor, before_SND: Tensor, experts_RD: Tensor) -> Tensor:
         shared, routed_SND = self.module.mixture(layer).shared_experts, experts_RD.view(x_SND.shape)
@@ -89,7 +94,15 @@ class MoeLlamaExperts(OverTable):
 
         if bool(((mask_BTL != int(Branch.BIG)) & (mask_BTL < int(self.table.branches[0]))).any()):
             raise ValueError("a mask over a table of experts holds its branches, and the model's own routing")
-        return self.module.mixed_logits(token_id_BT, choose)
+
+        def weigh(layer: int, logit_BTE: Tensor, chosen_BTE: Tensor) -> Tensor:
+            weight_BTE = torch.sigmoid(logit_BTE)
+            if layer not in letters:
+                return weight_BTE
+            routed_BT1 = (mask_BTL[:, :, letters[layer]] != int(Branch.BIG))[..., None]
+            return torch.where(routed_BT1, shared_out(weight_BTE * chosen_BTE), weight_BTE)
+
+        return self.module.mixed_logits(token_id_BT, choose, weigh if self._renormalised else None)
 
 
 def over_experts(model: PackedMoeLlama, table: BranchTable, layers: tuple[int, ...] | None) -> MoeLlamaExperts:

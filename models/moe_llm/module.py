@@ -22,6 +22,8 @@ from duo_oracle.oracle.patterns import Branch
 
 Choose = Callable[[int, Tensor], Tensor]
 """(layer, logit_BTE) -> chosen_BTE: which experts a batch's tokens take."""
+Weigh = Callable[[int, Tensor, Tensor], Tensor]
+"""(layer, logit_BTE, chosen_BTE) -> weight_BTE: what each of them counts."""
 
 
 class Gate(nn.Module):
@@ -87,10 +89,11 @@ class Mixture(nn.Module):
         best = self.order(logit).topk(self.config.n_active, dim=-1).indices
         return torch.zeros_like(logit, dtype=torch.bool).scatter_(-1, best, True)
 
-    def forward(self, x: Tensor, logit: Tensor, chosen: Tensor) -> Tensor:
-        """What the layer adds to tokens (..., D) that take the chosen experts (..., E)."""
+    def forward(self, x: Tensor, logit: Tensor, chosen: Tensor, weight: Tensor | None = None) -> Tensor:
+        """What the layer adds to tokens (..., D) that take the chosen experts (..., E), by default at their gates' weights."""
         x_RD, n_experts = x.flatten(0, -2), self.config.n_experts
-        routed_RD = self.experts(x_RD, chosen.reshape(-1, n_experts), torch.sigmoid(logit).reshape(-1, n_experts))
+        weight = torch.sigmoid(logit) if weight is None else weight
+        routed_RD = self.experts(x_RD, chosen.reshape(-1, n_experts), weight.reshape(-1, n_experts))
         routed = routed_RD.view(x.shape)
         return routed if self.shared_experts is None else routed + self.shared_experts(x)
 
@@ -123,8 +126,9 @@ class MoeLlama(Llama):
         assert mlp.shared_experts is not None
         return mlp.shared_experts(normed)
 
-    def mixed_logits(self, token_id_BT: Tensor, choose: Choose | None = None) -> Tensor:
-        """logits_BTV of a pass in which `choose` says who takes which experts; by default each token's own choice."""
+    def mixed_logits(self, token_id_BT: Tensor, choose: Choose | None = None, weigh: Weigh | None = None) -> Tensor:
+        """logits_BTV of a pass in which `choose` says who takes which experts, and `weigh` what they count; by default each token's
+        own choice, at the gates' weights."""
         x_BTD = self.embed(token_id_BT)
         for layer in range(self.depth):
             attended_BTD = self.attend(layer, x_BTD)
@@ -132,7 +136,8 @@ class MoeLlama(Llama):
             if isinstance(mlp, Mixture):
                 logit_BTE = mlp.gate(normed_BTD)
                 chosen_BTE = mlp.own_choice(logit_BTE) if choose is None else choose(layer, logit_BTE)
-                x_BTD = attended_BTD + mlp(normed_BTD, logit_BTE, chosen_BTE)
+                weight_BTE = None if weigh is None else weigh(layer, logit_BTE, chosen_BTE)
+                x_BTD = attended_BTD + mlp(normed_BTD, logit_BTE, chosen_BTE, weight_BTE)
             else:
                 x_BTD = attended_BTD + mlp(normed_BTD)
         return self.logits(x_BTD)

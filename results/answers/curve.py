@@ -131,7 +131,7 @@ def markdown(runs: Sequence[StoredRun], spell: Callable[[str], str] = str) -> st
 
 def check_comparable(runs: Sequence[StoredRun]) -> None:
     """Raises InputError where runs differ in model, data or space."""
-    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "n_letters", "route_layers"):
+    for key in ("model_fingerprint", "data_fingerprint", "skip", "branches", "gate", "n_letters", "route_layers"):
         values = {run.route_layers or "all" if key == "route_layers" else run.identity.get(key) for run in runs}
         if len(values) > 1:
             raise InputError(f"runs in one table have the same {key}; these have {', '.join(map(str, sorted(values, key=str)))}")

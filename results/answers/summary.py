@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from duo_oracle.oracle.branches import Gate
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines, perplexity
 from duo_oracle.results.answers.reached import reached_lines
 from duo_oracle.results.answers.verdict import verdict
@@ -48,6 +49,7 @@ def heading(run: StoredRun, lines: list[BudgetLine]) -> tuple[str, str]:
     earlier = _EARLIER.get(run.context, f"earlier tokens took {run.config.get('context', run.context)}")
     budget = f"budget {lines[0].budget}" if len(lines) == 1 else f"{len(lines)} budgets"
     searched = [f"{identity.get('strategy')} over {identity.get('branches')}"]
+    searched += [f"gate {run.table.gate}"] if run.table.gate != Gate.OWN else []
     searched += [] if run.route_layers is None else [f"layers {run.route_layers}"]
     searched += [f"skip {identity.get('skip')}", budget, f"context {run.context} ({earlier})"]
     return " · ".join(said), " · ".join(searched)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.branches import parse_table
+from duo_oracle.oracle.branches import Gate, parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import SkipReading, parse_context
 
@@ -30,7 +30,7 @@ _NUMBERS = (
 )
 _TEXTS = (
     *("context", "branches", "skip", "dtype", "strategy", "model_fingerprint", "data_fingerprint", "keep", "device"),
-    *("cheapest", "objective"),
+    *("cheapest", "objective", "gate"),
 )
 _OBJECTS = ("settings", "null_temperatures", "reference")
 _LISTS = ("budgets", "route_layers", "bos")
@@ -71,7 +71,7 @@ def _check_words(identity: Mapping[str, Any]) -> None:
     n_letters = identity.get("n_letters", identity.get("n_layers"))
     if identity.get("dtype", "float32") not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {identity['dtype']!r:.80}")
-    table = parse_table(identity.get("branches", "sB"))
+    table = parse_table(identity.get("branches", "sB"), identity.get("gate") or Gate.OWN)
     if identity.get("cheapest", "s") not in tuple(table.letters):
         raise ValueError(f"cheapest must be a letter of {table.written}; got {identity['cheapest']!r:.80}")
     if identity.get("skip") is not None and identity["skip"] not in tuple(SkipReading):

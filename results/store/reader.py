@@ -20,7 +20,7 @@ from duo_oracle.oracle.base.errors import InputError, Said
 from duo_oracle.oracle.base.places import file_path
 from duo_oracle.oracle.base.remote import Remote, is_remote
 from duo_oracle.oracle.base.threads import ready_arrow
-from duo_oracle.oracle.branches import Branch, BranchTable, parse_table
+from duo_oracle.oracle.branches import Branch, BranchTable, Gate, parse_table
 from duo_oracle.oracle.budgets import Budget, parse_budgets
 from duo_oracle.oracle.contexts import Context, parse_context
 from duo_oracle.oracle.layers import format_layers
@@ -89,7 +89,7 @@ class StoredRun:
     @cached_property
     def table(self) -> BranchTable:
         """The branches that a layer may take."""
-        return parse_table(self.identity.get("branches", "sB"))
+        return parse_table(self.identity.get("branches", "sB"), self.identity.get("gate") or Gate.OWN)
 
     def check_letters(self, what: str) -> None:
         """Raises InputError where the run is of a table of experts, which `what` cannot answer of."""

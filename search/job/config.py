@@ -17,7 +17,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.ranges import at_least, within
 from duo_oracle.oracle.base.remote import written_place
 from duo_oracle.oracle.base.sizes import parse_bytes
-from duo_oracle.oracle.branches import parse_table
+from duo_oracle.oracle.branches import Gate, parse_table
 from duo_oracle.oracle.budgets import parse_budgets
 from duo_oracle.oracle.contexts import ContextKind, SkipReading, parse_context
 from duo_oracle.oracle.patterns import Branch
@@ -73,6 +73,8 @@ class SearchConfig:
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big); of a mixture of experts also top:K,K (the K
             best experts), ranks:R+R,R+R or sets:E+E,E+E
+        gate: how the experts of a set weigh, with branches top:, ranks: or sets:. own: by the router's rule, under which fewer
+            experts may be a smaller step (as where norm_topk_prob is false); renormalised: divided by the set's sum
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         seed: seed of everything random
@@ -126,6 +128,7 @@ class SearchConfig:
     strategy: str = "exhaustive"
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
     branches: str = "sB"
+    gate: Gate = Gate.OWN
     skip: SkipReading = SkipReading.FFN
     route_layers: str | None = None
     context: str = "committed"
@@ -221,7 +224,7 @@ class SearchConfig:
             raise InputError("one pattern for all tokens is searched by their real labels alone; got a `reference`")
 
     def _check_branches(self) -> None:
-        table = parse_table(self.branches)
+        table = parse_table(self.branches, self.gate)
         if not table.of_experts:
             return
         if self.context.startswith(f"{ContextKind.ROUTER}:"):
@@ -277,7 +280,7 @@ class SearchConfig:
 
         Raises InputError where an option does not fit a model of `n_letters` routed layers.
         """
-        table = parse_table(self.branches)
+        table = parse_table(self.branches, self.gate)
         costs = SearchSpace(n_letters, table.branches).held_costs if table.of_experts else None
         return Problem(
             n_letters=n_letters,

@@ -93,9 +93,8 @@ def run_search(
     checkpoint = read_checkpoint(config.model)
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     checks: list[str] = []
-    model = load_model(
-        checkpoint, config.dtype, config.device if config.local else "cpu", config.route_layers, checks.append, config.branches
-    )
+    device = config.device if config.local else "cpu"
+    model = load_model(checkpoint, config.dtype, device, config.route_layers, checks.append, config.branches, config.gate)
     own_cost = own_cost_of(model)
     asked_units = config.unit_sequences
     text = text_of(config, checkpoint, model, config.offset)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from duo_oracle.oracle.branches import Gate
 from duo_oracle.oracle.contexts import ContextKind, stored_context
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.search.job.config import SearchConfig, parse_temperature
@@ -22,7 +23,7 @@ _WORK = ("memory", "unit_sequences", "workers", "address", "local", "overwrite",
 # Said below in words that have one spelling for one meaning.
 _SAID = (
     *("budget", "route_layers", "null_temperature", "context", "keep", "device", "bos", "stride", "min_context", "offset"),
-    *("reference", "reference_context", "objective", "tolerance"),
+    *("reference", "reference_context", "objective", "tolerance", "gate"),
 )
 
 
@@ -60,6 +61,8 @@ def identity_of(
     values["n_letters"] = n_letters
     if problem.table.of_experts:
         values["branches"] = problem.table.spec
+    if problem.table.gate != Gate.OWN:
+        values["gate"] = str(problem.table.gate)
     if routed_layers is not None:
         values["route_layers"] = list(routed_layers)
     if front:

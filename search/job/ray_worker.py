@@ -29,14 +29,15 @@ class ModelSource:
 
 
 def _model_of(job: Job, source: ModelSource) -> OracleModel:
-    key = (source.fingerprint, job.dtype, job.device, job.route_layers or "", job.problem.table.spec)
+    key = (source.fingerprint, job.dtype, job.device, job.route_layers or "", job.problem.table.spec, job.problem.table.gate)
     if key not in _built:
         import ray
 
         _built.clear()
         prepare_worker(job.threads)
         checkpoint = checkpoint_in(source.directory, source.fingerprint) or ray.get(source.weights[0]).restore()
-        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers, branches=job.problem.table.spec)
+        table = job.problem.table
+        _built[key] = load_model(checkpoint, job.dtype, job.device, job.route_layers, branches=table.spec, gate=table.gate)
     return _built[key]
 
 

@@ -67,9 +67,9 @@ def open_run(run: StoredRun, model: str | None = None, device: str = "cpu") -> O
         raise InputError(f"{run.place} does not say its model; name it (`model`)")
     checkpoint = read_checkpoint(name)
     check_model(run, checkpoint, name)
-    return OpenedRun(
-        run, checkpoint, load_model(checkpoint, run.identity["dtype"], device, run.route_layers, branches=run.table.spec)
-    )
+    table = run.table
+    opened = load_model(checkpoint, run.identity["dtype"], device, run.route_layers, branches=table.spec, gate=table.gate)
+    return OpenedRun(run, checkpoint, opened)
 
 
 def check_model(run: StoredRun, checkpoint: Checkpoint, name: str) -> None:

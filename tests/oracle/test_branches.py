@@ -92,3 +92,11 @@ def test_a_space_is_the_patterns_whose_cost_the_budget_admits(spec: str, budget:
 def test_the_branches_of_a_duo_llm_are_what_they_were() -> None:
     assert [int(b) for b in parse_table(".sB").branches] == [Branch.SKIP, Branch.SMALL, Branch.BIG] == [0, 1, 2]
     assert [b.cost for b in parse_table("Bs.").branches] == [0, 0, 1]
+
+
+def test_a_gate_is_of_experts_and_one_of_two() -> None:
+    assert parse_table("top:1,2", "renormalised") != parse_table("top:1,2") == parse_table("top:1,2", "own")
+    with pytest.raises(InputError, match="of a mixture; got `branches='sB'`"):
+        parse_table("sB", "renormalised")
+    with pytest.raises(InputError, match="did you mean 'renormalised'"):
+        parse_table("top:1,2", "renormalized")

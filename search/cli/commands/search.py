@@ -49,6 +49,7 @@ COMMAND = Command(
         "duo-oracle search duo-tiny my.txt --context full --budget 0-12 --out runs/curve",
         "duo-oracle search MODEL my.txt --split blank-lines --dry-run --out runs/mine",
         "duo-oracle search MODEL my.jsonl --branches .sB --skip layer --budget atmost:4 --out runs/skips",
+        "duo-oracle search MIXTURE my.jsonl --branches top:1,2,4 --gate renormalised --budget own,any --out runs/experts",
         "duo-oracle search MODEL my.parquet --strategy random_search --set n=64 --keep trials --out runs/random",
         "duo-oracle search MODEL my.parquet --address auto --workers 64 --out /shared/runs/big",
         "duo-oracle search --config my.yaml --out runs/again",

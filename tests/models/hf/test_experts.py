@@ -6,6 +6,7 @@ family by family.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def weights_of(router: Any, kind: str, h_RD: Tensor) -> tuple[Tensor, Tensor, bo
     return p_RE, p_RE, kind in ("mixtral", "granitemoe", "gpt_oss") or bool(getattr(router, "norm_topk_prob", False))
 
 
-def slow_losses(stock: Any, kind: str, table: Any, layers: tuple[int, ...], ids_T: Tensor, mask_BTL: np.ndarray) -> np.ndarray:
+def slow_losses(
+    stock: Any, kind: str, table: Any, layers: tuple[int, ...], ids_T: Tensor, mask_BTL: np.ndarray, renormalised: bool = False
+) -> np.ndarray:
     """Loss at POSITION of every row, by whole passes with each token's set forced on the routers."""
     handles = []
     scale = getattr(stock.config, "routed_scaling_factor", 1.0)
@@ -76,7 +79,7 @@ def slow_losses(stock: Any, kind: str, table: Any, layers: tuple[int, ...], ids_
                 chosen = list(table.chosen(branch))
                 experts = chosen if table.kind == "sets" else rank_RE[row, chosen].tolist()
                 w = weight_RE[row, experts]
-                weights[row, : len(experts)] = (w / w.sum() if shares_out else w) * scale
+                weights[row, : len(experts)] = (w / w.sum() if shares_out or renormalised else w) * scale
                 index[row, : len(experts)] = torch.tensor(experts, dtype=torch.int64)
             return logits, weights, index
 
@@ -109,6 +112,42 @@ def test_the_best_pattern_is_that_of_all_patterns_by_the_librarys_own_passes(nam
         assert slow_P[(patterns_PL == found.branches_RL[row]).all(axis=1)][0] == pytest.approx(slow_P.min(), abs=1e-5)
         again = model.forward(ids_T[None, :-1], torch.from_numpy(mask_PTL[:1]), SkipReading.FFN)[0, POSITION].double()
         assert float(F.cross_entropy(again, ids_T[POSITION + 1])) == pytest.approx(float(slow_P[0]), abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        ("OLMoE", {"norm_topk_prob": False}),
+        pytest.param("Mixtral", {}, marks=pytest.mark.slow),
+        pytest.param("DeepSeek V3", {"norm_topk_prob": False, "routed_scaling_factor": 1.5}, marks=pytest.mark.slow),
+    ],
+)
+def test_renormalised_sets_are_those_of_the_librarys_own_passes_divided_by_their_sum(
+    name: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    import transformers
+
+    directory = tiny(name, tmp_path / "m")
+    config = json.loads((directory / "config.json").read_text())
+    (directory / "config.json").write_text(json.dumps(config | changes))
+    checkpoint, spec = read_checkpoint(str(directory)), "top:0,1,3"
+    model, own = (load_model(checkpoint, branches=spec, gate=gate) for gate in ("renormalised", "own"))
+    assert isinstance(model, ExpertsModel)
+    stock = transformers.AutoModelForCausalLM.from_pretrained(
+        directory, experts_implementation="eager", attn_implementation="eager"
+    )
+    kind, layers = stock.config.model_type, model.routed_layers
+    ids_T = torch.from_numpy(np.random.default_rng(3).integers(0, model.n_vocabulary, N_TOKENS))
+    for found, patterns_PL, mask_PTL in searched_in_contexts(model, ids_T, POSITION):
+        slow_P = slow_losses(stock, kind, model.table, layers, ids_T, mask_PTL, renormalised=True)
+        row = int(np.flatnonzero(found.position_R == POSITION)[0])
+        assert found.loss_R[row] == pytest.approx(slow_P.min(), abs=1e-5)
+        assert slow_P[(patterns_PL == found.branches_RL[row]).all(axis=1)][0] == pytest.approx(slow_P.min(), abs=1e-5)
+        mask_1TL = torch.from_numpy(mask_PTL[1:2])
+        again = model.forward(ids_T[None, :-1], mask_1TL, SkipReading.FFN)[0, POSITION].double()
+        assert float(F.cross_entropy(again, ids_T[POSITION + 1])) == pytest.approx(float(slow_P[1]), abs=1e-5)
+        same = torch.allclose(own.forward(ids_T[None, :-1], mask_1TL, SkipReading.FFN)[0, POSITION].double(), again, atol=1e-5)
+        assert same == (name == "Mixtral")  # whose router shares out by itself
 
 
 def test_a_states_experts_are_run_once_for_all_its_branches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

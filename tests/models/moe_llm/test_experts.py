@@ -26,10 +26,10 @@ ROUTERS = ("token_choice", "expert_choice", "expert_threshold")
 N_TOKENS, POSITION = 7, 4
 
 
-def mixture_over(spec: str, layers: tuple[int, ...] | None = None, **changes: object) -> MoeLlamaExperts:
+def mixture_over(spec: str, layers: tuple[int, ...] | None = None, gate: str = "own", **changes: object) -> MoeLlamaExperts:
     config = replace(SMALL, **changes)  # type: ignore[arg-type]
     return over_experts(
-        build(config.to_dict(), random_tensors(config, 3), torch.float32, torch.device("cpu")), parse_table(spec), layers
+        build(config.to_dict(), random_tensors(config, 3), torch.float32, torch.device("cpu")), parse_table(spec, gate), layers
     )
 
 
@@ -58,17 +58,27 @@ def slow_logits(module: MoeLlama, table: BranchTable, layers: tuple[int, ...], i
             chosen_BTE[b, t, experts] = True
         return chosen_BTE
 
+    def weigh(layer: int, logit_BTE: Tensor, chosen_BTE: Tensor) -> Tensor:
+        weight_BTE = torch.sigmoid(logit_BTE)
+        for b, t in np.ndindex(*logit_BTE.shape[:2]):
+            if mask_BTL[b, t, layers.index(layer)] != Branch.BIG and chosen_BTE[b, t].any():
+                weight_BTE[b, t] /= weight_BTE[b, t][chosen_BTE[b, t]].sum()
+        return weight_BTE
+
     with torch.no_grad():
-        return module.mixed_logits(ids_T[None, :-1].expand(len(mask_BTL), -1), choose)
+        return module.mixed_logits(
+            ids_T[None, :-1].expand(len(mask_BTL), -1), choose, weigh if table.gate == "renormalised" else None
+        )
 
 
 @pytest.mark.parametrize(
-    ("spec", "router"),
-    [("top:0,1,2,4", router) for router in ROUTERS]
-    + [("ranks:1+2,1+3,4", "expert_threshold"), ("sets:0+1,3,2+5", "expert_choice")],
+    ("spec", "router", "gate"),
+    [("top:0,1,2,4", router, "own") for router in ROUTERS]
+    + [("ranks:1+2,1+3,4", "expert_threshold", "own"), ("sets:0+1,3,2+5", "expert_choice", "own")]
+    + [("top:0,1,2,4", "token_choice", "renormalised"), ("sets:0+1,3,2+5", "expert_threshold", "renormalised")],
 )
-def test_the_best_pattern_is_that_of_all_patterns_by_whole_passes(spec: str, router: str) -> None:
-    model = mixture_over(spec, router=router)
+def test_the_best_pattern_is_that_of_all_patterns_by_whole_passes(spec: str, router: str, gate: str) -> None:
+    model = mixture_over(spec, gate=gate, router=router)
     table, layers, ids_T = model.table, model.routed_layers, ids_of()
     assert layers == (1, 2)
     for found, patterns_PL, mask_PTL in searched_in_contexts(model, ids_T, POSITION):
@@ -108,6 +118,9 @@ def test_the_own_set_is_found_among_sets_and_ranks_and_is_none_of_others() -> No
     assert model.own_cost == 2
     assert (mixture_over("ranks:2,1", router="token_choice").own_routes(ids_of())[0] == 4).all()
     assert (mixture_over("ranks:2,3", router="token_choice").own_routes(ids_of())[0] == 0).all()
+    codes_TL, cost_T = mixture_over("top:1,2", gate="renormalised", router="token_choice").own_routes(ids_of())
+    assert (codes_TL == 0).all()  # the same set at other weights is not what the router does
+    assert (cost_T == 2).all()
 
 
 def test_what_the_experts_cannot_be_is_one_line() -> None:

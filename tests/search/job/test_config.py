@@ -160,3 +160,11 @@ def test_a_context_has_one_spelling_in_the_identity(spelling: str, stored: str) 
 def test_the_cheapest_context_is_of_the_models_cheapest_branch() -> None:
     assert str(config(context="cheapest").problem(4, Branch.SKIP).context.pattern) == "...."
     assert str(config(context="small").problem(4, Branch.SKIP).context.pattern) == "ssss"  # and so refused without small FFNs
+
+
+def test_the_gate_of_experts_is_part_of_what_a_run_is_where_it_is_not_the_routers_own() -> None:
+    own, other = (identity_of(config(branches="top:1,2", gate=gate).resolved(4, 16), 4) for gate in ("own", "renormalised"))
+    assert "gate" not in own
+    assert other == own | {"gate": "renormalised"}
+    with pytest.raises(ValueError, match="`gate='renormalised'` says how sets of experts are weighed"):
+        config(gate="renormalised")
