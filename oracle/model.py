@@ -111,6 +111,10 @@ class SharesExperts(Protocol):
     def shares(self, branch: int) -> bool:
         """Whether a branch is one of the table's."""
 
+    def own_trace(self, token_id_T: Tensor) -> tuple[Tensor, Tensor]:
+        """The experts that the model's own router gives every token of a plain pass, int64 (T, L, k), rising, -1 where there are
+        fewer, and their weights, float32."""
+
     def own_routes(self, token_id_T: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """What the model's own router takes in one plain pass: codes uint8 (T, L), 0 where no branch of the table is that set, and
         each token's cost, int64 (T,)."""

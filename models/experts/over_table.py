@@ -41,8 +41,13 @@ class OverTable(SomeLayersRouted, ABC):
         self._renormalised = table.gate == Gate.RENORMALISED
 
     @abstractmethod
+    def own_trace(self, token_id_T: Tensor) -> tuple[Tensor, Tensor]:
+        """The experts that the model's own router gives every token of a plain pass: int64 (T, L, k), rising, NO_EXPERT last; and
+        their weights, float32, 0 where there is none."""
+
     def own_experts(self, token_id_T: Tensor) -> Tensor:
-        """The experts that the model's own router gives every token of a plain pass: int64 (T, L, k), rising, NO_EXPERT last."""
+        """The experts of `own_trace`."""
+        return self.own_trace(token_id_T)[0]
 
     @property
     @abstractmethod

@@ -138,18 +138,22 @@ class ExpertsModel(OverTable):
         self._blocks, self._trunk = model.module.blocks, model.module.trunk
 
     @torch.no_grad()
-    def own_experts(self, token_id_T: Tensor) -> Tensor:
-        found: dict[int, Tensor] = {}
+    def own_trace(self, token_id_T: Tensor) -> tuple[Tensor, Tensor]:
+        found: dict[int, tuple[Tensor, Tensor]] = {}
         with contextlib.ExitStack() as hooks:
             for layer in self.routed_layers:
                 router = self._mixtures[layer].router
-                hooks.callback(router.register_forward_hook(lambda _, __, out, layer=layer: found.update({layer: out[2]})).remove)
+                hooks.callback(router.register_forward_hook(lambda _, __, out, layer=layer: found.update({layer: out[1:3]})).remove)
             self._trunk.run(token_id_T[None])
-        widest = max(index_Tk.shape[1] for index_Tk in found.values())
+        widest = max(index_Tk.shape[1] for _, index_Tk in found.values())
         own_TLk = torch.full((len(token_id_T), self.n_letters, widest), NO_EXPERT, dtype=torch.int64, device=token_id_T.device)
+        weight_TLk = torch.zeros(own_TLk.shape, device=token_id_T.device)
         for letter, layer in enumerate(self.routed_layers):
-            own_TLk[:, letter, : found[layer].shape[1]] = found[layer].sort(dim=1).values
-        return own_TLk
+            weight_Tk, index_Tk = found[layer]
+            rising_Tk, order_Tk = index_Tk.sort(dim=1)
+            own_TLk[:, letter, : index_Tk.shape[1]] = rising_Tk
+            weight_TLk[:, letter, : index_Tk.shape[1]] = weight_Tk.float().gather(1, order_Tk)
+        return own_TLk, weight_TLk
 
     def _of_set(self, layer: int, weight_RM: Tensor, total_R1: Tensor, members: list[int]) -> Tensor:
         return self._mixtures[layer].of_set(weight_RM, total_R1, members, self._renormalised)

@@ -31,20 +31,23 @@ class MoeLlamaExperts(OverTable):
         self.module = module
 
     @torch.no_grad()
-    def own_experts(self, token_id_T: Tensor) -> Tensor:
+    def own_trace(self, token_id_T: Tensor) -> tuple[Tensor, Tensor]:
         found: dict[int, Tensor] = {}
+        weights: dict[int, Tensor] = {}
 
         def own(layer: int, logit_BTE: Tensor) -> Tensor:
             chosen_BTE = self.module.mixture(layer).own_choice(logit_BTE)
-            found[layer] = chosen_BTE[0]
+            found[layer], weights[layer] = chosen_BTE[0], torch.sigmoid(logit_BTE[0]).float()
             return chosen_BTE
 
         self.module.mixed_logits(token_id_T[None], own)
         chosen_TLE = torch.stack([found[layer] for layer in self.routed_layers], dim=1)
         n_experts = chosen_TLE.shape[2]
         expert_E = torch.arange(n_experts, device=chosen_TLE.device)
-        own_TLE = torch.where(chosen_TLE, expert_E, n_experts).sort(dim=2).values
-        return own_TLE.masked_fill(own_TLE == n_experts, NO_EXPERT)[:, :, : max(1, int(chosen_TLE.sum(dim=2).max()))]
+        own_TLE, order_TLE = torch.where(chosen_TLE, expert_E, n_experts).sort(dim=2)
+        weight_TLE = torch.stack([weights[layer] for layer in self.routed_layers], dim=1).gather(2, order_TLE)
+        widest, none_TLE = max(1, int(chosen_TLE.sum(dim=2).max())), own_TLE == n_experts
+        return own_TLE.masked_fill(none_TLE, NO_EXPERT)[:, :, :widest], weight_TLE.masked_fill(none_TLE, 0)[:, :, :widest]
 
     def _index(self, mixture: Mixture, logit: Tensor) -> Tensor:
         """The experts that the table may ask for, int64 (..., M), the best first."""

@@ -26,6 +26,7 @@ from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
+from duo_oracle.oracle.branches import pattern_costs
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, branch_counts, to_strings
 from duo_oracle.results.store.columns import ANY_COST, Column
 from duo_oracle.results.store.positions import read_tokens
@@ -125,7 +126,7 @@ def read_routes(file: str | os.PathLike[str], run: StoredRun, name: str | None =
     table, facts = _read_table(path)
     _check_facts(path, facts, run)
     branches_RL = _branches(path, table["pattern"], run)
-    row_N = _rows_of_positions(path, _whole(path, table, "sequence"), _whole(path, table, "position"), run)
+    row_N = rows_of_positions(path, _whole(path, table, "sequence"), _whole(path, table, "position"), run)
     return Routes(name or facts.get("router") or path.stem, branches_RL[row_N], facts)
 
 
@@ -163,7 +164,8 @@ def routes_view(runs: Sequence[StoredRun], names: Sequence[str], files: Sequence
 
 def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
     positions, n_rows = read_tokens(run), len(routes.branches_NL)
-    n_big = pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16())
+    cost = pa.array(pattern_costs(routes.branches_NL, run.table.branches), pa.int16())
+    n_big = pa.array(branch_counts(routes.branches_NL, Branch.BIG), pa.int16(), mask=np.full(n_rows, run.table.of_experts))
     return pa.table(
         {
             "run": pa.array([run_name] * n_rows, pa.string()),
@@ -171,8 +173,8 @@ def _view_of(run: StoredRun, run_name: str, routes: Routes) -> pa.Table:
             "target": pa.array([routes.budget] * n_rows, pa.float64()),
             "sequence": positions["sequence"],
             "position": positions["position"],
-            "pattern": pa.array(to_strings(routes.branches_NL), pa.string()),
-            "cost": n_big,
+            "pattern": pa.array(to_strings(routes.branches_NL, run.table.letters), pa.string()),
+            "cost": cost,
             "n_big": n_big,
         }
     )
@@ -232,12 +234,12 @@ def _branches(path: Path, column: pa.ChunkedArray, run: StoredRun) -> np.ndarray
     _refuse_null(path, "pattern", column)
     codes = column.cast(pa.large_string()).combine_chunks().dictionary_encode()
     texts, code_R = codes.dictionary.to_pylist(), codes.indices.to_numpy()
-    allowed = run.identity.get("branches", ".sB")
+    allowed = "".join(branch.letter for branch in run.table.branches)
     found = np.empty((len(texts), run.n_letters), dtype=np.uint8)
     faults: list[tuple[int, str]] = []
     for code, text in enumerate(texts):
         try:
-            pattern = RoutingPattern.parse(text, run.n_letters)
+            pattern = RoutingPattern.parse(text, run.n_letters, run.table)
             outside = [branch.letter for branch in pattern.branches if branch.letter not in allowed]
             if outside:
                 raise InputError(f"{run.place} compares the branches {allowed!r}; got {outside[0]!r} in {text!r}")
@@ -269,8 +271,8 @@ def _refuse_null(path: Path, name: str, column: pa.ChunkedArray) -> None:
         raise InputError(f"{path} row {row}: {name} must not be null")
 
 
-def _rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: StoredRun) -> np.ndarray:
-    """Which row of the file each of the run's positions is."""
+def rows_of_positions(path: Path, sequence_R: np.ndarray, position_R: np.ndarray, run: StoredRun) -> np.ndarray:
+    """Which row of the file each of the run's positions is. Raises InputError where one is doubled, missing or not of the run."""
     positions = read_tokens(run)
     key_N = (positions["sequence"].to_numpy().astype(np.int64) << 32) + positions["position"].to_numpy()
     key_R = (sequence_R << 32) + position_R

@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+OWN = "own"
+"""The router that is a mixture's own."""
+
+
 @dataclass(frozen=True)
 class RouteConfig:
     """What `duo-oracle route` is asked.
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET
+        router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; or own, a mixture's own
+            router, whose experts are written
         data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
             holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
-        out: file to write, .parquet
+        out: file to write, .parquet; of router own also .npy (routed_experts as vLLM returns it), .npz or .jsonl
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
@@ -67,8 +72,11 @@ class RouteConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
         parse_split(self.split)
-        if not self.out.endswith(".parquet"):
-            raise InputError(f"`out` is a file .parquet; got {self.out!r}")
+        endings = (".npy", ".npz", ".jsonl", ".parquet") if self.router == OWN else (".parquet",)
+        if not self.out.endswith(endings):
+            raise InputError(f"`out` is a file {', '.join(endings)}; got {self.out!r}")
+        if self.router == OWN and (self.logits or self.skip != SkipReading.FFN):
+            raise InputError("router own takes no `logits` and no `skip`; its files hold what each expert weighs, but for .npy")
         if self.threads < 1:
             raise InputError(f"`threads` must be at least 1; got {self.threads}")
 
@@ -108,9 +116,35 @@ def write_choices(config: RouteConfig) -> str:
     from duo_oracle.search.job.text import text_of
     from duo_oracle.search.job.worker import prepared
 
+    if config.router == OWN:
+        return _write_own(config)
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)
     module = load_module(checkpoint, config.route_layers)
     read = text_of(config, checkpoint, module, config.offset).read
     sequences = list(read(notify=lambda line: print(f"duo-oracle: {line}", file=sys.stderr)))
     with prepared(config.threads):
         return write_route_file(config.out, router, module, checkpoint.fingerprint, sequences, config.skip, config.logits)
+
+
+def _write_own(config: RouteConfig) -> str:
+    """Writes the experts that a mixture's own router takes in plain passes; returns one line that says what is in the file."""
+    from duo_oracle.models.checkpoint import read_checkpoint
+    from duo_oracle.models.family import load_model
+    from duo_oracle.oracle.model import SharesExperts
+    from duo_oracle.results.store.expert_routes import NO_EXPERT, write_expert_routes
+    from duo_oracle.search.job.own_experts import own_experts_of
+    from duo_oracle.search.job.text import text_of
+    from duo_oracle.search.job.worker import prepared
+
+    checkpoint = read_checkpoint(config.model)
+    model = load_model(checkpoint, route_layers=config.route_layers, branches="top:0")  # any table: the router is the model's own
+    assert isinstance(model, SharesExperts)
+    windows = list(
+        text_of(config, checkpoint, model, config.offset).read(notify=lambda line: print(f"duo-oracle: {line}", file=sys.stderr))
+    )
+    with prepared(config.threads):
+        routes = own_experts_of(model, windows)
+    write_expert_routes(config.out, routes)
+    n_rows, n_layers, _ = routes.experts_RLk.shape
+    each = float((routes.experts_RLk != NO_EXPERT).sum() / max(1, n_rows * n_layers))
+    return f"{n_rows:,} positions of {len(windows)} sequences, {each:.3f} experts a layer in {n_layers} layers: {config.out}"

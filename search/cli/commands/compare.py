@@ -19,7 +19,8 @@ class CompareConfig:
         run: run directory; --context full --budget 0-L --keep losses answers everything
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN, random:BUDGET, or reference:BUDGET (the
             choice of the run's own reference); repeatable; of a run over experts own, the model's own router, alone
-        routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; repeatable
+        routes: FILE.parquet or NAME=FILE.parquet, what any router chose: sequence, position, pattern; of a run over experts also
+            the experts that tokens took, .npy (routed_experts as vLLM returns it), .npz, .jsonl or .parquet; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
         out: also write every figure, every token's loss and the pictures of how the routers route into this directory
         format: of the answer on stdout; all but table hold all budgets and all columns
@@ -46,11 +47,12 @@ class CompareConfig:
 
 
 def _run(config: CompareConfig) -> int:
+    from duo_oracle.results import load
     from duo_oracle.search.api.comparing import compare
     from duo_oracle.search.cli.options import spell_parameters
 
-    if "own" in config.router:
-        return _own(config)
+    if "own" in config.router or (config.routes and not config.router and load(config.run).table.of_experts):
+        return _of_experts(config)
     found = compare(
         config.run,
         config.router,
@@ -68,18 +70,25 @@ def _run(config: CompareConfig) -> int:
     return 0
 
 
-def _own(config: CompareConfig) -> int:
+def _of_experts(config: CompareConfig) -> int:
     from duo_oracle.results import load
+    from duo_oracle.results.store.route_files import named_file
     from duo_oracle.search.cli.options import spell_parameters
     from duo_oracle.search.job.worker import prepared
     from duo_oracle.search.rerun.opened import open_run
-    from duo_oracle.search.rerun.own_router import own_router
+    from duo_oracle.search.rerun.own_router import own_router, routes_of_file
 
-    if config.router != ("own",) or config.routes or config.plot is not None or config.out is not None:
-        raise InputError("`router=own` is compared alone, without other routers, `routes`, `plot` or `out`")
+    if config.router not in ((), ("own",)) or config.plot is not None or config.out is not None:
+        raise InputError("`router=own` is compared with `routes` of the same run alone, without other routers, `plot` or `out`")
     with prepared(config.threads):
-        found = own_router(open_run(load(config.run), config.model), config.sample, config.seed)
-    write_sections(config.format, [found], lambda text: spell_parameters(text, COMMAND))
+        opened = open_run(load(config.run), config.model)
+        found = [own_router(opened, config.sample, config.seed)] if config.router or not opened.run.table.of_experts else []
+        for name, file in map(named_file, config.routes):
+            found.append(own_router(opened, config.sample, config.seed, routes_of_file(file, opened, name)))
+    doubled = [section.name for section in found if [other.name for other in found].count(section.name) > 1]
+    if doubled:
+        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (NAME=FILE names a file of `routes`)")
+    write_sections(config.format, found, lambda text: spell_parameters(text, COMMAND))
     return 0
 
 
@@ -92,5 +101,6 @@ COMMAND = Command(
         "duo-oracle search duo-tiny holdout:prose --per-document 1 --context full --budget 0-12 --keep losses --out runs/prose-big",
         "duo-oracle compare runs/prose-big --router random:4 --router duo-tiny/budget-4 --plot plane.svg",
         "duo-oracle compare runs/prose-big --routes mine=routes.parquet --format json > mine.json",
+        "duo-oracle compare runs/sets --router own --routes vllm=routed_experts.npy",
     ),
 )

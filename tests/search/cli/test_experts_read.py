@@ -142,6 +142,71 @@ def test_the_own_router_stands_among_the_kept_losses_of_its_cost(mixture: Path, 
     assert (status, len(err.splitlines())) == (2, 1)
 
 
+@pytest.fixture(scope="module")
+def own_experts(mixture: Path) -> np.ndarray:
+    """What the mixture's own router takes at the run's positions, as `route` writes it."""
+    argv = ["route", mixture.parent / "model", "own", mixture.parent / "tokens.parquet", "--route-layers", "0-2"]
+    for name in ("own.npy", "own.parquet", "own.npz"):
+        assert main([*map(str, argv), "--out", str(mixture.parent / name)]) == 0
+    return np.load(mixture.parent / "own.npy", allow_pickle=False)
+
+
+def test_experts_of_a_file_are_compared_as_the_router_that_took_them(
+    mixture: Path, own_experts: np.ndarray, tmp_path: Path, capsys
+) -> None:
+    assert (own_experts.dtype, own_experts.shape) == (np.int16, (load(mixture).n_tokens, 3, 2))
+    scores = np.load(mixture.parent / "own.npz")["scores"]
+    assert np.allclose(scores.sum(axis=2), 1, atol=1e-6)  # Mixtral shares a set's weights out
+    shuffled = pd.read_parquet(mixture.parent / "own.parquet").sample(frac=1, random_state=0)
+    shuffled.to_parquet(tmp_path / "shuffled.parquet")
+    routes = f"--routes npy={mixture.parent}/own.npy --routes rows={tmp_path}/shuffled.parquet"
+    status, out, err = said(f"compare RUN --router own {routes} --format json", mixture, tmp_path, capsys)
+    assert status == 0, err
+    found = {name: {row[""].replace(name, "own"): row for row in rows} for name, rows in json.loads(out).items()}
+    assert list(found) == ["own", "npy", "rows"]
+    for name in ("npy", "rows"):
+        for what, row in found[name].items():
+            mine = found["own"][what.replace("its routing", "its own routing")]
+            assert row["real labels"]["mean"] == pytest.approx(mine["real labels"]["mean"], abs=1e-5)
+    own_experts[4, 1] = np.sort((own_experts[4, 1] + 1) % 4)
+    np.save(tmp_path / "other.npy", own_experts)
+    status, _, err = said(f"compare RUN --routes {tmp_path}/other.npy", mixture, tmp_path, capsys)
+    assert status == 2
+    assert "other.npy row 4, layer 1:" in err
+    assert len(err.splitlines()) == 1
+    np.save(tmp_path / "short.npy", own_experts[:-1])
+    status, _, err = said(f"compare RUN --routes {tmp_path}/short.npy", mixture, tmp_path, capsys)
+    assert (status, "scored positions in order" in err) == (2, True)
+
+
+def test_sets_of_a_file_have_the_losses_that_a_run_over_sets_kept(mixture: Path, tmp_path: Path, capsys) -> None:
+    argv = ["search", mixture.parent / "model", mixture.parent / "tokens.parquet", "--branches", "sets:0+1,2+3,1"]
+    argv += ["--route-layers", "0-2", "--context", "full", "--keep", "losses", "--null-draws", "0", "--local"]
+    assert main([*map(str, argv), "--out", str(tmp_path / "run")]) == 0
+    run = load(tmp_path / "run")
+    letters = np.random.default_rng(1).integers(0, 3, (run.n_tokens, 3))
+    experts = np.array([[0, 1], [2, 3], [1, -1]], dtype=np.int16)[letters]
+    np.save(tmp_path / "experts.npy", experts)
+    status, out, err = said(f"compare RUN --routes {tmp_path}/experts.npy --format json", tmp_path / "run", tmp_path, capsys)
+    assert status == 0, err
+    losses = run.losses().astype({"pattern": str, "loss": float})
+    table = losses.pivot(index=["sequence", "position"], columns="pattern", values="loss")
+    patterns = ["".join("abc"[letter] for letter in row) for row in letters]
+    kept = [table.iloc[row][pattern] for row, pattern in enumerate(patterns)]
+    rows = {row[""]: row for row in json.loads(out)["experts"]}
+    assert rows["loss of its routing"]["real labels"]["mean"] == pytest.approx(np.mean(kept), abs=1e-5)
+    places = pd.DataFrame(list(table.index), columns=["sequence", "position"]).assign(pattern=patterns)
+    places.to_parquet(tmp_path / "patterns.parquet")
+    _, again, _ = said(
+        f"compare RUN --routes experts={tmp_path}/patterns.parquet --format json", tmp_path / "run", tmp_path, capsys
+    )
+    assert again == out
+    experts[2, 0] = (0, 3)
+    np.save(tmp_path / "experts.npy", experts)
+    status, _, err = said(f"compare RUN --routes {tmp_path}/experts.npy", tmp_path / "run", tmp_path, capsys)
+    assert (status, "row 2, layer 0: 0+3 is no branch of sets:0+1,2+3,1" in err) == (2, True)
+
+
 def test_questions_answer_or_refuse(mixture: Path) -> None:
     for name in questions():
         try:
