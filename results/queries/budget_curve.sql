@@ -1,4 +1,4 @@
--- loss against the budget: oracle, the full model (all_big), the cheapest pattern (all_small), with gain, null gain and excess over all tokens
+-- loss against the budget: oracle, full model (all_big), cheapest pattern (all_small), with gain, null gain and excess over all tokens
 SELECT
     run,
     context,

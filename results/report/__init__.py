@@ -47,8 +47,6 @@ def write_report(
     """
     if not runs:
         raise InputError("a report is of one run or more; none was named")
-    for run in runs:
-        run.check_letters("a report")
     routes_of = _routes_by_run(runs, routes or {})
     ids = {run.manifest.run_id for run in runs}
     read = [read_ladder(path, ids) for path in ladders]

@@ -54,21 +54,21 @@ def read_beside(positions: RunPositions, routes: Sequence[np.ndarray] = ()) -> B
             for number, budget in enumerate(budgets):
                 if of_pass in (None, budget):
                     path_N, best_N = positions.pattern_KN[number][span.rows], positions.values_KN["loss"][number][span.rows]
-                    patterns, above = _next_best(table.within(budget), path_N, best_N)
+                    patterns, above = _next_best(table.within(budget), path_N, best_N, run.table.letters)
                     found[number].pattern_NA[span.rows], found[number].above_NA[span.rows] = patterns, above
             for routed_N, branches_NL in zip(routed or (), routes, strict=False):
                 routed_N[span.rows] = table.of(branches_NL[span.rows])
     return Beside(found, routed)
 
 
-def _next_best(table: LossTable, path_N: Sequence[str], best_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _next_best(table: LossTable, path_N: Sequence[str], best_N: np.ndarray, letters: str) -> tuple[np.ndarray, np.ndarray]:
     """The best patterns beside the path, and how much more than `best_N` they lose; padded with "" and NaN."""
     shape = (len(best_N), ALTERNATIVES)
     padded_NA, padded_above_NA = np.full(shape, "", dtype=f"U{table.branches_PL.shape[1]}"), np.full(shape, np.nan)
     n = min(ALTERNATIVES, len(table.branches_PL))
     if not n:
         return padded_NA, padded_above_NA
-    names_P = np.array(to_strings(table.branches_PL))
+    names_P = np.array(to_strings(table.branches_PL, letters))
     place_of = {name: place for place, name in enumerate(names_P.tolist())}
     shown = [(row, place_of[name]) for row, name in enumerate(path_N) if name in place_of]
     loss_NP = table.loss_NP.copy()

@@ -95,7 +95,7 @@ def _rounded(n_big: float | None) -> float | None:
 
 def _effects(run: StoredRun, found: Effects) -> dict[str, Any]:
     whole, ahead = found.whole, found.ahead
-    start = _ALL.get(found.base[0], found.base) if len(set(found.base)) == 1 else found.base
+    start = run.words.of(_ALL.get(found.base[0], found.base) if len(set(found.base)) == 1 else found.base)
     columns = ("layer", "change", "own token", f"next {ahead} together", "their share of the disturbance")
     rows = [
         ("" if one.layer is None else "strong", *_where(one), one.loss.own, one.loss.later, one.kl.share)

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
+from duo_oracle.oracle.branches import pattern_costs
+from duo_oracle.oracle.patterns import to_strings
 from duo_oracle.results.report.positions import RunPositions
 from duo_oracle.results.statistics.intervals import bootstrap
 from duo_oracle.results.store.route_files import Routes
@@ -24,11 +25,12 @@ def router_rows(positions: RunPositions, routes: Sequence[Routes], routed_RN: li
 
 
 def _row(positions: RunPositions, routes: Routes, routed_N: np.ndarray | None) -> dict[str, Any]:
-    chosen_N = np.array(to_strings(routes.branches_NL))
+    table = positions.run.table
+    chosen_N = np.array(to_strings(routes.branches_NL, table.letters))
     _, counts = np.unique(chosen_N, return_counts=True)
-    n_big_N = branch_counts(routes.branches_NL, Branch.BIG).astype(np.float64)
+    cost_N = pattern_costs(routes.branches_NL, table.branches).astype(np.float64)
     same_KN = [(chosen_N == np.array(patterns)).astype(np.float64) for patterns in positions.pattern_KN]
-    big, *same = _estimates([n_big_N, *same_KN], positions.document_N)
+    big, *same = _estimates([cost_N, *same_KN], positions.document_N)
     row: dict[str, Any] = {
         "name": routes.name,
         "causal": routes.causal,

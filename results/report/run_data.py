@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from duo_oracle.oracle.patterns import Branch, to_strings
+from duo_oracle.oracle.patterns import to_strings
 from duo_oracle.results.answers.curve import BudgetLine, budget_lines
 from duo_oracle.results.answers.reached import Reached, reached_of_run
 from duo_oracle.results.answers.verdict import verdict
@@ -46,7 +46,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks, ladders: 
     if kept is not None:
         columns |= _alternatives(kept, blocks, patterns)
     for number, one in enumerate(routes):
-        columns[f"route.{number}"] = _strings(patterns, to_strings(one.branches_NL), blocks)
+        columns[f"route.{number}"] = _strings(patterns, to_strings(one.branches_NL, run.table.letters), blocks)
         if routed_RN is not None:
             columns[f"routed.{number}"] = blocks.add(routed_RN[number], "f4")
     default = run.budgets.index(said.budget)  # so that the page is of what its first sentence says
@@ -54,7 +54,7 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks, ladders: 
         "name": run.name,
         "verdict": {"kind": said.kind, "text": said.text, "budget": default},
         "searched": words.searched(positions),
-        "how": words.how_to_read(lines[0].null_gain is not None),
+        "how": words.how_to_read(lines[0].null_gain is not None, run.words),
         "warnings": words.warnings(run, lines),
         "details": words.details(run),
         "context": run.context,
@@ -63,7 +63,9 @@ def run_data(run: StoredRun, routes: Sequence[Routes], blocks: Blocks, ladders: 
         "routed": run.route_layers,
         "cheapest": run.cheapest_name,
         "branches": run.identity.get("branches", "sB"),
-        "budgets": [_budget(text, n) for text, n in zip(run.budgets, words.pattern_counts(run), strict=True)],
+        "words": words.page_words(run),
+        "letters": words.letters_of(run),
+        "budgets": [_budget(text, n, run.words.unit) for text, n in zip(run.budgets, words.pattern_counts(run), strict=True)],
         "budget": default,
         "documents": list(positions.documents),
         **_texts(positions, blocks, columns),
@@ -155,8 +157,9 @@ def _texts(positions: RunPositions, blocks: Blocks, columns: dict[str, Any]) -> 
     return {"pieces": list(code_of), "passages": passages, "prose": indented < 0.04 * len(codes)}
 
 
-def _budget(text: str, n_patterns: int) -> dict[str, Any]:
-    return {"name": text, "label": words.budget_label(text), "patterns": n_patterns, "big": int(text) if text.isdecimal() else None}
+def _budget(text: str, n_patterns: int, unit: str) -> dict[str, Any]:
+    label = words.budget_label(text, unit)
+    return {"name": text, "label": label, "patterns": n_patterns, "big": int(text) if text.isdecimal() else None}
 
 
 def _line(line: BudgetLine, reached: Reached | None) -> dict[str, Any]:
@@ -185,10 +188,13 @@ def _line(line: BudgetLine, reached: Reached | None) -> dict[str, Any]:
 
 
 def _layer_shares(positions: RunPositions, k: int) -> list[list[float] | None]:
-    """Each layer's share of B's over tokens, with its interval."""
+    """Each layer's share of B's over tokens, or what it spends of the dearest branch's cost, with its interval."""
+    table = positions.run.table
     letters = np.frombuffer("".join(positions.pattern_KN[k]).encode("ascii"), dtype=np.uint8)
-    big_NL = letters.reshape(positions.n_positions, positions.run.n_letters) == ord(Branch.BIG.letter)
-    shares = bootstrap(big_NL.astype(np.float64), positions.document_N)
+    cost_c = np.zeros(128)
+    for branch in table.branches:
+        cost_c[ord(branch.letter)] = branch.cost / max(1, table.dearest)
+    shares = bootstrap(cost_c[letters].reshape(positions.n_positions, positions.run.n_letters), positions.document_N)
     return [as_numbers(share) for share in shares]
 
 
@@ -215,7 +221,7 @@ def _scales(positions: RunPositions, routed_RN: list[np.ndarray] | None) -> dict
         measures[f"routed.{number}"] = [routed_N]
         measures[f"regret.{number}"] = [routed_N - x for x in loss]
     return {name: _scale(np.concatenate(arrays)) for name, arrays in measures.items()} | {
-        "n_big": [0.0, float(positions.run.n_letters)]
+        "n_big": [0.0, float(positions.run.n_letters * max(1, positions.run.table.dearest))]
     }
 
 

@@ -6,15 +6,17 @@ import json
 import math
 from typing import Any
 
-from duo_oracle.oracle.budgets import parse_budgets
-from duo_oracle.oracle.spaces import SearchSpace, parse_branches
+from duo_oracle.oracle.branches import DUO, Branch
+from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.curve import BudgetLine
 from duo_oracle.results.answers.summary import FEW_DOCUMENTS
 from duo_oracle.results.report.positions import RunPositions
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.windows import front_of
+from duo_oracle.results.store.words import Words
 
 _BRANCH = {".": "no FFN at all (skip)", "s": "the small FFN", "B": "the big FFN"}
+_NAME = {".": "skip", "s": "small", "B": "big"}
 _EARLIER = {
     "committed": "each earlier token of the text ran its own chosen pattern",
     "same": "the earlier tokens of the text took the candidate pattern itself",
@@ -27,14 +29,16 @@ def searched(positions: RunPositions) -> str:
     """One paragraph: model, data, tokens, documents, space, budget, strategy and context."""
     run = positions.run
     facts, identity = run.manifest.facts, run.identity
-    letters = str(identity.get("branches", "sB"))
-    *others, last = [_BRANCH[letter] for letter in reversed(letters)]
+    table = run.table
+    *others, last = [branch.what if table.of_experts else _BRANCH[branch.letter] for branch in reversed(table.branches)]
     branches = f"{', '.join(others)} or {last}" if others else last
-    others_big = "" if run.route_layers is None else "; the others are always big"
-    size = SearchSpace(run.n_letters, parse_branches(letters)).size
+    branches += f" ({table.spec})" if table.of_experts else ""
+    others_big = "" if run.route_layers is None or table.of_experts else "; the others are always big"
+    size = SearchSpace(run.n_letters, table.branches).size
     n_documents = len(positions.documents)
-    skip = f" A skip is read as {identity.get('skip')}." if "." in letters else ""
+    skip = f" A skip is read as {identity.get('skip')}." if Branch.SKIP in table.branches else ""
     earlier = _EARLIER.get(run.context, f"the earlier tokens of the text took {run.config.get('context', run.context)}")
+    earlier = run.words.of(earlier)
     return (
         f"At each of {positions.n_positions:,} tokens of {n_documents:,} document{'s' * (n_documents != 1)} "
         f"({facts.get('data', 'data')}), {_layers_words(run)} may each take {branches}{others_big}: "
@@ -58,23 +62,60 @@ def _warm_words(run: StoredRun) -> str:
         said += f" Only tokens with {least} or more before them are predicted; all-big ran the others."
     if offset := run.identity.get("offset"):
         said += f" The first {offset} tokens of every document stand before its first window."
-    return said
+    return run.words.of(said)
 
 
-def how_to_read(null_drawn: bool) -> list[str]:
+def page_words(run: StoredRun) -> dict[str, Any]:
+    """What the page calls things in a run: its full model, what costs are counted in, and what is said of its letters."""
+    table, names = run.table, run.words
+    letters = ", ".join(f"{branch.letter} {branch.what}" for branch in table.branches)
+    every = "every routed layer" if run.route_layers is not None else "every layer"
+    if table.of_experts:
+        uniform = f"{every} takes {run.cheapest.what}; the model by its own router"
+    else:
+        letters = "B the big FFN, s the small one, . none"
+        uniform = f"{every} takes the {'skip' if run.cheapest is Branch.SKIP else 'small'}, the big branch"
+    return {
+        "experts": table.of_experts,
+        "full": names.the_full,
+        "unit": names.unit,
+        "letters": letters,
+        "uniform": uniform,
+        "share": "share of the dearest branch" if table.of_experts else "share of big",
+    }
+
+
+def letters_of(run: StoredRun) -> list[dict[str, Any]]:
+    """Every letter that a pattern of the page may have: its name, its cost, and how its cell looks: big, small or skip."""
+    table = run.table
+    found = []
+    for branch in table.branches if table.of_experts else DUO.branches:
+        look = _NAME.get(branch.letter, "")
+        if table.of_experts:
+            look = "skip" if not branch.cost else "big" if branch.cost == table.dearest else "small"
+        name = branch.what if table.of_experts else look
+        found.append({"letter": branch.letter, "name": name, "cost": branch.cost, "look": look})
+    return found
+
+
+def how_to_read(null_drawn: bool, names: Words) -> list[str]:
     """The two sentences without which no oracle number should be read."""
     biased = (
         "The oracle's loss is the least of many, picked with the answer known, so it flatters every model: some pattern is always "
         "lucky."
     )
     excess = (
-        "The null gain is what the same search gains when the answer is drawn from the all-big model itself, where there is "
+        f"The null gain is what the same search gains when the answer is drawn from {_itself(names)} itself, where there is "
         "nothing but selection bias to find; only the excess, gain minus null gain, can be evidence that other compute suits the "
         "tokens better."
         if null_drawn
         else "This run drew no labels, so how much of its gain is selection bias is unknown (an exact search draws four a token)."
     )
     return [biased, excess]
+
+
+def _itself(names: Words) -> str:
+    return names.the_full if names.the_full.endswith("model") else f"the {names.the_full} model"
 
 
 def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
@@ -116,19 +157,18 @@ def details(run: StoredRun) -> list[list[str]]:
     return rows
 
 
-def budget_label(text: str) -> str:
-    """A budget as a reader says it."""
+def budget_label(text: str, unit: str) -> str:
+    """A budget as a reader says it; `unit` is what it counts, in the plural."""
     if text == "any":
-        return "any number of big layers"
+        return f"any number of {unit}"
     if text.startswith("atmost:"):
-        return f"at most {text.removeprefix('atmost:')} big layers"
-    return f"exactly {text} big layer{'s' * (text != '1')}"
+        return f"at most {text.removeprefix('atmost:')} {unit}"
+    return f"exactly {text} {unit.removesuffix('s') if text == '1' else unit}"
 
 
 def pattern_counts(run: StoredRun) -> list[int]:
     """How many patterns each budget has to choose from."""
-    branches = parse_branches(run.identity.get("branches", "sB"))
-    return [SearchSpace(run.n_letters, branches, parse_budgets(text, run.n_letters)[0]).size for text in run.budgets]
+    return [SearchSpace(run.n_letters, run.table.branches, run.budget(text)).size for text in run.budgets]
 
 
 def _layers_words(run: StoredRun) -> str:
@@ -141,14 +181,14 @@ def _layers_words(run: StoredRun) -> str:
 
 
 def _budget_words(run: StoredRun) -> str:
-    budgets = run.budgets
+    budgets, unit = run.budgets, run.words.unit
     if len(budgets) == 1:
-        return f"with {budget_label(budgets[0])} per token"
+        return f"with {budget_label(budgets[0], unit)} per token"
     if all(text.isdecimal() for text in budgets):
         numbers = sorted(map(int, budgets))
         if numbers == list(range(numbers[0], numbers[-1] + 1)):
-            return f"once for each exact number of big layers per token from {numbers[0]} to {numbers[-1]}"
-    return f"once for each of {len(budgets)} budgets of big layers per token ({', '.join(budgets)})"
+            return f"once for each exact number of {unit} per token from {numbers[0]} to {numbers[-1]}"
+    return f"once for each of {len(budgets)} budgets of {unit} per token ({', '.join(budgets)})"
 
 
 def _text(value: Any) -> str:

@@ -18,14 +18,14 @@ function drawCurve() {
   const first = sideBySide ? Math.round(wide * 0.58) : wide;
   const parts = [figure(first, 300, lines, shown, "nats per token", false)];
   if (lines.every(line => line.excess)) {
-    parts.push(figure(sideBySide ? wide - first - 24 : wide, 300, lines, PAIRED.filter(([key]) => lines.every(line => line[key])), "all-big minus, nats per token", true));
+    parts.push(figure(sideBySide ? wide - first - 24 : wide, 300, lines, PAIRED.filter(([key]) => lines.every(line => line[key])), inWords(run, "all-big minus, nats per token"), true));
   }
   byId("curve").replaceChildren(h("div", { class: "figures" }, parts));
   drawReading();
 }
 
 const keysOf = shown => h("ul", { class: "keys" }, shown.map(([, name, colour]) => h("li", null,
-  s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), name)));
+  s("svg", { width: 26, height: 10, "aria-hidden": "true" }, s("line", { x1: 1, x2: 25, y1: 5, y2: 5, class: "curve " + colour })), inWords(theRun(), name))));
 
 // Budgets whose numbers of big layers are neighbours are joined; a line over anything else would show what was not searched.
 function joined(order, budgets) {
@@ -54,7 +54,7 @@ function figure(width, height, lines, shown, axis, zero) {
     s("line", { x1: box.left, x2: width - box.right, y1: y(v), y2: y(v), class: Math.abs(v) < 1e-9 && zero ? "axis" : "rule" }),
     s("text", { x: box.left - 8, y: y(v) + 4, class: "end" }, number(v, digits))]),
   s("text", { x: box.left, y: 12, class: "start label" }, axis),
-  s("text", { x: (box.left + width - box.right) / 2, y: height - 4, class: "middle label" }, numeric ? "big layers per token" + (run.routed ? ", of layers " + run.routed : "") : "budget"),
+  s("text", { x: (box.left + width - box.right) / 2, y: height - 4, class: "middle label" }, numeric ? run.words.unit + " per token" + (run.routed ? ", of layers " + run.routed : "") : "budget"),
   run.budgets.map((b, i) => i % every === 0 ? s("text", { x: x(at[i]), y: height - box.bottom + 17, class: "middle" + (i === state.k ? " now" : "") }, b.name) : null),
   s("rect", { x: x(at[state.k]) - half, width: 2 * half, y: box.top, height: height - box.top - box.bottom, class: "chosen" }),
   shown.map(([key, , colour]) => {
@@ -65,7 +65,7 @@ function figure(width, height, lines, shown, axis, zero) {
     order.map(i => s("circle", { cx: x(at[i]), cy: y(lines[i][key][0]), r: 2.6, class: "mark " + colour }))];
   }),
   run.budgets.map((b, i) => s("rect", { x: x(at[i]) - half, width: 2 * half, y: box.top, height: height - box.top, class: "hit", onclick: () => change({ k: i }) },
-    s("title", null, b.label + ": " + shown.map(([key, name]) => name + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; "))))));
+    s("title", null, b.label + ": " + shown.map(([key, name]) => inWords(run, name) + " " + number(lines[i][key][0]) + " " + interval(lines[i][key])).join("; "))))));
   place.style.width = width + "px";
   return place;
 }
@@ -73,7 +73,7 @@ function figure(width, height, lines, shown, axis, zero) {
 function drawReading() {
   const run = theRun(), line = run.lines[state.k];
   byId("curve-reading").textContent = run.budgets[state.k].label + ": oracle " + number(line.oracle[0]) + " " + interval(line.oracle) +
-    (line.fixed ? " · best fixed " + number(line.fixed[0]) + " " + interval(line.fixed) : "") + " · all-big " + number(line.big[0]) +
+    (line.fixed ? " · best fixed " + number(line.fixed[0]) + " " + interval(line.fixed) : "") + " · " + run.words.full + " " + number(line.big[0]) +
     (line.nullGain ? " · selection bias alone " + number(line.big[0] - line.nullGain[0]) + " · excess " + number(line.excess[0]) + " " + interval(line.excess) : "");
 }
 

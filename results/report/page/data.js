@@ -31,10 +31,12 @@ function column(run, name) {
 const difference = (a, b) => a.map((value, i) => value - b[i]);
 const losses = (run, k, name) => Float64Array.from(column(run, name + "." + k));
 
-// The pattern that all-big is compared with, by the run's name for it: texts here call it all-small, and it may be all-skip.
-const cheapestNamed = (run, text) => text.replace(/([Aa])ll-small/g, (_, first) => first + run.cheapest.slice(1));
+// Texts here are of all-small, all-big and big layers; a run has its own words for them: all-skip, or the full model and active experts.
+const capital = (text, first) => first === first.toUpperCase() ? text[0].toUpperCase() + text.slice(1) : text;
+const inWords = (run, text) => text.replace(/\b(a)ll-(small|big)\b/gi, (_, first, which) => capital(which === "big" ? run.words.full : run.cheapest, first))
+  .replace(/\b(b)ig layers\b/gi, (_, first) => capital(run.words.unit, first));
 
-// key, name, what it says, colours (heat: nats; compute: big layers), values of all tokens under budget k
+// key, name, what it says, colours (heat: nats; compute: costs), values of all tokens under budget k
 const MEASURES = [
   ["difficulty", "Difficulty", "all-small loss minus the oracle's: what compute can buy", "heat",
     (run, k) => difference(losses(run, k, "loss_cheapest"), losses(run, k, "loss"))],
@@ -45,20 +47,20 @@ const MEASURES = [
     (run, k) => difference(difference(losses(run, k, "loss_full"), losses(run, k, "loss")), losses(run, k, "null_gain"))],
   ["excess_difficulty", "Excess difficulty", "difficulty minus that on labels drawn from all-big", "heat", (run, k) => losses(run, k, "excess_difficulty")],
   ["entropy_full", "All-big entropy", "how uncertain all-big is of the next token", "heat", run => Float64Array.from(column(run, "entropy_full"))],
-  ["compute", "All-small minus all-big", "what big FFNs everywhere buy", "heat",
+  ["compute", "All-small minus all-big", "what compute everywhere buys", "heat",
     (run, k) => difference(losses(run, k, "loss_cheapest"), losses(run, k, "loss_full"))],
   ["loss", "Oracle loss", "loss under the best pattern", "heat", (run, k) => losses(run, k, "loss")],
   ["loss_cheapest", "All-small loss", "loss of all-small", "heat", (run, k) => losses(run, k, "loss_cheapest")],
-  ["loss_full", "All-big loss", "loss with every FFN big", "heat", (run, k) => losses(run, k, "loss_full")],
+  ["loss_full", "All-big loss", "loss of all-big", "heat", (run, k) => losses(run, k, "loss_full")],
   ["n_big", "Big layers", "big layers in the oracle path", "compute",
-    (run, k) => Float64Array.from(column(run, "pattern." + k), code => bigOf(run)[code])],
+    (run, k) => Float64Array.from(column(run, "pattern." + k), code => costsOf(run)[code])],
 ].map(([key, name, says, family, values]) => ({ key, name, says, family, values }));
 
 const unknown = (run, name) => run.columns[name].constant === null;
 function measuresOf(run) {
   const missing = key => ["null_gain", "excess_difficulty", "entropy_full"].includes(key) && unknown(run, key === "entropy_full" ? key : key + ".0");
   const found = MEASURES.filter(m => !missing(m.key === "excess" ? "null_gain" : m.key))
-    .map(m => ({ ...m, name: cheapestNamed(run, m.name), says: cheapestNamed(run, m.says) }));
+    .map(m => ({ ...m, name: inWords(run, m.name), says: inWords(run, m.says) }));
   run.routers.forEach((router, r) => {
     if (!column(run, "routed." + r) || router.loss === null) return;
     found.push({ key: "routed." + r, name: router.name + ": loss", says: "loss under the router's choice", family: "heat",
@@ -81,10 +83,14 @@ function valuesOf(run, key, k) {
   return computed.get(id);
 }
 
-const bigCounts = new Map();
-function bigOf(run) {
-  if (!bigCounts.has(run)) bigCounts.set(run, run.patterns.map(p => p.split("B").length - 1));
-  return bigCounts.get(run);
+// What letters cost, and each pattern of the run.
+const letterCosts = run => new Map(run.letters.map(({ letter, cost }) => [letter, cost]));
+const dearest = run => Math.max(1, ...run.letters.map(({ cost }) => cost));
+const patternCosts = new Map();
+function costsOf(run) {
+  const costs = letterCosts(run);
+  if (!patternCosts.has(run)) patternCosts.set(run, run.patterns.map(p => [...p].reduce((sum, letter) => sum + costs.get(letter), 0)));
+  return patternCosts.get(run);
 }
 
 const patternAt = (run, row, k) => run.patterns[column(run, "pattern." + k)[row]];

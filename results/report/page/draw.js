@@ -42,13 +42,13 @@ function ticks(low, high, wanted) {
 const scale = (low, high, from, to) => value => from + (value - low) / ((high - low) || 1) * (to - from);
 const pathOf = points => points.map(([x, y], i) => (i ? "L" : "M") + x.toFixed(1) + " " + y.toFixed(1)).join("");
 
-const BRANCH = { B: "big", s: "small", ".": "skip" };
-// A routing pattern as one cell a layer, by the layer's number in the model: filled with B, pale with s, empty with a dot.
+// A routing pattern as one cell a layer, by the layer's number in the model: filled with the dearest branch, pale with others, empty
+// with one of a dot, or of no experts.
 function cells(pattern, small) {
-  const layers = theRun().layerNumbers;
-  const said = [...pattern].map((letter, i) => layers[i] + " " + BRANCH[letter]).join(", ");
+  const layers = theRun().layerNumbers, branch = new Map(theRun().letters.map(one => [one.letter, one]));
+  const said = [...pattern].map((letter, i) => layers[i] + " " + branch.get(letter).name).join(", ");
   return h("span", { class: "cells" + (small ? " small" : ""), role: "img", "aria-label": "path, layer by layer: " + said, "data-pattern": pattern },
-    [...pattern].map((letter, i) => h("span", { class: "cell " + BRANCH[letter], title: "layer " + layers[i] + ": " + BRANCH[letter] }, letter)));
+    [...pattern].map((letter, i) => h("span", { class: "cell " + branch.get(letter).look, title: "layer " + layers[i] + ": " + branch.get(letter).name }, letter)));
 }
 
 // What is shown, and who draws it: a view names what it depends on and is drawn again when that changes.

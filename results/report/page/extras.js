@@ -19,7 +19,7 @@ function drawRouters() {
   const notes = [];
   if (run.routers.some(r => r.loss === null)) notes.push("Routers' losses are looked up among the kept losses of a run whose context does not depend on the oracle's own choices; here there are none.");
   for (const r of run.routers) if (r.unknown) notes.push(escaped(r.name) + ": the loss of " + percent(r.unknown) + " of its choices was not kept; these tokens are left out of its means.");
-  byId("routers").replaceChildren(plainTable(["router", "causal", "big layers", "loss", "gain over all-big", "regret", "same path", "patterns", "commonest"],
+  byId("routers").replaceChildren(plainTable(["router", "causal", run.words.unit, "loss", "gain over " + run.words.full, "regret", "same path", "patterns", "commonest"],
     rows, [false, false, true, true, true, true, true, true, true]), ...notes.map(text => h("p", { class: "says" }, text)));
 }
 

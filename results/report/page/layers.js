@@ -1,4 +1,4 @@
-// Layers and distributions: where the oracle path is big, how the chosen measure spreads, and the classes of tokens.
+// Layers and distributions: where the oracle path is big, or spends experts, how the chosen measure spreads, and the classes of tokens.
 const BINS = 48, TOKENS_A_BIN = 100; // fewer bins where there are few tokens, or the map shows noise
 
 function layerMap(run, k) {
@@ -6,7 +6,7 @@ function layerMap(run, k) {
   let last = 0;
   for (let i = 0; i < run.rows; i++) if (position[i] > last) last = position[i];
   const bins = Math.min(BINS, last + 1, Math.max(8, Math.floor(run.rows / TOKENS_A_BIN))), total = new Float64Array(bins), big = new Float64Array(bins * layers);
-  const isBig = run.patterns.map(p => [...p].map(letter => letter === "B" ? 1 : 0));
+  const costs = letterCosts(run), most = dearest(run), isBig = run.patterns.map(p => [...p].map(letter => costs.get(letter) / most)); // of the greatest cost
   for (let i = 0; i < run.rows; i++) {
     const bin = Math.floor(position[i] * bins / (last + 1)), flags = isBig[codes[i]];
     total[bin]++;
@@ -26,7 +26,7 @@ function drawLayers() {
   most = Math.max(most, 1e-9);
   const barMost = Math.max(...shares.map(e => known(e) ? e[2] : e[0]), 1e-9);
   const barAt = left + mapWidth + gap, x = scale(0, barMost * 1.02, barAt, barAt + barWidth);
-  const even = run.lines[k].nBig[0] / run.layers;
+  const even = run.lines[k].nBig[0] / run.layers / dearest(run);
   const rects = [];
   for (let layer = 0; layer < run.layers; layer++) {
     for (let bin = 0; bin < bins; bin++) {
@@ -35,21 +35,21 @@ function drawLayers() {
       const from = Math.ceil(bin * (last + 1) / bins), to = Math.ceil((bin + 1) * (last + 1) / bins) - 1;
       rects.push(s("rect", { x: (left + bin * cell).toFixed(2), y: (top + layer * row).toFixed(2), width: (cell + 0.3).toFixed(2), height: (row - 1).toFixed(2),
         fill: cssColour(rampAt("compute", share / most)), "data-share": share.toFixed(4) },
-      s("title", null, "layer " + numbers[layer] + ", positions " + from + (to > from ? " to " + to : "") + ": big for " + percent(share) + " of " + count(total[bin]) + " tokens")));
+      s("title", null, "layer " + numbers[layer] + ", positions " + from + (to > from ? " to " + to : "") + ": " + run.words.share + " " + percent(share) + ", of " + count(total[bin]) + " tokens")));
     }
   }
   const bars = shares.map((e, layer) => {
     const y = top + layer * row;
     return [s("rect", { x: barAt, y: y + row * 0.18, width: Math.max(0, x(e[0]) - barAt), height: row * 0.64 - 1, class: "layer-bar" },
-      s("title", null, "layer " + numbers[layer] + ": big for " + percent(e[0]) + " of tokens " + (known(e) ? "[" + percent(e[1]) + ", " + percent(e[2]) + "]" : ""))),
+      s("title", null, "layer " + numbers[layer] + ": " + run.words.share + " " + percent(e[0]) + " " + (known(e) ? "[" + percent(e[1]) + ", " + percent(e[2]) + "]" : ""))),
     known(e) ? s("line", { x1: x(e[1]), x2: x(e[2]), y1: y + row / 2 - 0.5, y2: y + row / 2 - 0.5, class: "whisker" }) : null,
     s("text", { x: barAt + barWidth + 6, y: y + row / 2 + 4, class: "start", "data-layer-share": numbers[layer] }, (100 * e[0]).toFixed(0) + "%")];
   });
   const marks = ticks(0, last, Math.max(2, Math.min(8, mapWidth / 70))).filter(([v]) => Number.isInteger(v));
   const gradient = [0, 1, 2, 3, 4, 5, 6].map(i => s("rect", { x: left + i * 18, y: bottom + 36, width: 18, height: 8, fill: cssColour(rampAt("compute", i / 6)) }));
   byId("layers").replaceChildren(s("svg", { viewBox: "0 0 " + width + " " + (bottom + 60), width, height: bottom + 60, class: "plot", role: "img",
-    "aria-label": "share of big by layer: " + shares.map((e, layer) => numbers[layer] + " " + percent(e[0])).join(", ") },
-  s("text", { x: left - 8, y: 13, class: "end label" }, "layer"), s("text", { x: left, y: 13, class: "start label" }, "share of big by position"), s("text", { x: barAt, y: 13, class: "start label" }, "at all positions"),
+    "aria-label": run.words.share + " by layer: " + shares.map((e, layer) => numbers[layer] + " " + percent(e[0])).join(", ") },
+  s("text", { x: left - 8, y: 13, class: "end label" }, "layer"), s("text", { x: left, y: 13, class: "start label" }, run.words.share + " by position"), s("text", { x: barAt, y: 13, class: "start label" }, "at all positions"),
   shares.map((_, layer) => s("text", { x: left - 8, y: top + layer * row + row / 2 + 4, class: "end", "data-layer": numbers[layer] }, numbers[layer])),
   rects, bars, s("line", { x1: x(even), x2: x(even), y1: top - 4, y2: bottom + 4, class: "even" }),
   marks.map(([v]) => s("text", { x: left + (v + 0.5) * mapWidth / (last + 1), y: bottom + 16, class: "middle" }, v)),
@@ -65,9 +65,9 @@ function drawDistribution() {
   byId("distribution-says").textContent = measure.name + " (" + measure.says + "): tokens by value; the line marks the median. The ends hold all beyond them.";
   if (!values.length) { byId("distribution").replaceChildren(); return; }
   const whole = measure.family === "compute";
-  let low = whole ? -0.5 : Math.min(at(0.005), 0), high = whole ? run.layers + 0.5 : at(0.995);
+  let low = whole ? -0.5 : Math.min(at(0.005), 0), high = whole ? run.layers * dearest(run) + 0.5 : at(0.995);
   if (!(high > low)) { low -= 0.5; high = low + 1; }
-  const bins = whole ? run.layers + 1 : 40, counts = new Array(bins).fill(0);
+  const bins = whole ? run.layers * dearest(run) + 1 : 40, counts = new Array(bins).fill(0);
   for (const v of values) counts[Math.max(0, Math.min(bins - 1, Math.floor((v - low) / (high - low) * bins)))]++;
   const x = scale(low, high, box.left, width - box.right), y = scale(0, Math.max(...counts), height - box.bottom, box.top);
   const bar = (width - box.left - box.right) / bins;
@@ -81,7 +81,7 @@ function drawDistribution() {
   s("line", { x1: x(at(0.5)), x2: x(at(0.5)), y1: box.top, y2: height - box.bottom, class: "even" }),
   ticks(low, high, Math.max(3, width / 90)).map(([v, digits]) => s("text", { x: x(v), y: height - box.bottom + 17, class: "middle" }, number(v, digits))),
   s("text", { x: 0, y: 12, class: "start label" }, "tokens"),
-  s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? "big layers" : measure.name + ", nats")));
+  s("text", { x: width - box.right, y: height - 4, class: "end label" }, whole ? run.words.unit : measure.name + ", nats")));
 }
 
 // Without drawn labels some tokens are helped, and nobody knows whether by selection bias; with them none is called so.

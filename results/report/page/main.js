@@ -1,12 +1,11 @@
 // The page put together: title, choices of run, budget, measure and theme, the words, and the first drawing of everything.
 const wordsOf = run => [
-  ["path", "one branch per " + (run.routed ? "routed layer (" + run.routed + "; the others are always big)" : "layer") +
-    " for one token, layer " + run.layerNumbers[0] + " first: B the big FFN, s the small one, . none"],
-  [run.cheapest + ", all-big", "every " + (run.routed ? "routed " : "") + "layer takes the " +
-    (run.cheapest === "all-skip" ? "skip" : "small") + ", the big branch"],
+  ["path", "one branch per " + (run.routed ? "routed layer (" + run.routed + (run.words.experts ? ")" : "; the others are always big)") : "layer") +
+    " for one token, layer " + run.layerNumbers[0] + " first: " + run.words.letters],
+  [run.cheapest + ", " + run.words.full, run.words.uniform],
   ["oracle", "the path of least loss for the token, found with the answer known"],
   ["difficulty", run.cheapest + " loss minus the oracle's"],
-  ["gain, null gain, excess", "all-big loss minus the oracle's; the same for labels drawn from all-big; the first minus the second"],
+  ["gain, null gain, excess", inWords(run, "loss of all-big minus the oracle's; the same for labels drawn from all-big; the first minus the second")],
   ["context", "which paths the earlier tokens of the text ran while this token's were compared; every number depends on it"],
   ["certified", "the path is proven to be the best of all that the budget allows"],
   ["nats", "losses are minus the natural logarithm of the probability given to the token that came"],
@@ -14,7 +13,7 @@ const wordsOf = run => [
 
 function drawChoices() {
   const run = theRun();
-  byId("budgets").replaceChildren(h("legend", null, "Budget: big layers per token" + (run.routed ? ", of layers " + run.routed : "")), h("div", { class: "segments" }, run.budgets.map((budget, k) =>
+  byId("budgets").replaceChildren(h("legend", null, "Budget: " + run.words.unit + " per token" + (run.routed ? ", of layers " + run.routed : "")), h("div", { class: "segments" }, run.budgets.map((budget, k) =>
     h("label", { title: budget.label }, h("input", { type: "radio", name: "budget", value: k, checked: k === state.k, onchange: () => change({ k }) }),
       h("span", null, budget.name.replace("atmost:", "\u2264"))))));
   byId("measure").replaceChildren(...measuresOf(run).map(m => h("option", { value: m.key }, m.name)));
@@ -23,7 +22,11 @@ function drawChoices() {
 function drawWords() {
   const run = theRun();
   byId("words").replaceChildren(...wordsOf(run).map(([name, text]) => h("div", null, h("dt", null, name), h("dd", null, text))));
-  for (const place of document.querySelectorAll("[data-cheapest]")) place.textContent = run.cheapest;
+  for (const place of document.querySelectorAll("[data-words]")) {
+    place.dataset.words ||= place.textContent;
+    place.textContent = inWords(run, place.dataset.words);
+  }
+  for (const place of document.querySelectorAll("[data-of]")) place.hidden = (place.dataset.of === "experts") !== run.words.experts;
 }
 function markBudget() {
   const chosen = byId("budgets").querySelector('input[value="' + state.k + '"]');

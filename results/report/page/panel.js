@@ -6,8 +6,8 @@ function drawPanel() {
   const loss = at("loss"), small = at("loss_cheapest"), big = at("loss_full"), bias = at("null_gain");
   const pattern = patternAt(run, row, k), budget = run.budgets[k];
   const numbers = [
-    [run.cheapest + " loss", small, "loss_cheapest"], ["all-big loss", big, "loss_full"], ["oracle loss", loss, "loss"],
-    ["difficulty", small - loss, "difficulty"], ["gain over all-big", big - loss, "gain"],
+    [run.cheapest + " loss", small, "loss_cheapest"], [run.words.full + " loss", big, "loss_full"], ["oracle loss", loss, "loss"],
+    ["difficulty", small - loss, "difficulty"], ["gain over " + run.words.full, big - loss, "gain"],
     ["null gain", bias, "null_gain"], ["excess", big - loss - bias, "excess"],
   ].filter(([, value, name]) => !Number.isNaN(value) || (name !== "null_gain" && name !== "excess"));
   run.routers.forEach((router, r) => {
@@ -21,7 +21,7 @@ function drawPanel() {
     h("p", { class: "where" }, "predicted after ", h("span", { class: "mono" }, named(pieceAt(run, passage, i))), h("br"),
       escaped(run.documents[passage.doc]) + " \u00b7 sequence " + passage.sequence + " \u00b7 position " + column(run, "position")[row]),
     h("p", { class: "path" }, cells(pattern)),
-    h("p", { class: "where" }, budget.label + ": " + bigOf(run)[column(run, "pattern." + k)[row]] + " of " + run.layers + (run.routed ? " routed" : "") + " big \u00b7 " +
+    h("p", { class: "where" }, budget.label + ": " + costsOf(run)[column(run, "pattern." + k)[row]] + " of " + run.layers * dearest(run) + (run.words.experts ? " experts" : (run.routed ? " routed" : "") + " big") + " \u00b7 " +
       (at("certified") ? "certified the best of " : "not proven the best; evaluated ") + count(at("certified") ? budget.patterns : at("evaluations"))),
     h("dl", { class: "numbers" }, numbers.map(([name, value, key]) => h("div", { class: key === state.measure ? "now" : null },
       h("dt", null, name), h("dd", { "data-name": key }, number(value)))))),

@@ -58,7 +58,7 @@ function drawLegend() {
       ticks(low, high, 5).map(([v, digits]) => s("text", { x: x(v), y: 29, class: "middle" }, number(v, digits)))),
     h("p", null, h("b", null, measure.name), ": " + measure.says + (measure.family === "compute" ? "" : ", in nats") +
       ". One scale for all budgets" + (measure.family === "compute" ? "." : "; the rarest values beyond it take its end colours.") +
-      (BEYOND.includes(measure.key) ? " Grey: some label drawn from all-big gains as much there, so the token alone shows nothing." : "")));
+      (BEYOND.includes(measure.key) ? inWords(run, " Grey: some label drawn from all-big gains as much there, so the token alone shows nothing.") : "")));
 }
 
 function movedByLine(from, direction) {

@@ -17,8 +17,8 @@ function drawVerdict(run) {
   const [claim, ...reasons] = run.verdict.text.split(": ");
   byId("verdict-text").replaceChildren(...(reasons.length ? [h("b", null, claim), ": " + reasons.join(": ")] : [claim]));
   byId("verdict-bar").replaceChildren(...(line.nullGain && line.gain[0] > 0 ? [gainBar(line)] : []));
-  const tiles = [["Gain over all-big", line.gain, "the answer known"]];
-  if (line.nullGain) tiles.push(["Selection bias", line.nullGain, "the same on labels drawn from all-big"]);
+  const tiles = [[inWords(run, "Gain over all-big"), line.gain, "the answer known"]];
+  if (line.nullGain) tiles.push(["Selection bias", line.nullGain, inWords(run, "the same on labels drawn from all-big")]);
   if (line.beyond) tiles.push(["Beyond both", line.beyond, beyondSays(line)]);
   if (line.realised) tiles.push(["Reachable", line.realised, "by the reference's choice, which never saw the label"]);
   byId("verdict-of").textContent = count(line.tokens) + " tokens of " + count(line.documents) + " document" + (line.documents === 1 ? "" : "s") + ", context " + run.context +
@@ -60,14 +60,14 @@ function drawOverview() {
 function drawFinding() {
   const run = theRun(), line = run.lines[state.k], budget = run.budgets[state.k];
   const parts = [h("span", null, "With " + budget.label + " (" + count(budget.patterns) + " pattern" + (budget.patterns === 1 ? "" : "s") +
-    " a token) the oracle " + (line.gain[0] < 0 ? "loses " : "gains "), h("b", null, number(Math.abs(line.gain[0]))), " nats per token over all-big")];
+    " a token) the oracle " + (line.gain[0] < 0 ? "loses " : "gains "), h("b", null, number(Math.abs(line.gain[0]))), " nats per token over " + run.words.full)];
   if (line.nullGain) {
     parts.push("; selection bias alone would " + (line.nullGain[0] < 0 ? "lose " : "gain "), h("b", null, number(Math.abs(line.nullGain[0]))), ". Excess: ",
       h("b", null, number(line.excess[0]) + " " + interval(line.excess)));
     if (known(line.excess)) parts.push(line.excess[1] > 0 ? ", above zero." : line.excess[2] < 0 ? ", below zero." : ", not distinguishable from zero.");
     else parts.push(".");
     if (line.control) parts.push(" Where nothing is chosen it is ", number(line.control[0]) + " " + interval(line.control),
-      line.control[0] > 0 ? ": an all-big that is overconfident on new text shows an excess for any other pattern." : ".");
+      line.control[0] > 0 ? ": a model that is overconfident on new text shows an excess for any other pattern." : ".");
   } else {
     parts.push(". No labels were drawn, so how much of it is selection bias is not known.");
   }
@@ -77,17 +77,17 @@ function drawFinding() {
 function drawSummary() {
   const run = theRun(), line = run.lines[state.k];
   const rows = [
-    [cheapestNamed(run, "All-small"), line.small, ""],
+    [inWords(run, "All-small"), line.small, ""],
     ["Mean pattern", line.mean, "every pattern in the budget as likely"],
     ["Best fixed pattern", line.fixed, "one for all tokens, chosen on other documents"],
     ["Best fixed in-sample", line.fixedInSample, line.fixedPattern],
-    ["All-big", line.big, ""],
+    [inWords(run, "All-big"), line.big, ""],
     ["Oracle", line.oracle, line.certified === 1 ? "the least of " + count(run.budgets[state.k].patterns) + " per token, proven" :
       "the best found; proven the least of " + count(run.budgets[state.k].patterns) + " for " + percent(line.certified) + " of tokens"],
   ].filter(row => row[1]);
   const gains = [
-    ["Gain", line.gain, "all-big minus the oracle"],
-    ["Null gain", line.nullGain, "the same on labels drawn from all-big: selection bias"],
+    ["Gain", line.gain, inWords(run, "all-big minus the oracle")],
+    ["Null gain", line.nullGain, inWords(run, "the same on labels drawn from all-big: selection bias")],
     ["Excess", line.excess, "gain minus null gain" + (known([0, 0, line.detectable]) ? "; detectable here from " + number(line.detectable) : "")],
     ["Where nothing is chosen", line.control, "the excess of " + run.cheapest],
     ["Difference", line.beyond, "excess minus that, paired token by token"],

@@ -8,7 +8,7 @@ function tableColumns(run) {
     { key: "target", name: "token", width: 310 },
     { key: "document", name: "document", width: 176 },
     { key: "position", name: "position", width: 70, n: true },
-    ...numeric.map(m => ({ key: m.key, name: m.key === "n_big" ? "big" : m.name.toLowerCase(), width: m.key === "n_big" ? 44 : Math.max(78, 8 + 7.4 * m.name.length), n: true, measure: m })),
+    ...numeric.map(m => ({ key: m.key, name: m.key === "n_big" ? (run.words.experts ? "cost" : "big") : m.name.toLowerCase(), width: m.key === "n_big" ? 44 : Math.max(78, 8 + 7.4 * m.name.length), n: true, measure: m })),
     { key: "class", name: "class", width: 92 },
   ];
 }

@@ -14,6 +14,7 @@ from duo_oracle.results import load
 from duo_oracle.results.sql import query, questions
 from duo_oracle.search.cli import main
 from tests.models.hf.tiny import save_tiny
+from tests.results.report.browser import choose_budget, console, opened, show
 
 TABLE = "top:1,2,4"
 RIGHT = (
@@ -32,7 +33,6 @@ RIGHT = (
 )
 REFUSED = (
     "landscape RUN",
-    "report RUN --out OUT",
     "effects RUN",
     "joint RUN",
     "ladder RUN",
@@ -89,6 +89,27 @@ def test_what_is_of_small_and_big_refuses_a_table_of_experts_in_a_line(words: st
     assert "branches . s B" in err
     assert TABLE in err
     assert len(err.splitlines()) == 1
+
+
+def test_a_report_draws_experts_by_cost_and_speaks_of_no_big_layer(mixture: Path, tmp_path: Path, capsys) -> None:
+    status, _, err = said("report RUN --out OUT", mixture, tmp_path, capsys)
+    assert status == 0, err
+    run = load(mixture)
+    with opened(tmp_path / "profile") as browser:
+        show(browser, tmp_path / "out.html")
+        choose_budget(browser, run.budgets.index("any"))
+        path = run.paths().query("budget == 'any'").iloc[0]["pattern"]
+        cells = browser.find_elements("css selector", "#panel .path .cell")
+        look = {"1": "cell small", "2": "cell small", "4": "cell big"}
+        assert [(cell.text, cell.get_attribute("class")) for cell in cells] == [(letter, look[letter]) for letter in path]
+        shares = [text.text for text in browser.find_elements("css selector", "[data-layer-share]")]
+        paths = run.paths().query("budget == 'any'")["pattern"].astype(str)
+        assert shares == [f"{100 * np.mean([int(pattern[layer]) for pattern in paths]) / 4:.0f}%" for layer in range(3)]
+        text = browser.find_element("tag name", "body").text
+        assert not re.search(r"\bbig\b|all-small", text, re.IGNORECASE), text
+        assert "Gain over the full model" in text
+        assert "active experts" in text
+        assert console(browser) == []
 
 
 def test_fixed_patterns_and_costs_are_those_of_the_kept_losses(mixture: Path, tmp_path: Path, capsys) -> None:
