@@ -158,6 +158,12 @@ def draw_effects(found: Effects, title: str) -> Picture:
     return figure
 
 
+def _checked(base: str, run: StoredRun) -> str:
+    """The pattern, as it is written. Raises InputError for one that is none of the run's."""
+    RoutingPattern.parse(base, run.n_letters, run.table)
+    return base
+
+
 def _read(run: StoredRun, base: str, ahead: int) -> pa.Table:
     """Sums and numbers of the flips of every document, letter and change."""
     names = [*_REAL, *_EXPECTED, *_KL, *(f"{of}_{name}" for name in EFFECT_DISTANCES for of in ("later", "kl", "expected"))]
@@ -175,7 +181,7 @@ def _read(run: StoredRun, base: str, ahead: int) -> pa.Table:
     text = f"""SELECT document, layer, before || '>' || after AS change, count(*)::DOUBLE AS flips,
             {", ".join([f"sum({name}) AS {name}" for name in names] + together)}
         FROM effects JOIN tokens USING (run, sequence, position)
-        WHERE base = '{RoutingPattern.parse(base, run.n_letters)}' AND ahead = {int(ahead)}
+        WHERE base = '{_checked(base, run)}' AND ahead = {int(ahead)}
         GROUP BY ALL ORDER BY document, layer, change"""
     return query([run], text)
 

@@ -20,7 +20,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import parse_context
 from duo_oracle.oracle.engine.flips import FlippedSequence, Flips
 from duo_oracle.oracle.model import cheapest_branch
-from duo_oracle.oracle.patterns import LETTERS, RoutingPattern
+from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern, to_strings
 from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.columns import EFFECT_DISTANCES
 from duo_oracle.search.rerun.growing import grow
@@ -34,24 +34,32 @@ class Asked:
 
     base: RoutingPattern
     ahead: int
+    letters: str = LETTERS
+    """Of every branch's code, as the run's table has them."""
+
+    @property
+    def written(self) -> str:
+        """The base in the run's letters."""
+        return to_strings(np.array([self.base.branches], dtype=np.uint8), self.letters)[0]
 
     @property
     def name(self) -> str:
         """Of the file that answers it."""
-        return f"base-{self.base}-ahead-{self.ahead}"
+        return f"base-{self.written.replace('*', '_')}-ahead-{self.ahead}"
 
 
 def parse_base(opened: OpenedRun, text: str) -> RoutingPattern:
-    """The base that `text` names: full, cheapest, or a pattern. Raises InputError for another, and for branches that
-    the run lacks."""
-    opened.run.check_letters("what a letter does to later tokens (effects)")
-    allowed = opened.problem.branches
+    """The base that `text` names: full (over experts the model's own routing), cheapest, or a pattern.
+
+    Raises InputError for another, and for branches that the run lacks."""
+    allowed, table = opened.problem.branches, opened.run.table
     letters = "".join(branch.letter for branch in allowed)
-    if text not in ("full", "cheapest") and (not text or set(text) - set(LETTERS)):
+    if text not in ("full", "cheapest") and (not text or set(text) - set(table.written)):
         raise InputError(f"`base` is full, cheapest, or a pattern of {opened.run.n_letters} letters {letters}; got {text!r}")
-    pattern = parse_context(text, opened.run.n_letters, cheapest_branch(opened.model)).pattern
+    pattern = parse_context(text, opened.run.n_letters, cheapest_branch(opened.model), table).pattern
     assert pattern is not None
-    outside = sorted({branch.letter for branch in pattern.branches} - set(letters))
+    full = {Branch.BIG} if table.of_experts else set()
+    outside = sorted({branch.letter for branch in set(pattern.branches) - set(allowed) - full})
     if outside:
         raise InputError(f"{opened.run.place} compares the branches {letters!r}; `base` has {outside[0]!r}")
     return pattern
@@ -95,14 +103,15 @@ def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str,
     columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     n_rows = len(columns["position"])
     texts = {
-        name: pa.array(np.array(list(LETTERS))[columns.pop(f"{name}_code")].tolist(), pa.string()) for name in ("before", "after")
+        name: pa.array(np.array(list(asked.letters))[columns.pop(f"{name}_code")].tolist(), pa.string())
+        for name in ("before", "after")
     }
     return {
         **{name: pa.nulls(n_rows) if np.isnan(values).all() else values for name, values in columns.items()},
         **texts,
         "sequence": np.full(n_rows, sequence.index, np.int32),
         "layer": np.array(opened.run.layers, dtype=np.int16)[columns["letter"]],
-        "base": pa.repeat(pa.scalar(str(asked.base)), n_rows),
+        "base": pa.repeat(pa.scalar(asked.written), n_rows),
         "ahead": np.full(n_rows, asked.ahead, np.int32),
     }
 

@@ -52,9 +52,9 @@ def _run(config: EffectsConfig) -> int:
     run = load(config.run)
     prepare_worker(config.threads)
     opened = open_run(run, config.model, config.device)
-    asked = Asked(parse_base(opened, config.base), config.ahead)
+    asked = Asked(parse_base(opened, config.base), config.ahead, run.table.letters)
     table = measure_effects(opened, asked, config.max_sequences)
-    found = effects_of_run(run, str(asked.base), asked.ahead)
+    found = effects_of_run(run, asked.written, asked.ahead)
     if config.plot is not None:
         draw_effects(found, f"{run.name}: every token {found.base} but for one letter").save(config.plot)
     tables = sections(found)

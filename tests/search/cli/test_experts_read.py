@@ -10,9 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.results import load
 from duo_oracle.results.sql import query, questions
 from duo_oracle.search.cli import main
+from duo_oracle.search.rerun.opened import open_run
 from tests.models.hf.tiny import save_tiny
 from tests.results.report.browser import choose_budget, console, opened, show
 
@@ -33,7 +35,6 @@ RIGHT = (
 )
 REFUSED = (
     "landscape RUN",
-    "effects RUN",
     "joint RUN",
     "ladder RUN",
     "compare RUN --router random:2",
@@ -89,6 +90,27 @@ def test_what_is_of_small_and_big_refuses_a_table_of_experts_in_a_line(words: st
     assert "branches . s B" in err
     assert TABLE in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("base", ["full", "142"])
+def test_what_a_letter_does_to_later_tokens_is_what_plain_passes_say(base: str, mixture: Path, tmp_path: Path, capsys) -> None:
+    status, _, err = said(f"effects RUN --base {base} --ahead 2 --plot OUT.svg", mixture, tmp_path, capsys)
+    assert status == 0, err
+    opened_run = open_run(load(mixture))
+    table, windows = opened_run.run.table, {window.index: window for window in opened_run.sequences}
+    written = "BBB" if base == "full" else base
+    rows = query([mixture], f"SELECT * FROM effects WHERE base = '{written}'").to_pylist()
+    n_others = 3 if base == "full" else 2
+    assert len(rows) == sum(window.n_positions - 2 for window in windows.values()) * 3 * n_others
+    for row in rows[::17]:
+        window = windows[row["sequence"]]
+        base_TL = np.tile(np.array(table.parse_branches(written), np.uint8), (window.n_positions, 1))
+        flip_TL, place = base_TL.copy(), row["position"] - window.first_position
+        assert row["before"] == written[row["letter"]] != row["after"]
+        flip_TL[place, row["letter"]] = table.of_letter(row["after"])
+        change_T = np.subtract(*(window_losses(opened_run.model, window, mask) for mask in (flip_TL, base_TL)))
+        assert row["own_effect"] == pytest.approx(change_T[place], abs=1e-5)
+        assert row["later_effect"] == pytest.approx(change_T[place + 1 :][:2].sum(), abs=2e-5)
 
 
 def test_a_report_draws_experts_by_cost_and_speaks_of_no_big_layer(mixture: Path, tmp_path: Path, capsys) -> None:
