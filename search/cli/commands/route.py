@@ -19,5 +19,6 @@ COMMAND = Command(
     examples=(
         "duo-oracle route duo-tiny random:4 holdout:prose --per-document 1 --out random-4.parquet",
         "duo-oracle route duo-tiny my-router my.txt --logits --out routes.parquet",
+        "duo-oracle route MIXTURE own my.txt --out routed_experts.npy",
     ),
 )
