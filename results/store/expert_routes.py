@@ -97,7 +97,7 @@ def write_expert_routes(file: str | os.PathLike[str], routes: ExpertRoutes) -> N
                 np.save(out, experts_RLk, allow_pickle=False)
         elif path.suffix == ".npz":
             with open(aside, "wb") as out:
-                np.savez(out, routed_experts=experts_RLk, **kept)
+                np.savez(out, **{"routed_experts": experts_RLk, **kept})  # type: ignore[arg-type]  # none is called allow_pickle
         else:
             rows = {name: kept[name].tolist() for name in _PLACE if name in kept}
             rows["indices"] = _ragged(experts_RLk, experts_RLk)
