@@ -185,7 +185,7 @@ def _averaged(by_cost: list[Outcomes], cost_K: np.ndarray, text: str, average: f
         seconds=sum(outcome.seconds for outcome in by_cost),
         document_N=first.document_N,
         loss_N=loss_N,
-        evaluations_N=sum(outcome.evaluations_N for outcome in by_cost),
+        evaluations_N=np.sum([outcome.evaluations_N for outcome in by_cost], axis=0),
         reference_N=reference_N,
         mean_N=mean_N,
         random_N=np.full_like(loss_N, np.nan),  # what the best of a free choice among drawn patterns is expected to be is not known
