@@ -33,7 +33,7 @@ class MoeTrainConfig:
         router: dense, token_choice, token_choice_aux, token_choice_loss_free, expert_choice, expert_choice_sequence,
             expert_threshold; or all, each into OUT/ROUTER, with the same weights to begin with and the same batches
         tokens: how many tokens to train on; schedules end with them
-        seed: from which weights and order of windows follow
+        seed: seed of the weights and the order of windows
         granularity: G, by which experts are narrower than a dense FFN; a token takes G on average, the shared one among them
         expansion: E, how many dense FFNs the routed experts are together; there are G x E
         shared_expert: have an expert that is always on
@@ -53,11 +53,11 @@ class MoeTrainConfig:
         positions: length of a training window, and the most positions that the model has
         tie: share one matrix between embedding and vocabulary head
         batch: windows per step
-        learning_rate: of AdamW, reached after the warm-up; a cosine then lowers it to a tenth
+        learning_rate: learning rate of AdamW, reached after the warm-up; a cosine then lowers it to a tenth
         warmup: share of the steps in which the learning rate rises
-        weight_decay: of AdamW, for matrices only
+        weight_decay: weight decay of AdamW, for matrices only
         clip: greatest norm of a step's gradient
-        checkpoint_minutes: time between checkpoints
+        checkpoint_minutes: minutes between checkpoints
         holdouts: sources that the model is evaluated on at the end, beside the documents held out
         holdout_tokens: the most tokens of each that are evaluated
         device: cpu, or cuda (where autocast runs in bfloat16)

@@ -27,18 +27,18 @@ class RouterConfig:
         settings: a setting of the router's own, KEY=VALUE; repeatable
         run: for distilled, run directories of searches on training text that kept losses or trials; repeatable
         tokens: how many tokens to train on; schedules end with them
-        seed: from which the order of windows follows
+        seed: seed of the order of windows
         branches: branches that a layer may take, any of: . (skip) s (small) B (big)
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         seq_len: tokens per window; default 256, or the model's positions where they are fewer
         batch: windows per step
-        learning_rate: of Adam, reached after the warm-up; a cosine then lowers it to a tenth
+        learning_rate: learning rate of Adam, reached after the warm-up; a cosine then lowers it to a tenth
         warmup: share of the steps in which the learning rate rises
         calibrate: how cutoffs are set on held-out training documents: pooled, layer, none; default as the router says
         calibration_text: documents to calibrate on, instead of those held out of the training text
         calibration_tokens: how many tokens to calibrate on
-        checkpoint_minutes: time between checkpoints of the training
+        checkpoint_minutes: minutes between checkpoints of the training
         holdouts: sources that the router is evaluated on at the end
         holdout_tokens: the most tokens of each holdout that are evaluated
         device: cpu, or cuda

@@ -23,12 +23,12 @@ class DuoConfig:
         ratio: size of the small FFN, as a share of the big one's neurons (of its parameters for lowrank)
         layers: layers that get a small FFN, such as 18-27 or 3,5,8-11; default all
         tokens: how many tokens of the text to use; default as the method says
-        seed: from which the order of windows and the routing follow
+        seed: seed of the order of windows and the routing
         seq_len: tokens per window; default 256, or the model's positions where they are fewer
         batch: windows per step
-        learning_rate: of distil, reached after the warm-up; a cosine then lowers it to a tenth
+        learning_rate: learning rate of distil, reached after the warm-up; a cosine then lowers it to a tenth
         warmup: share of distil's steps in which the learning rate rises
-        checkpoint_minutes: time between checkpoints of distil
+        checkpoint_minutes: minutes between checkpoints of distil
         merge: write one directory that needs no other: the model's tensors and tokenizer too
         overwrite: replace the model that the directory holds
         holdouts: sources on which the cost of the small FFNs is measured at the end

@@ -37,7 +37,7 @@ class TrainConfig:
             many windows from every one that is named
         out: directory for the model, its progress and its loss history; training resumes where that progress ends
         tokens: how many tokens to train on; the learning rate's schedule ends with them
-        seed: from which weights, order of windows and routing follow
+        seed: seed of the weights, the order of windows and the routing
         p_big: probability with which a token takes the big FFN at a layer
         order: joint trains all FFNs at once; big-then-small all layers big for two thirds of the tokens, then only the small FFNs
         layers: number of layers
@@ -50,11 +50,11 @@ class TrainConfig:
         positions: length of a training window, and the most positions that the model has
         tie: share one matrix between embedding and vocabulary head
         batch: windows per step
-        learning_rate: of AdamW, reached after the warm-up; a cosine then lowers it to a tenth
+        learning_rate: learning rate of AdamW, reached after the warm-up; a cosine then lowers it to a tenth
         warmup: share of the steps in which the learning rate rises
-        weight_decay: of AdamW, for matrices only
+        weight_decay: weight decay of AdamW, for matrices only
         clip: greatest norm of a step's gradient
-        checkpoint_minutes: time between checkpoints
+        checkpoint_minutes: minutes between checkpoints
         holdouts: sources that all-big and all-small are evaluated on at the end
         holdout_tokens: the most tokens of each holdout that are evaluated
         accumulate: pieces that each process's share of a batch is run in, one after the other, where memory is short

@@ -118,7 +118,7 @@ class Run(reader.StoredRun):
     def report(
         self,
         file: str | os.PathLike[str],
-        routes: Mapping[str, str] | None = None,
+        routes: Mapping[str, str] | Sequence[str] = (),
         strategies: Sequence[str] = (),
         title: str | None = None,
         ladders: Sequence[str] = (),

@@ -25,7 +25,7 @@ from duo_oracle.results.report.packing import Blocks, as_script_json
 from duo_oracle.results.report.run_data import STEP, run_data
 from duo_oracle.results.report.strategies import read_strategies
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.results.store.route_files import Routes, read_routes
+from duo_oracle.results.store.route_files import Routes, named_file, read_routes
 
 _SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", "panel", "tokens", "extras", "beside", "main")
 
@@ -33,21 +33,21 @@ _SCRIPTS = ("data", "colours", "draw", "summary", "curve", "layers", "passage", 
 def write_report(
     runs: Sequence[StoredRun],
     file: str | os.PathLike[str],
-    routes: Mapping[str, str] | None = None,
+    routes: Mapping[str, str] | Sequence[str] = (),
     strategies: Sequence[str] = (),
     title: str | None = None,
     ladders: Sequence[str] = (),
 ) -> int:
     """Writes the report of `runs` into `file` and returns its size in bytes. Equal runs give equal bytes.
 
-    `routes` are route files by the name under which they are shown, each shown with the runs whose positions it routes;
+    `routes` are route files, FILE or NAME=FILE or a mapping of names to files, each shown with the runs whose positions it routes;
     `strategies` are tables of `duo-oracle strategies --format json`, `ladders` those of `duo-oracle ladder RUN --format json`. What
     `duo-oracle effects` and `joint` keep in a run is shown with it.
     Raises InputError for no run, a run without a finished unit, and files that are not what they should be.
     """
     if not runs:
         raise InputError("a report is of one run or more; none was named")
-    routes_of = _routes_by_run(runs, routes or {})
+    routes_of = _routes_by_run(runs, routes)
     ids = {run.manifest.run_id for run in runs}
     read = [read_ladder(path, ids) for path in ladders]
     blocks = Blocks()
@@ -107,10 +107,12 @@ def _short(name: str) -> str:
     return Path(name).name or name if name.startswith(("/", "./", "../", "~")) else name
 
 
-def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list[list[Routes]]:
-    """Which routes are shown with which run. Raises InputError for a file that fits no run, or runs of different data."""
+def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str] | Sequence[str]) -> list[list[Routes]]:
+    """Which routes are shown with which run. Raises InputError for a file that fits no run, or runs of different data, and for two
+    of one name.
+    """
     found: list[list[Routes]] = [[] for _ in runs]
-    for name, path in routes.items():
+    for name, path in routes.items() if isinstance(routes, Mapping) else map(named_file, routes):
         fitting, refusal = [], None
         for number, run in enumerate(runs):
             try:
@@ -122,5 +124,7 @@ def _routes_by_run(runs: Sequence[StoredRun], routes: Mapping[str, str]) -> list
         if len({runs[number].identity.get("data_fingerprint") for number, _ in fitting}) > 1:
             raise InputError(f"{path} does not say of which data it is and fits runs of different data; report them apart")
         for number, one in fitting:
+            if one.name in {other.name for other in found[number]}:
+                raise InputError(f"every router is named once; there are two {one.name!r} (NAME=FILE names a file of `routes`)")
             found[number].append(one)
     return found

@@ -21,20 +21,20 @@ class BenchConfig:
 
     Args:
         model: a duo_llama model directory, or the name of a shipped model
-        data: where the sequence under test is from
+        data: text that the sequence under test is from
         seq_len: tokens of the sequence under test
         rounds: how often each way takes its turn; medians are reported
         threads: threads of this process
         hidden: measure a random 12-layer model of this hidden size instead (big FFN 4x, small FFN big/16)
-        vocabulary: of the random model
+        vocabulary: tokens in the vocabulary of the random model
         job_seconds: length of the whole searches that compare workers and Ray; 0 leaves them out
         job_seq_len: tokens per sequence of those searches
         growth: also measure how time and memory grow with layers, branches, context, vocabulary and tokens
         growth_layers: the most layers there; every two more take four times as long
         plot: draw the growth into this file (.svg, .png or .pdf)
-        against: what another bench wrote with `--format json`; every number is shown beside its own there
+        against: file that another bench wrote with `--format json`; every number is shown beside its own there
         format: table or json
-        seed: of the random model
+        seed: seed of the random model
     """
 
     model: str = "duo-tiny"

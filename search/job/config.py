@@ -69,7 +69,7 @@ class SearchConfig:
         data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
             holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
         # what is searched
-        strategy: who proposes patterns; exhaustive is exact
+        strategy: search strategy, which proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
         branches: branches that a layer may take, any of: . (skip) s (small) B (big); of a mixture of experts also top:K,K (the K
             best experts), ranks:R+R,R+R or sets:E+E,E+E
@@ -80,16 +80,16 @@ class SearchConfig:
         seed: seed of everything random
         # context and budget
         context: routing of the earlier tokens: committed, same, full, cheapest, a pattern such as Bs.s, or router:ROUTER
-        budget: B's (or active experts) per token: any, K, LOW-HIGH (each that patterns cost), atmost:K or own (a mixture's own
-            router); several with commas between
-        tolerance: a token is done once a path is found that is proven to be within so many nats of the best; default 0, the best
+        budget: big layers (or active experts) per token: any, K, LOW-HIGH (each that patterns cost), atmost:K or own (a
+            mixture's own router); several with commas between
+        tolerance: end a token's search once a path is proven to be within so many nats of the best; 0 is the best itself
         # selection bias
         null_draws: labels drawn per position from the full model to measure selection bias; default 4 for an exhaustive search,
             else 0
-        null_temperature: of the distribution that those labels are drawn from: a number, or fit (on other documents)
+        null_temperature: temperature of the distribution that those labels are drawn from: a number, or fit (on other documents)
         # reference
-        reference: who knows more of the next token: a model of the same vocabulary, self (the searched model with more context), or
-            a FILE.parquet of log-probabilities; the pattern of least expected loss under it is found as well
+        reference: source that knows more of the next token: a model of the same vocabulary, self (the searched model with more
+            context), or a FILE.parquet of log-probabilities; the pattern of least expected loss under it is found as well
         reference_context: the reference sees up to so many tokens of the document before a position; default what the sequence
             holds, and for self all that it has positions for, at most 1024
         objective: whose pattern a token runs as context of later ones, in context committed: the best for its label, or the
@@ -112,14 +112,14 @@ class SearchConfig:
         unit_sequences: sequences per unit of work; default by the size of the search
         workers: worker processes; default one per core, or per GPU with --device cuda
         threads: threads of one worker; another number changes the last digits of losses
-        address: of the Ray cluster to use; its nodes share the run directory
+        address: address of the Ray cluster to use, or auto; its nodes share the run directory
         local: work in this process, without Ray
         # output
         out: run directory to make, or to resume; also a URI: s3://BUCKET/PATH, gs:// or az://
         keep: what to store besides the oracle paths
         dry_run: read model and data, say what would be searched and about how long it takes, and make nothing
         overwrite: replace what the run directory holds, where that is a run of another configuration
-        track: at the end also send the curve to a tracker, by name: wandb (extra `tracking`)
+        track: send the curve, at the end, to a tracker as well, by name: wandb (extra `tracking`)
     """
 
     model: str = field(metadata={"uri": True})

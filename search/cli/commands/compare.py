@@ -23,7 +23,7 @@ class CompareConfig:
             the experts that tokens took, .npy (routed_experts as vLLM returns it), .npz, .jsonl or .parquet; repeatable
         plot: draw the budget plane into this file (.svg, .png or .pdf)
         out: also write every figure, every token's loss and the pictures of how the routers route into this directory
-        format: of the answer on stdout; all but table hold all budgets and all columns
+        format: form of the answer on stdout; all but table hold all budgets and all columns
         model: the model's directory, where it has moved since; default the one that the run names
         sample: patterns per budget that stand for all, where the run kept no losses; of router own, patterns of equal cost
         seed: seed of everything random

@@ -15,13 +15,13 @@ class ControlsConfig:
 
     Args:
         run: run directory
-        best_of: how many random patterns at every budget, the same for all
+        best_of: number of random patterns at every budget, the same for all
         log_z: positions at which log Z is computed, from the full logits of every pattern; 0 for none
         replica: another run of the same text (other label seed, noise seed, training seed); repeatable
         calibration: the full model's calibration on the run's text, which takes the run's model
         model: the model's directory, where it has moved since
-        seed: of the positions drawn for log Z
-        format: of the answer on stdout
+        seed: seed of the positions drawn for log Z
+        format: form of the answer on stdout
     """
 
     run: str = field(metadata={"uri": True})

@@ -17,7 +17,7 @@ class CurveConfig:
         average: also the oracle of so many big layers (or active experts) per token on average, each token's own number free; of
             runs with all exact budgets in a context other than committed; repeatable
         plot: draw the curves into this file (.svg, .png or .pdf) as well
-        format: of the answer on stdout; csv, json and parquet hold all columns
+        format: form of the answer on stdout; csv, json and parquet hold all columns
     """
 
     runs: tuple[str, ...] = field(metadata={"uri": True})

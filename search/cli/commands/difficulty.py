@@ -34,7 +34,7 @@ class DifficultyConfig:
             surprise by itself
         picture: draw a sequence into this file instead (.svg, .png, .pdf), its tokens coloured by the measure
         sequence: the sequence to draw
-        format: of the answer on stdout
+        format: form of the answer on stdout
     """
 
     run: str = field(metadata={"uri": True})

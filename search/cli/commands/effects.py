@@ -20,7 +20,7 @@ class EffectsConfig:
         ahead: later tokens of the window over which an effect is summed
         max_sequences: measure only the first so many of the run's sequences; those that the table has count too; default all
         plot: draw letters and distances into this file (.svg, .png or .pdf)
-        format: of the answer on stdout
+        format: form of the answer on stdout
         model: the model's directory, where it has moved since; default the one that the run names
         device: cpu, cuda, or cuda:N
         threads: threads of this process

@@ -30,7 +30,7 @@ class GenerateConfig:
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; default the full model
         tokens: how many tokens to write, fewer where the model ends its text
         temperature: 0 writes the likeliest token each time; above it tokens are drawn
-        seed: of the drawing
+        seed: seed of the drawing
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         threads: threads of this process

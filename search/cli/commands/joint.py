@@ -18,7 +18,7 @@ class JointConfig:
         budget: budget of the run, here of a window's total: so much per token on average; default any, else that of the least loss
         width: hold so many prefixes in a beam over tokens before letters are changed one by one; default no beam
         max_sequences: solve only the first so many of the run's sequences; those that the table has count too; default all
-        format: of the answer on stdout
+        format: form of the answer on stdout
         model: the model's directory, where it has moved since; default the one that the run names
         device: cpu, cuda, or cuda:N
         threads: threads of this process

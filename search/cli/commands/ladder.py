@@ -18,10 +18,10 @@ class LadderConfig:
         budget: budgets of the run, each a ladder of its own; repeatable; default any and the middle whole one
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; repeatable
         plot: draw the ladder into this file (.svg, .png or .pdf)
-        format: of the answer on stdout; all but table hold all columns
+        format: form of the answer on stdout; all but table hold all columns
         model: the model's directory, where it has moved since; default the one that the run names
         reference: the reference's place, where it has moved since
-        sample: patterns of each number of B's that the branches' effects are measured on
+        sample: patterns of each number of big layers that the branches' effects are measured on
         folds: groups of documents; probes are learnt from all but one and tried on that
         rounds: how often the probes on the states at the layers are taught, from the second time on under their own choices
         seed: seed of everything random

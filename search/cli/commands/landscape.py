@@ -15,7 +15,7 @@ class LandscapeConfig:
     Args:
         run: run directory, searched with --keep losses over all patterns of s and B (. and B in a model without small FFNs)
         budget: pass of a committed run: any, or an atmost that admits all
-        format: of the answer on stdout
+        format: form of the answer on stdout
     """
 
     run: str = field(metadata={"uri": True})

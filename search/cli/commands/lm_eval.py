@@ -23,7 +23,7 @@ class LmEvalConfig:
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        tasks: tasks of the harness, or of `include_path`
+        tasks: names of tasks, the harness's own or of a folder of yours
         routers: directories, shipped routers (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; the full model is run as well
         include_path: folder of task files (.yaml) of your own
         num_fewshot: examples in front of every question; default each task's own
@@ -32,7 +32,7 @@ class LmEvalConfig:
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
         out: also save all that the harness reports, as JSON, to this file
-        format: of the table on stdout
+        format: form of the table on stdout
     """
 
     model: str = field(metadata={"uri": True})

@@ -15,7 +15,7 @@ class ParetoConfig:
     Args:
         run: run directory that kept trials of patterns for all tokens, or losses
         plot: draw the front into this file (.svg, .png or .pdf)
-        format: of the answer on stdout; all but table hold every evaluated pattern
+        format: form of the answer on stdout; all but table hold every evaluated pattern
     """
 
     run: str = field(metadata={"uri": True})

@@ -15,7 +15,7 @@ class PlaceboConfig:
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
         out: model directory to make
-        seed: of the noise
+        seed: seed of the noise
         scale: size of the noise, as a multiple of how much the real big FFN differs from the small one
     """
 

@@ -18,10 +18,10 @@ class QueryConfig:
         list: list the named questions and the views
         schema: print every column of every view, with its unit and meaning
         routes: FILE.parquet or NAME=FILE.parquet, what a router chose at a run's positions, for the view routes; repeatable
-        format: of the answer on stdout; csv holds the data to the letter: a spreadsheet takes cells that begin with = + - or @ for
-            formulas unless they are imported as text
-        memory: what DuckDB may take; beyond it, rows are set aside on the disk
-        time_limit: seconds until the query is stopped; 0: none
+        format: form of the answer on stdout; csv holds the data to the letter: a spreadsheet takes cells that begin with = + - or
+            @ for formulas unless they are imported as text
+        memory: memory that DuckDB may take; beyond it, rows are set aside on the disk
+        time_limit: seconds until the query is stopped; 0 for no limit
     """
 
     run_sql: tuple[str, ...] = field(default=(), metadata={"uri": True})

@@ -15,15 +15,15 @@ class ReportConfig:
     Args:
         runs: run directories; the page shows one at a time
         out: file to write, .html
-        routes: a router's choices to show beside the oracle, from duo-oracle route; repeatable
-        strategies: table of duo-oracle strategies --format json to show; repeatable
-        ladder: ladder of one of the runs to show, from duo-oracle ladder RUN --format json; repeatable
+        routes: FILE.parquet or NAME=FILE.parquet, a router's choices to show beside the oracle, from duo-oracle route; repeatable
+        strategies: FILE.json, a table of duo-oracle strategies --format json to show; repeatable
+        ladder: FILE.json, the ladder of one of the runs to show, from duo-oracle ladder RUN --format json; repeatable
         title: heading of the page; default model and data
     """
 
     runs: tuple[str, ...] = field(metadata={"uri": True})
     out: str
-    routes: dict[str, str] = field(default_factory=dict, metadata={"uri": True})
+    routes: tuple[str, ...] = field(default=(), metadata={"uri": True})
     strategies: tuple[str, ...] = field(default=(), metadata={"uri": True})
     ladder: tuple[str, ...] = field(default=(), metadata={"uri": True})
     title: str | None = None

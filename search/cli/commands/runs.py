@@ -18,7 +18,7 @@ class RunsConfig:
     Args:
         dir: folders to look in, default runs where there is one, else this folder; or `show` and one run's directory
         depth: how many folders below are looked into
-        format: of the answer on stdout
+        format: form of the answer on stdout
     """
 
     dir: tuple[str, ...] = field(default=(), metadata={"uri": True})

@@ -21,7 +21,7 @@ class StrategiesConfig:
         budget: one of the run's budgets, or average:K where it has all exact ones; repeatable; default all of the run's
         max_sequences: stop after so many of the run's sequences; default all
         plot: draw regret against evaluations and time into this file (.svg, .png or .pdf)
-        format: of the table on stdout
+        format: form of the table on stdout
         model: the model's directory, where it has moved since; default the one that the run names
         seed: seed of everything random
         threads: threads of this process

@@ -15,7 +15,7 @@ class UsageConfig:
     Args:
         routers: router directories or shipped routers that were trained on text
         plot: draw use and cutoffs over the steps into this file (.svg, .png or .pdf)
-        format: of the table on stdout
+        format: form of the table on stdout
     """
 
     routers: tuple[str, ...] = field(metadata={"uri": True})

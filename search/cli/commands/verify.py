@@ -18,9 +18,9 @@ class VerifyConfig:
         sample: how many losses are computed again where each takes a forward pass of its own
         all: compute all of them again
         tolerance: greatest difference that passes, in nats; default 1e-4, for a bfloat16 run 0.1
-        seed: of the sample
+        seed: seed of the sample
         device: cpu, cuda, or cuda:N
-        format: of the answer on stdout
+        format: form of the answer on stdout
         repair: search again first what is missing or not as it was written, as the run's own search command does
     """
 

@@ -217,6 +217,11 @@ def test_a_file_that_is_no_table_of_strategies_is_refused(tmp_path: Path, conten
 def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = Synthetic().write(tmp_path / "run")
     (tmp_path / "strategies.json").write_text(json.dumps(STRATEGIES))
+    routes = routes_file(tmp_path / "mine.parquet", run, ["BssB"])
+    for spelled, name in ((str(routes), "mine"), (f"yours={routes}", "yours")):
+        assert main(["report", str(run.path), "--out", str(tmp_path / "routed.html"), "--routes", spelled]) == 0
+        assert parts_of(tmp_path / "routed.html")[0]["runs"][0]["routers"][0]["name"] == name
+    capsys.readouterr()
     out = tmp_path / "deep" / "page.html"
     assert (
         main(["report", str(run.path), "--out", str(out), "--strategies", str(tmp_path / "strategies.json"), "--title", "Mine"])
@@ -233,6 +238,7 @@ def test_the_command_writes_a_page_and_refuses_in_one_line(tmp_path: Path, capsy
         [str(tmp_path / "empty"), "--out", str(out)],
         [str(run.path), "--out", str(out), "--routes", f"mine={tmp_path / 'none.parquet'}"],
         [str(run.path), "--out", str(out), "--strategies", str(tmp_path / "none.json")],
+        [str(run.path), "--out", str(out), *(["--routes", str(routes)] * 2)],
     ):
         assert main(["report", *arguments]) == 2, arguments
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
