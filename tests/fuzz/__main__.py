@@ -1,7 +1,8 @@
 """The fuzz test by itself: `python -m tests.fuzz --inputs 10000 --seed N`. A worker runs inputs, and is watched from outside.
 
 A worker that uses more than 15 s of a core for an input, stands still for 300 s, takes over 3 GiB or dies is that input's fault:
-it is ended, and another goes on behind the input. `--only NUMBER` runs one input again, with all that it says.
+it is ended, and another goes on behind the input. What it uses to start, and between inputs, is none's. `--only NUMBER` runs one
+input again, with all that it says.
 """
 
 from __future__ import annotations
@@ -87,11 +88,15 @@ def _work(seeds: Path, seed: int, first: int, end: int) -> int:
     n_faults = 0
     for number in range(first, end):
         print(json.dumps({"begun": number}), file=report, flush=True)
-        verdict = run_input(seeds, work, writes, seed, number)
+        verdict = run_input(
+            seeds, work, writes, seed, number, lambda it: print(json.dumps({"named": asdict(it)}), file=report, flush=True)
+        )
         left = os.listdir(seeds.parent / "home" / "tmp")
         verdict.faults += [f"left in TMPDIR: {name}" for name in left if not name.startswith(("torch", "hf"))][:3]
         n_faults += bool(verdict.faults)
         print(json.dumps(asdict(verdict)), file=report, flush=True)
+        if not number % 25:
+            gc.collect()
     print(json.dumps({"end": end}), file=report, flush=True)
     return int(n_faults > 0)
 
@@ -103,7 +108,8 @@ class _Worker:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=self.errors, env=_environment(seeds))
         self.begun, self.since, self.cpu = first, time.monotonic(), 0.0
-        self.rest, self.ended = b"", False
+        self.rest, self.ended, self.within = b"", False, False
+        self.named: dict[str, Any] = {"kind": "?", "words": ""}
 
     def cpu_seconds(self) -> float:
         try:
@@ -134,7 +140,7 @@ def _watched(seeds: Path, seed: int, n_inputs: int) -> int:
         cpu_total += worker.cpu
         if fault is None:
             break
-        done.append(asdict(Verdict(worker.begun, "?", "", faults=[fault])))
+        done.append(asdict(Verdict(worker.begun, worker.named["kind"], worker.named["words"], faults=[fault])))
         _print(done[-1])
         first = worker.begun + 1
     _summary(done, seed, time.monotonic() - started, cpu_total)
@@ -161,14 +167,18 @@ def _follow(worker: _Worker, done: list[dict[str, Any]]) -> str | None:
                         worker.ended = True
                     elif "begun" in values:
                         worker.begun, worker.since, worker.cpu = values["begun"], time.monotonic(), worker.cpu_seconds()
+                        worker.within, worker.named = True, {"kind": "?", "words": ""}
+                    elif "named" in values:
+                        worker.named = values["named"]
                     else:
+                        worker.within = False
                         done.append(values)
                         if values["faults"]:
                             _print(values)
                 continue
             used, still = worker.cpu_seconds() - worker.cpu, time.monotonic() - worker.since
             resident = worker.resident()
-            if (used > 15 and len(done) > 0) or used > 40 or still > STALLED_SECONDS or resident > KILL_BYTES:
+            if (worker.within and used > (15 if done else 40)) or still > STALLED_SECONDS or resident > KILL_BYTES:
                 worker.process.kill()
                 worker.process.wait()
                 return f"ended: {used:.0f} s of a core, {still:.0f} s, {resident / 2**30:.1f} GiB"

@@ -7,13 +7,13 @@ command was told to; no temporary file left; nothing on the terminal that steers
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import re
 import resource
 import shutil
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +53,13 @@ class Writes:
 _WRITES = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1, "os.link": 2, "os.symlink": 2, "os.truncate": 1}
 
 
-def run_input(seeds: Path, work: Path, writes: Writes, seed: int, number: int) -> Verdict:
-    """Makes the input of this number below `work`, runs its command and judges. The folder is gone afterwards."""
+def run_input(
+    seeds: Path, work: Path, writes: Writes, seed: int, number: int, named: Callable[[Verdict], None] = lambda verdict: None
+) -> Verdict:
+    """Makes the input of this number below `work`, runs its command and judges. The folder is gone afterwards.
+
+    `named` is told what it is before it is run.
+    """
     rng = np.random.default_rng([seed, number])
     name = str(rng.choice(np.array(list(KINDS)), p=_WEIGHTS / _WEIGHTS.sum()))
     kind = KINDS[name]
@@ -73,12 +78,11 @@ def run_input(seeds: Path, work: Path, writes: Writes, seed: int, number: int) -
         words = words_with_spaces(kind.words(rng))
         verdict.words = " ".join(words)
         os.chdir(folder)
+        named(verdict)
         _judge(verdict, words, folder, writes)
     finally:
         os.chdir(before)
         shutil.rmtree(folder, ignore_errors=True)
-        if not number % 25:
-            gc.collect()
     return verdict
 
 

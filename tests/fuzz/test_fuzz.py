@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.fuzz import __main__ as fuzz
 from tests.fuzz import inputs
 from tests.fuzz.inputs import MOST_BYTES, Writes, run_input
 from tests.fuzz.kinds import KINDS
 from tests.fuzz.mutations import bytes_of, json_of, words_of
 from tests.fuzz.seeds import make_seeds
+from tests.fuzz.verdict import Verdict
 
 SEED = 20_261_127
 
@@ -121,3 +129,19 @@ def test_every_kind_names_commands_that_exist() -> None:
     from duo_oracle.search.cli import command_names
 
     assert {command.split()[0] for kind in KINDS.values() for command in kind.commands} <= set(command_names())
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_only_what_an_input_itself_uses_is_counted_to_it_and_it_is_named(within: bool) -> None:
+    verdict = asdict(Verdict(3, "kind", "words", status=0))
+    said = [{"begun": 3}, {"named": {"kind": "kind", "words": "words"}}, *([] if within else [verdict])]
+    lines = "\n".join(map(json.dumps, said))
+    code = f"import time; print({lines!r}, flush=True); time.sleep({30 if within else 1}); print('{{\"end\": 4}}')"
+    worker, used = object.__new__(fuzz._Worker), itertools.count(0, 50)
+    worker.process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    worker.begun, worker.since, worker.cpu, worker.rest, worker.ended, worker.within = 3, time.monotonic(), 0.0, b"", False, False
+    worker.cpu_seconds = lambda: float(next(used))  # type: ignore[method-assign]
+    fault = fuzz._follow(worker, [verdict])
+    worker.process.kill()
+    assert (fault is not None) == within
+    assert worker.named["words"] == "words"
