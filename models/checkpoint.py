@@ -101,6 +101,7 @@ def read_checkpoint(model: str) -> Checkpoint:
 def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     """A directory that needs no other."""
     tensors = _read_tensors(directory)
+    _check_depth(directory / CONFIG, config, len(tensors))
     tokenizer = directory / TOKENIZER
     tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
     _check_tokenizer(tokenizer, tokenizer_json)
@@ -109,6 +110,14 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
         if tokenizer_json is not None and (directory / name).is_file():
             said |= _read_json(directory / name)
     return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json), said)
+
+
+def _check_depth(path: Path, config: dict[str, Any], n_tensors: int) -> None:
+    """Raises InputError for more layers than the weights can be of, which would be built for minutes, or for ever, to say so."""
+    for key in ("num_hidden_layers", "n_layer", "n_layers", "num_layers"):
+        n_layers = config.get(key)
+        if isinstance(n_layers, int) and n_layers > max(n_tensors, 1000):
+            raise InputError(f"{path}: {key} is {n_layers!r:.20}, and the weights beside it are {n_tensors:,} tensors in all")
 
 
 def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
