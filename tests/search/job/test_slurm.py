@@ -104,7 +104,7 @@ def test_a_head_that_does_not_start_ends_the_job_in_a_line(tmp_path: Path) -> No
 def test_a_job_that_is_told_to_end_goes_on_as_the_same_job_again(toy: Path, tmp_path: Path) -> None:
     """The script as it is, with two real Rays on this machine: a head, and a node beside it."""
     out, whole, tokens = tmp_path / "run", tmp_path / "whole", tmp_path / "tokens.jsonl"
-    tokens.write_text("".join(f'{{"tokens": [{", ".join(map(str, range(n % 20, n % 20 + 6)))}]}}\n' for n in range(40)))
+    tokens.write_text("".join(f'{{"tokens": [{", ".join(map(str, range(n % 10, n % 10 + 6)))}]}}\n' for n in range(40)))
     run_search(SearchConfig(model=str(toy), data=str(tokens), out=str(whole), unit_sequences=1, local=True), solve=fakes.solves)
     slowly = f'exec {sys.executable} -c {shlex.quote(SLOWLY)} "$@" --unit-sequences 1'
     more = "--object-store-memory=100000000"
