@@ -132,7 +132,7 @@ def read_linear(
             if len(layers) != sizes[0] or not all(type(layer) is int for layer in layers):
                 raise InputError(f"{RECORD}: layers must be {sizes[0]} whole numbers; got {record['layers']!r:.80}")
         return kind(record["name"], maps, branches, record_field(record, "model", str), skip, budget, spec, record, layers)
-    except ValueError as fault:
+    except (ValueError, OverflowError) as fault:  # a number may be too long for a float
         raise InputError(f"{spec}: {fault}") from None
 
 

@@ -171,7 +171,7 @@ def _table_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
                 number += 1
                 row = dict.fromkeys(names) | {name: values[place] for name, values in columns.items()}
                 yield f"{file.shown}, row {number}", row
-    except (pa.ArrowException, OSError) as fault:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
         if isinstance(fault, OSError) and fault.filename is not None:
             raise
         raise InputError(f"{file.shown}: not a readable {what} file: {str(fault).splitlines()[0]}") from None
