@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from duo_oracle.oracle.branches import DUO
 from duo_oracle.results.answers.effects import Effects, LayerEffects, effects_of_run
 from duo_oracle.results.answers.joint import JointGaps, joint_gap
 from duo_oracle.results.ladder.rungs import Line, sentences
@@ -15,8 +16,9 @@ from duo_oracle.results.report.packing import as_numbers
 from duo_oracle.results.statistics.intervals import Estimate, percent_text
 from duo_oracle.results.store.beside import beside
 from duo_oracle.results.store.reader import StoredRun
+from duo_oracle.results.store.words import uniform_name
 
-_ALL = {".": "all-skip", "s": "all-small", "B": "all-big"}
+_ALL = {branch.letter: uniform_name(branch) for branch in DUO.branches}
 _KNOWS_LABEL, _KNOWS_TOKEN = ("hindsight", "excess"), ("reference", "additive", "probe", "layer probe", "router")
 
 
