@@ -65,7 +65,8 @@ def _searched(config: SearchConfig) -> Run:
             f"{len(outcome.failures)} of the run's units failed and all else is kept in {outcome.directory}; the same call tries "
             f"them again: {outcome.failures[0].message}"
         )
-        failed.add_note(outcome.failures[0].traceback)
+        if outcome.failures[0].traceback:
+            failed.add_note(outcome.failures[0].traceback)
         raise failed
     return load(outcome.directory)
 

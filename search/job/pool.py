@@ -30,7 +30,10 @@ class Unit:
 
 @dataclass(frozen=True)
 class UnitFailure:
-    """A unit that could not be solved: its number, one line that says which it is and why, and where it happened."""
+    """A unit that could not be solved: its number, one line that says which it is and why, and where in the program it happened.
+
+    Bad input, such as a weight that is not finite, has no `traceback`.
+    """
 
     unit: int
     message: str

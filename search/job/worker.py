@@ -16,6 +16,7 @@ import torch
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.allocator import keep_freed_memory
 from duo_oracle.oracle.base.disk import disk_fault
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, Trials
 from duo_oracle.results.store.parts import UnitWriter
@@ -105,5 +106,6 @@ def solve_unit(job: Job, model: OracleModel, unit: Unit, found: Found | None = N
         return writer.record
     except Exception as error:
         reason = " ".join(str(error).split())
-        message = f"{unit}: {type(error).__name__}: {reason}"
-        return UnitFailure(unit.index, message, traceback.format_exc(), disk_fault(error))
+        if isinstance(error, InputError):  # of the weights or the text; where in the program it was seen helps nobody
+            return UnitFailure(unit.index, f"{unit}: {reason}")
+        return UnitFailure(unit.index, f"{unit}: {type(error).__name__}: {reason}", traceback.format_exc(), disk_fault(error))

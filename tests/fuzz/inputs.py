@@ -119,7 +119,7 @@ def _judge(verdict: Verdict, words: list[str], folder: Path, writes: Writes) -> 
 
 
 def _judge_files(verdict: Verdict, words: list[str], folder: Path, held: dict[str, tuple[int, int]], writes: Writes) -> None:
-    named = [word.partition("=")[2] or word for word in words]
+    named = [word.partition("=")[2] or word if word.startswith("--") else word for word in words]
     verdict.faults += [f"wrote outside: {place}" for place in writes.outside if not any(_within(place, word) for word in named)]
     now = _listing(folder)
     mine = tuple(os.path.normpath(word) for word, before in zip(named[1:], words, strict=False) if before in _OUTPUTS)

@@ -29,7 +29,8 @@ def _run(config: SearchConfig) -> int:
         return 0
     if outcome.failures:
         for failure in outcome.failures:
-            print(failure.traceback.rstrip(), file=sys.stderr)
+            if failure.traceback:
+                print(failure.traceback.rstrip(), file=sys.stderr)
         print(
             f"duo-oracle: {len(outcome.failures)} of the run's units failed and all else is kept in {outcome.directory}; "
             "the same command tries them again",

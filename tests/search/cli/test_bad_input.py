@@ -205,6 +205,16 @@ def test_a_bad_model_directory(place: Place, capsys: pytest.CaptureFixture[str],
     assert law in refused(capsys, "search", place.llama, place.data, "--local", "--out", place.folder / "new")
 
 
+def test_weights_of_which_no_loss_is_finite_cost_their_units_a_line(place: Place, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors_with(lambda tensors: tensors[SMALL].fill_(3e38))(place.llama)
+    assert main(["search", str(place.llama), str(place.data), "--local", "--out", str(place.folder / "new")]) == 1
+    out, err = capsys.readouterr()
+    assert "a loss is a finite number" in err
+    assert "the same command tries them again" in err
+    assert "Traceback" not in err
+    assert out == ""
+
+
 def parquet(**columns: list[object]) -> Callable[[Path], None]:
     return lambda file: pq.write_table(pa.table(columns), file)
 
