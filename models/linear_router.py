@@ -126,6 +126,8 @@ def read_linear(
         if tuple(maps.weight_LKD.shape) != sizes:
             raise InputError(f"{WEIGHTS}: weight must have shape {list(sizes)} by {RECORD}; got {list(maps.weight_LKD.shape)}")
         budget = float(record_field(record, "budget", (int, float)))
+        if not 0 <= budget <= sizes[0]:
+            raise InputError(f"{RECORD}: budget must be a number from 0 to {sizes[0]}; got {budget!r}")
         layers = None
         if "layers" in record:
             layers = tuple(record_field(record, "layers", list))

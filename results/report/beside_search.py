@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from duo_oracle.oracle.branches import DUO
 from duo_oracle.results.answers.effects import Effects, LayerEffects, effects_of_run
 from duo_oracle.results.answers.joint import JointGaps, joint_gap
 from duo_oracle.results.ladder.rungs import Line, sentences
@@ -16,9 +15,8 @@ from duo_oracle.results.report.packing import as_numbers
 from duo_oracle.results.statistics.intervals import Estimate, percent_text
 from duo_oracle.results.store.beside import beside
 from duo_oracle.results.store.reader import StoredRun
-from duo_oracle.results.store.words import uniform_name
+from duo_oracle.results.store.words import pattern_name
 
-_ALL = {branch.letter: uniform_name(branch) for branch in DUO.branches}
 _KNOWS_LABEL, _KNOWS_TOKEN = ("hindsight", "excess"), ("reference", "additive", "probe", "layer probe", "router")
 
 
@@ -97,7 +95,7 @@ def _rounded(n_big: float | None) -> float | None:
 
 def _effects(run: StoredRun, found: Effects) -> dict[str, Any]:
     whole, ahead = found.whole, found.ahead
-    start = run.words.of(_ALL.get(found.base[0], found.base) if len(set(found.base)) == 1 else found.base)
+    start = pattern_name(run.table, found.base)
     columns = ("layer", "change", "own token", f"next {ahead} together", "their share of the disturbance")
     rows = [
         ("" if one.layer is None else "strong", *_where(one), one.loss.own, one.loss.later, one.kl.share)

@@ -63,3 +63,18 @@ def uniform_name(branch: Branch) -> str:
     'all-skip'
     """
     return f"all-{branch.name.lower()}"
+
+
+def pattern_name(table: BranchTable, letters: str) -> str:
+    """What a pattern of a table is called: its letters, or the name of the one branch that it is of.
+
+    >>> from duo_oracle.oracle.branches import parse_table
+    >>> [pattern_name(parse_table("sB"), letters) for letters in ("ssss", "BBBB", "sBsB")]
+    ['all-small', 'all-big', 'sBsB']
+    >>> [pattern_name(parse_table("sets:0+1,2+3"), letters) for letters in ("BBBB", "aaaa")]
+    ['full', 'all-0+1']
+    """
+    if len(set(letters)) > 1:
+        return letters
+    branch = table.of_letter(letters[0])
+    return words_of(table, table.cheapest).full if branch is Branch.BIG else uniform_name(branch)

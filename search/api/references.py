@@ -69,12 +69,14 @@ def export_reference(config: ExportConfig) -> str:
 
     from duo_oracle.models.checkpoint import read_checkpoint
     from duo_oracle.models.family import load_model
+    from duo_oracle.models.text.sources import find_files
     from duo_oracle.models.text.windows import data_fingerprint
     from duo_oracle.results.store.reference_files import Rows, write_reference
     from duo_oracle.search.job.reference import History, Passes, check_context
     from duo_oracle.search.job.text import text_of
     from duo_oracle.search.job.worker import prepared
 
+    find_files(config.data)  # a name that is none costs no loading of a model
     checkpoint = read_checkpoint(config.model)
     model = load_model(checkpoint, "float32", config.device)
     text = text_of(config, checkpoint, model)

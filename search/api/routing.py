@@ -112,10 +112,12 @@ def write_choices(config: RouteConfig) -> str:
     from duo_oracle.models.checkpoint import read_checkpoint
     from duo_oracle.models.family import load_module
     from duo_oracle.models.router import read_router
+    from duo_oracle.models.text.sources import find_files
     from duo_oracle.search.job.routed import write_route_file
     from duo_oracle.search.job.text import text_of
     from duo_oracle.search.job.worker import prepared
 
+    find_files(config.data)  # a name that is none costs no loading of a model
     if config.router == OWN:
         return _write_own(config)
     router, checkpoint = read_router(config.router), read_checkpoint(config.model)

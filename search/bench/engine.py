@@ -99,7 +99,7 @@ def run_bench(config: BenchConfig) -> BenchResult:
         seconds=median,
     )
     if config.job_seconds:
-        result = _with_workers(result, config)
+        result = with_workers(result, config)
     if config.growth:
         result = replace(result, growth=grown(config.hidden or module.config.hidden_size, config.growth_layers, config.seed))
     return result
@@ -239,7 +239,7 @@ def _labels(label_NY: Tensor) -> Draw:
     return lambda _: label_NY
 
 
-def _with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
+def with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
     """Whole searches through the driver: in this process, on one Ray worker, and on two.
 
     The speed-up compares the time that the workers search; the overhead is that of the whole job, Ray's start and end included.
@@ -247,22 +247,23 @@ def _with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
     # one unit a sequence, an even number of them, about `job_seconds` of work for one worker
     n_positions = config.job_seconds * result.tokens_per_second
     n_sequences = max(2, 2 * round(n_positions / (config.job_seq_len - 1) / 2))
-    asked = SearchConfig(
-        model=config.model,
-        data=(config.data,),
-        out="",
-        context="full",
-        budget=f"0-{result.n_layers}",
-        null_draws=0,
-        seq_len=config.job_seq_len,
-        max_sequences=n_sequences,
-        unit_sequences=1,
-    )
     seconds = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, how in (("local_job", {"local": True}), ("one_worker_job", {"workers": 1}), ("two_workers_job", {"workers": 2})):
+            asked = SearchConfig(
+                model=config.model,
+                data=(config.data,),
+                out=str(Path(folder) / name),
+                context="full",
+                budget=f"0-{result.n_layers}",
+                null_draws=0,
+                seq_len=config.job_seq_len,
+                max_sequences=n_sequences,
+                unit_sequences=1,
+                **how,
+            )
             started = time.perf_counter()
-            run_search(replace(asked, out=str(Path(folder) / name), **how))
+            run_search(asked)
             seconds[name] = time.perf_counter() - started
     start_up = seconds["one_worker_job"] - seconds["local_job"]
     searching_one, searching_two = (seconds[name] - max(start_up, 0.0) for name in ("one_worker_job", "two_workers_job"))

@@ -2,7 +2,8 @@
 
 default < `--config FILE.yaml` < command line. Knows no particular command. A field's line of help is its entry in the
 docstring's `Args:`, under the heading `# such as this` that groups it there; its choices are those of its StrEnum. Of its metadata
-`flag` is another name on the command line, and `aliases` names that it had before: taken everywhere, shown nowhere.
+`flag` is another name on the command line, and `aliases` names that it had before: taken everywhere, shown nowhere. One that is
+not `shown` is taken and left out of the help.
 """
 
 from __future__ import annotations
@@ -109,16 +110,17 @@ def fill_parser(parser: Parser, command: Command) -> Parser:
     for field in fields(command.options):
         kind, many = kind_of(hints[field.name])
         text = help_of.get(field.name, "").replace("%", "%%")
+        help_text = text + ("" if kind is bool else _default(field)) if field.metadata.get("shown", True) else argparse.SUPPRESS
         place = groups.get(group_of.get(field.name, ""), parser)
         if field.name in command.positional:
             parser.add_argument(field.name, nargs="*" if many else "?", metavar=field.name.upper(), help=text)
         elif kind is bool:
             action = argparse.BooleanOptionalAction if field.default is True else "store_true"
-            for flag, said in _spellings(field, text):
+            for flag, said in _spellings(field, help_text):
                 place.add_argument(flag, dest=field.name, action=action, help=said)
         else:
             choices = "|".join(kind) if issubclass(kind, StrEnum) else None
-            for flag, said in _spellings(field, text + _default(field)):
+            for flag, said in _spellings(field, help_text):
                 place.add_argument(
                     flag,
                     dest=field.name,

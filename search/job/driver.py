@@ -24,6 +24,7 @@ from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.router import Router, read_router
 from duo_oracle.models.routing import check_router
 from duo_oracle.models.text.options import shown
+from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.windows import Window, data_fingerprint
 from duo_oracle.models.tracker import tracked
 from duo_oracle.oracle.base.allocator import return_freed_memory
@@ -90,6 +91,7 @@ def run_search(
     ready_arrow()  # while there is room: the run is read at its end
     if config.address is not None:
         check_address(config.address)
+    find_files(config.data)  # a name that is none costs no loading of a model
     checkpoint = read_checkpoint(config.model)
     # On a cluster the GPUs may be the workers' alone; the driver needs only the sizes, and to know that the weights fit.
     checks: list[str] = []

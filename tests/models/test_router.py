@@ -185,6 +185,9 @@ def test_what_is_no_router_is_refused_in_one_line(model, tmp_path):
         ({"n_layers": "3"}, "n_layers is missing or of the wrong type"),
         ({"skip": "token"}, "unknown skip reading 'token'"),
         ({"budget": True}, "budget is missing or of the wrong type"),
+        ({"budget": 10**400}, "too large to convert to float"),
+        ({"budget": float("nan")}, "budget must be a number from 0 to 3"),
+        ({"budget": float("inf")}, "budget must be a number from 0 to 3"),
     ):
         (path / "router.json").write_text(json.dumps({**record, **change}))
         assert message in refused(path)

@@ -1,6 +1,6 @@
 """Say what a search would do and about how long it takes, and make nothing
 
-Takes the options of `duo-oracle search`, and needs no `--out`.
+Takes the options of `duo-oracle search`, also `--out` and `--dry-run`, which its help leaves out: a search's command line is its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from duo_oracle.search.job.config import SearchConfig
 
 @dataclass(frozen=True)
 class PlanConfig(SearchConfig):
-    out: str = field(default="runs/plan", metadata={"uri": True})
+    out: str = field(default="runs/plan", metadata={"uri": True, "shown": False})
+    dry_run: bool = field(default=False, metadata={"shown": False})
 
 
 PlanConfig.__doc__ = SearchConfig.__doc__

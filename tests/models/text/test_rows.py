@@ -137,6 +137,14 @@ def test_a_git_lfs_pointer_is_called_so(tmp_path: Path, name: str) -> None:
     assert "git lfs pull" in refusal(tmp_path / name)
 
 
+def test_a_column_s_name_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
+    for suffix, write in (("parquet", pq.write_table), ("arrow", feather.write_feather)):
+        path = tmp_path / f"a.{suffix}"
+        write(pa.table({"text": ["a"], "notes": ["b"]}), path, compression="none" if suffix == "parquet" else "uncompressed")
+        path.write_bytes(path.read_bytes().replace(b"notes", b"n\xe9\xfees"))
+        assert "not a readable" in refusal(path) or "UTF-8" in refusal(path)
+
+
 @pytest.mark.parametrize("suffix", ["parquet", "arrow"])
 def test_text_of_a_table_that_is_no_utf8_is_refused_by_row(tmp_path: Path, suffix: str) -> None:
     raw = b"fine" + b"caf\xe9 noir"

@@ -13,11 +13,13 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.patterns import RoutingPattern
+from duo_oracle.search.bench import engine
 from duo_oracle.search.bench.config import BenchConfig
 from duo_oracle.search.bench.engine import run_bench
 from duo_oracle.search.bench.growth import GrowthRow, draw_growth, grown, growth_text
 from duo_oracle.search.bench.naive import PlainDecoder
 from duo_oracle.search.bench.result import BenchResult, beside, beside_text, read_result
+from duo_oracle.search.job.config import SearchConfig
 from tests.small_models import random_tokens, small_duo
 
 
@@ -46,6 +48,16 @@ def test_the_report_has_its_keys_and_ratios_of_what_was_timed():
     assert report["naive_ratio"] == pytest.approx(report["seconds"]["naive"] / report["seconds"]["ours"])
     assert 2 <= report["leaves_per_token"] <= 4096
     assert "naive_ratio" in str(result)
+
+
+def test_the_searches_that_compare_workers_are_whole_ones_of_a_folder_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[SearchConfig] = []
+    monkeypatch.setattr(engine, "run_search", asked.append)
+    result = engine.with_workers(measured(), BenchConfig(job_seconds=40, job_seq_len=9))
+    assert {"local_job", "one_worker_job", "two_workers_job"} <= set(result.seconds)
+    assert [(one.local, one.workers) for one in asked] == [(True, None), (False, 1), (False, 2)]
+    assert {one.max_sequences for one in asked} == {10}  # 40 s at 2 tokens a second are 80 positions, 8 of each sequence
+    assert len({one.out for one in asked}) == 3
 
 
 @pytest.mark.parametrize("wrong", [{"rounds": 0}, {"seq_len": 3}, {"hidden": 100}, {"job_seconds": -1}])
