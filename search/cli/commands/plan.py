@@ -1,6 +1,6 @@
 """Say what a search would do and about how long it takes, and make nothing
 
-Takes the options of `duo-oracle search`, also `--out` and `--dry-run`, which its help leaves out: a search's command line is its own.
+Takes the options of `duo-oracle search`, also `--out` and `--dry-run`, which its help leaves out.
 """
 
 from __future__ import annotations

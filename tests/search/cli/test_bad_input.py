@@ -214,7 +214,7 @@ def test_a_name_of_no_data_is_said_before_a_model_is_loaded(
     for source in (driver, family):
         for name in ("load_model", "load_module"):
             monkeypatch.setattr(source, name, lambda *_, **__: pytest.fail("a model was loaded"))
-    out = [] if command.startswith("plan") else ["--out", place.folder / "new"]
+    out = [] if command.startswith("plan") else ["--out", place.folder / "new.parquet"]
     assert "did you mean 'holdout:prose'" in refused(capsys, *command.split(), "holdout:pros", *out)
 
 
