@@ -16,14 +16,17 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.shown import Text
 from duo_oracle.results.api.run import Run, load
+from duo_oracle.search.api.routing import OWN
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from duo_oracle.results.answers.controls import Section
     from duo_oracle.results.compare.hull import Hull
     from duo_oracle.results.compare.plane import Line, Plane, Routed
     from duo_oracle.results.drawing import Picture
+    from duo_oracle.search.rerun.opened import OpenedRun
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,33 @@ class Comparison:
         return Text(str(self))._repr_html_()
 
 
+@dataclass(frozen=True, eq=False)
+class ExpertComparison:
+    """A mixture's own router, and experts of route files, beside patterns that cost as much: a table each, nats per token."""
+
+    run: Run
+    sections: tuple[Section, ...] = field(repr=False)
+
+    def table(self) -> pd.DataFrame:
+        """A row per figure of every router; intervals as NAME_low and NAME_high."""
+        import pandas as pd
+
+        from duo_oracle.results.answers.rows import section_rows
+
+        return pd.DataFrame(section_rows(self.sections))
+
+    def __str__(self) -> str:
+        return "\n\n".join(map(str, self.sections))
+
+    def _repr_html_(self) -> str:
+        return Text(str(self))._repr_html_()
+
+
+def asks_of_experts(run: Run, routers: Sequence[str], routes: Sequence[str] = ()) -> bool:
+    """Whether it is a mixture's routers that are compared: its own, or files alone beside a run over experts."""
+    return OWN in routers or (bool(routes) and not routers and run.table.of_experts)
+
+
 @extras_named("compare")
 def compare(
     run: Run | str | os.PathLike[str],
@@ -96,12 +126,15 @@ def compare(
     sample: int = 32,
     seed: int = 0,
     threads: int = 1,
-) -> Comparison:
+) -> Comparison | ExpertComparison:
     """Routers (a directory, a shipped name, fixed:PATTERN, random:BUDGET, reference:BUDGET) and route files at a run's positions.
 
     `reference:BUDGET` is the choice of the run's own reference. `routes` are files, FILE or NAME=FILE, or a mapping of names to
     files. A run in a context full or cheapest, with budgets 0 to all and every loss kept, answers everything. `model` is the
     model's directory where it has moved since; without kept losses `sample` patterns per budget stand for all.
+
+    Of a run over experts the router is `own`, the mixture's, and `routes` may hold experts; each stands beside at most `sample`
+    patterns of equal cost, and the answer is an `ExpertComparison`.
 
     Raises InputError for a run, router or file that does not fit.
     """
@@ -114,14 +147,34 @@ def compare(
     if min(sample, threads) < 1:
         raise InputError(f"`sample` and `threads` are at least 1; got {sample} and {threads}")
     loaded = run if isinstance(run, Run) else load(run)
-    loaded.check_letters("a comparison of routers")
+    names = _several(routers)
     files = tuple(routes.items()) if isinstance(routes, Mapping) else tuple(named_file(text) for text in _several(routes))
+    of_experts = asks_of_experts(loaded, names, [file for _, file in files])
+    if of_experts and names not in ((), (OWN,)):
+        raise InputError("`routers=own` is compared with `routes` of the same run alone, without other routers")
+    if not of_experts:
+        loaded.check_letters("a comparison of routers")
     with prepared(threads):
         opened = open_run(loaded, None if model is None else os.fspath(model))
-        found = compare_routers(opened, _several(routers), files, sample, seed)
+        if of_experts:
+            return ExpertComparison(loaded, _among_experts(opened, bool(names), files, sample, seed))
+        found = compare_routers(opened, names, files, sample, seed)
     lines = [router_line(found.plane, routed) for routed in found.routers]
     lines = [*reference_lines(found.plane, [line.budget for line in lines]), *lines]
     return Comparison(loaded, found.plane, found.routers, tuple(lines), found.notes)
+
+
+def _among_experts(
+    opened: OpenedRun, own: bool, files: Sequence[tuple[str | None, str]], sample: int, seed: int
+) -> tuple[Section, ...]:
+    from duo_oracle.search.rerun.own_router import own_router, routes_of_file
+
+    found = [own_router(opened, sample, seed)] if own else []
+    found += [own_router(opened, sample, seed, routes_of_file(file, opened, name)) for name, file in files]
+    doubled = [section.name for section in found if [other.name for other in found].count(section.name) > 1]
+    if doubled:
+        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (NAME=FILE names a file of `routes`)")
+    return tuple(found)
 
 
 def _several(texts: str | os.PathLike[str] | Sequence[str]) -> tuple[str, ...]:

@@ -8,13 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+import torch
+
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_model, load_module
 from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, SharesExperts
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.rerun.replay import read_groups
@@ -39,6 +42,24 @@ class OpenedRun:
     def sequences(self) -> list[Window]:
         """The run's text, window by window, from its own tables."""
         return [sequence for group in read_groups(self.run) for sequence in group.sequences]
+
+    @cached_property
+    def own_routes(self) -> tuple[np.ndarray, np.ndarray]:
+        """What a mixture's own router takes at the run's positions in a plain pass of each window: codes, uint8 (N, L), the full
+        model's where that set is no branch of the table; and how many experts, int64 (N,).
+
+        Raises InputError for a run over letters.
+        """
+        model = self.model
+        if not isinstance(model, SharesExperts):
+            found = f"{self.run.place} has branches {self.run.table.spec}"
+            raise InputError(f"routers of experts are those of a mixture (top:, ranks:, sets:); {found}")
+        codes, costs = [], []
+        for window in self.sequences:
+            code_TL, cost_T = model.own_routes(torch.from_numpy(window.token_ids[:-1].astype(np.int64)).to(model.device))
+            codes.append(code_TL[window.n_warm :])
+            costs.append(cost_T[window.n_warm :])
+        return np.concatenate(codes), np.concatenate(costs)
 
     @cached_property
     def problem(self) -> Problem:

@@ -18,7 +18,6 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, pattern_costs
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.model import SharesExperts
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.controls import Cell, Section
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap
@@ -49,14 +48,8 @@ def routes_of_file(file: str, opened: OpenedRun, name: str | None = None) -> Rou
     Raises InputError as `read_routes` and `expert_patterns`."""
     if not is_expert_file(file):
         return read_routes(file, opened.run, name)
-    model = opened.model
-    assert isinstance(model, SharesExperts)
-    own = own_experts_of(model, opened.sequences).experts_RLk
-    codes = [
-        model.own_routes(torch.from_numpy(window.token_ids[:-1].astype(np.int64)).to(model.device))[0][window.n_warm :]
-        for window in opened.sequences
-    ]
-    return expert_patterns(file, opened.run, own, np.concatenate(codes), name)
+    own = own_experts_of(opened.model, opened.sequences).experts_RLk
+    return expert_patterns(file, opened.run, own, opened.own_routes[0], name)
 
 
 def own_router(opened: OpenedRun, sample: int = SAMPLE, seed: int = 0, routes: Routes | None = None) -> Section:
@@ -65,11 +58,7 @@ def own_router(opened: OpenedRun, sample: int = SAMPLE, seed: int = 0, routes: R
 
     Raises InputError for a run over letters, in another context than full, and of a model that spends what no pattern costs.
     """
-    run, model = opened.run, opened.model
-    if not isinstance(model, SharesExperts):
-        raise InputError(
-            f"routers of experts are those of a mixture (top:, ranks:, sets:); {run.place} has branches {run.table.spec}"
-        )
+    run, own_cost_N = opened.run, opened.own_routes[1]
     if run.context != "full":
         raise InputError(f"a mixture's routers are compared in the context full; {run.place} has {run.context}")
     start = 0
@@ -78,9 +67,9 @@ def own_router(opened: OpenedRun, sample: int = SAMPLE, seed: int = 0, routes: R
     documents: list[str] = []
     drawn, n_patterns = NullLabels(DRAWS, int(run.identity["seed"])), []
     for window in opened.sequences:
-        token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(model.device)
+        token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(opened.model.device)
         if routes is None:
-            cost_N = model.own_routes(token_id_T[:-1])[1][window.n_warm :]
+            cost_N = own_cost_N[start : start + window.n_positions]
             took_NL = np.full((len(cost_N), run.n_letters), Branch.BIG, dtype=np.uint8)
         else:
             took_NL = routes.branches_NL[start : start + window.n_positions]

@@ -48,13 +48,14 @@ class CompareConfig:
 
 def _run(config: CompareConfig) -> int:
     from duo_oracle.results import load
-    from duo_oracle.search.api.comparing import compare
+    from duo_oracle.search.api.comparing import ExpertComparison, asks_of_experts, compare
     from duo_oracle.search.cli.options import spell_parameters
 
-    if "own" in config.router or (config.routes and not config.router and load(config.run).table.of_experts):
-        return _of_experts(config)
+    run = load(config.run)
+    if asks_of_experts(run, config.router, config.routes) and (config.plot is not None or config.out is not None):
+        raise InputError("routers of experts are compared in tables; got `plot` or `out`, which are of the budget plane")
     found = compare(
-        config.run,
+        run,
         config.router,
         config.routes,
         model=config.model,
@@ -62,33 +63,14 @@ def _run(config: CompareConfig) -> int:
         seed=config.seed,
         threads=config.threads,
     )
+    if isinstance(found, ExpertComparison):
+        write_sections(config.format, found.sections, lambda text: spell_parameters(text, COMMAND))
+        return 0
     if config.plot is not None:
         found.plot().save(config.plot)
     if config.out is not None:
         found.save(config.out)
     write_answer(config.format, lambda: found.arrow, lambda: spell_parameters(str(found), COMMAND))
-    return 0
-
-
-def _of_experts(config: CompareConfig) -> int:
-    from duo_oracle.results import load
-    from duo_oracle.results.store.route_files import named_file
-    from duo_oracle.search.cli.options import spell_parameters
-    from duo_oracle.search.job.worker import prepared
-    from duo_oracle.search.rerun.opened import open_run
-    from duo_oracle.search.rerun.own_router import own_router, routes_of_file
-
-    if config.router not in ((), ("own",)) or config.plot is not None or config.out is not None:
-        raise InputError("`router=own` is compared with `routes` of the same run alone, without other routers, `plot` or `out`")
-    with prepared(config.threads):
-        opened = open_run(load(config.run), config.model)
-        found = [own_router(opened, config.sample, config.seed)] if config.router or not opened.run.table.of_experts else []
-        for name, file in map(named_file, config.routes):
-            found.append(own_router(opened, config.sample, config.seed, routes_of_file(file, opened, name)))
-    doubled = [section.name for section in found if [other.name for other in found].count(section.name) > 1]
-    if doubled:
-        raise InputError(f"every router is compared once; there are two named {doubled[0]!r} (NAME=FILE names a file of `routes`)")
-    write_sections(config.format, found, lambda text: spell_parameters(text, COMMAND))
     return 0
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import duo_oracle
 from duo_oracle.models.plain_losses import window_losses
 from duo_oracle.results import load
 from duo_oracle.results.sql import query, questions
@@ -179,6 +180,8 @@ def test_the_own_router_stands_among_the_kept_losses_of_its_cost(mixture: Path, 
     rows = {row[""]: row for row in json.loads(out)["own"]}
     for name, value in wanted.items():
         assert rows[name]["real labels"]["mean"] == pytest.approx(value, abs=1e-5), name
+    table = duo_oracle.compare(mixture, "own", model=str(mixture.parent / "model")).table()
+    assert table["real labels"].tolist() == pytest.approx([mean_of(row["real labels"]) for row in rows.values()])
     gain = load(mixture).paths().query("budget == '6'")["null_gain"].mean()
     assert rows["regret: own - best of equal cost"]["drawn labels"]["mean"] == pytest.approx(gain, abs=0.3)  # of other draws
     status, _, err = said("compare RUN --router own --router random:2", mixture, tmp_path, capsys)
