@@ -8,31 +8,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
-from duo_oracle.oracle.base.choices import check_choice
+from duo_oracle.models.text.options import TextOptions, sources_of
 from duo_oracle.oracle.base.ranges import at_least
 
 
 @dataclass(frozen=True)
-class ExportConfig:
+class ExportConfig(TextOptions):
     """What `duo-oracle export-reference` is asked.
 
     Args:
         model: model directory, or the name of a shipped model, whose distributions are written
-        data: files, folders or globs of text, or a shipped holdout, as `search` takes them
         # what is written
         top: how many tokens are listed at each position, the likeliest first
         context: each position sees up to so many tokens of its document before it; default what its sequence holds
         # data
-        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
-        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
-        min_context: leave out tokens with fewer than so many tokens of their sequence before them; default 0, none but the first
-        bos: token in front of every sequence: auto (what the tokenizer puts in front of a text, else its EOS where there is one),
-            none, or a token
-        max_sequences: stop after so many sequences; default all
-        per_document: take only the first so many sequences of each document; default all
-        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
-        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
         # machine
         device: cpu, cuda, or cuda:N
         threads: threads to use
@@ -41,26 +30,16 @@ class ExportConfig:
     """
 
     model: str = field(metadata={"uri": True})
-    data: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     top: int = 64
     context: int | None = None
-    seq_len: int | None = None
-    stride: int | None = None
-    min_context: int = 0
-    bos: str = "auto"
-    max_sequences: int | None = None
-    per_document: int | None = None
-    split: str | None = None
-    special_tokens: SpecialTokens = SpecialTokens.TEXT
     device: str = "cpu"
     threads: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
-        check_choice("special_tokens", self.special_tokens, SpecialTokens)
-        parse_split(self.split)
-        at_least(self, top=1, context=1, seq_len=2, stride=1, min_context=0, max_sequences=1, per_document=1, threads=1)
+        self.check_text()
+        at_least(self, top=1, context=1, threads=1)
 
 
 def export_reference(config: ExportConfig) -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
+from duo_oracle.models.text.options import TextOptions, sources_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
+from duo_oracle.oracle.base.ranges import at_least
 from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.search.api.options import options_of, taking
@@ -25,60 +26,41 @@ OWN = "own"
 
 
 @dataclass(frozen=True)
-class RouteConfig:
+class RouteConfig(TextOptions):
     """What `duo-oracle route` is asked.
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; or own, a mixture's own
             router, whose experts are written
-        data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
-            holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
         out: file to write, .parquet; of router own also .npy (routed_experts as vLLM returns it), .npz or .jsonl
         logits: keep what the choices were made from as well
         skip: what a skip leaves out, the FFN or the whole layer
         route_layers: layers that are routed, such as 18-27 or 3,5,8-11; the others are always big; default all
-        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
-        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
-        min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
+        # data
         offset: begin so many tokens into each document
-        bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
-            text, else its EOS where there is one), none, or a token
-        max_sequences: stop after so many sequences; default all
-        per_document: take only the first so many sequences of each document; default all
-        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
-        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
+        # machine
         threads: threads of this process
     """
 
     model: str = field(metadata={"uri": True})
     router: str = field(metadata={"uri": True})
-    data: tuple[str, ...] = field(metadata={"uri": True})
     out: str
     logits: bool = False
     skip: SkipReading = SkipReading.FFN
     route_layers: str | None = None
-    seq_len: int | None = None
-    stride: int | None = None
-    min_context: int = 0
     offset: int = 0
-    bos: str = "auto"
-    max_sequences: int | None = None
-    per_document: int | None = None
-    split: str | None = None
-    special_tokens: SpecialTokens = SpecialTokens.TEXT
     threads: int = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "data", sources_of(self.data))
-        parse_split(self.split)
+        self.check_text()
+        at_least(self, offset=0, threads=1)
         endings = (".npy", ".npz", ".jsonl", ".parquet") if self.router == OWN else (".parquet",)
         if not self.out.endswith(endings):
             raise InputError(f"`out` is a file {', '.join(endings)}; got {self.out!r}")
         if self.router == OWN and (self.logits or self.skip != SkipReading.FFN):
             raise InputError("router own takes no `logits` and no `skip`; its files hold what each expert weighs, but for .npy")
-        if self.threads < 1:
-            raise InputError(f"`threads` must be at least 1; got {self.threads}")
 
 
 @taking(RouteConfig)

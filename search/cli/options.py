@@ -1,9 +1,9 @@
 """From a frozen dataclass to a command line: each field is an option, declared once, beside the code that it configures.
 
 default < `--config FILE.yaml` < command line. Knows no particular command. A field's line of help is its entry in the
-docstring's `Args:`, under the heading `# such as this` that groups it there; its choices are those of its StrEnum. Of its metadata
-`flag` is another name on the command line, and `aliases` names that it had before: taken everywhere, shown nowhere. One that is
-not `shown` is taken and left out of the help.
+docstring's `Args:`, its class's or a base's, under the heading `# such as this` that groups it there; its choices are those of its
+StrEnum. Of its metadata `flag` is another name on the command line, and `aliases` names that it had before: taken everywhere, shown
+nowhere. One that is not `shown` is taken and left out of the help.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable, Sequence
-from dataclasses import MISSING, Field, fields
+from dataclasses import MISSING, Field, dataclass, fields, replace
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NoReturn
@@ -48,7 +48,7 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
     if unknown:
         _refuse(parser, unknown[0])
     values = vars(given)
-    by_name = {field.name: field for field in fields(command.options)}
+    by_name = {field.name: field for field in _in_order(command)}
     config = values.pop("config", None)
     merged = (_read_yaml(config, command.options) if config is not None else {}) | values
     spelling = _spelling(command)
@@ -104,14 +104,15 @@ def parser_settings(name: str, command: Command, summary: str) -> dict[str, Any]
 
 def fill_parser(parser: Parser, command: Command) -> Parser:
     """Adds the command's options, each in its group, and returns the parser."""
-    hints, help_of = typing.get_type_hints(command.options), argument_docs(command.options)
-    group_of = _option_groups(command.options)
-    groups = {title: parser.add_argument_group(title) for title in dict.fromkeys(group_of.values())}
-    for field in fields(command.options):
+    hints = typing.get_type_hints(command.options)
+    documented, headings = _documented(command.options)
+    groups = {title: parser.add_argument_group(title) for title in headings}
+    for field in _in_order(command):
         kind, many = kind_of(hints[field.name])
-        text = help_of.get(field.name, "").replace("%", "%%")
+        entry = documented.get(field.name, _Entry("", ""))
+        text = entry.text.replace("%", "%%")
         help_text = text + ("" if kind is bool else _default(field)) if field.metadata.get("shown", True) else argparse.SUPPRESS
-        place = groups.get(group_of.get(field.name, ""), parser)
+        place = groups.get(entry.heading, parser)
         if field.name in command.positional:
             parser.add_argument(field.name, nargs="*" if many else "?", metavar=field.name.upper(), help=text)
         elif kind is bool:
@@ -136,12 +137,18 @@ def fill_parser(parser: Parser, command: Command) -> Parser:
 def _usage(name: str, command: Command) -> str:
     hints = typing.get_type_hints(command.options)
     words = ["duo-oracle", name]
-    for field in fields(command.options):
+    for field in _in_order(command):
         if field.name in command.positional:
             words.append(field.name.upper() + ("..." if kind_of(hints[field.name])[1] else ""))
         elif _is_required(field):
             words.append(f"{_flag(field)} {field.name.upper()}")
     return " ".join([*words, "[options]"])
+
+
+def _in_order(command: Command) -> list[Field[Any]]:
+    """The fields given by place, in their order, before all others."""
+    places = {name: place for place, name in enumerate(command.positional)}
+    return sorted(fields(command.options), key=lambda field: places.get(field.name, len(places)))
 
 
 def names_of_fields(options: type) -> dict[str, str]:
@@ -151,19 +158,40 @@ def names_of_fields(options: type) -> dict[str, str]:
     return {name: name for name in declared} | {other.replace("-", "_"): name for other, name in spelled.items()}
 
 
-def _args_of(options: type) -> list[str]:
-    return inspect.cleandoc(options.__doc__ or "").partition("\nArgs:\n")[2].splitlines()
+@dataclass(frozen=True)
+class _Entry:
+    """What a docstring's `Args:` say of a field, and the heading that it stands under; the first ones stand under none."""
+
+    heading: str
+    text: str
 
 
-def _option_groups(options: type) -> dict[str, str]:
-    """The heading that each entry of the docstring's `Args:` stands under; those before the first have none."""
-    found, heading = {}, ""
-    for line in _args_of(options):
-        if line.startswith("    # "):
-            heading = line.removeprefix("    # ").strip()
-        elif heading and (entry := re.match(r"    (\w+): ", line)):
-            found[entry[1]] = heading
-    return found
+def _documented(options: type) -> tuple[dict[str, _Entry], list[str]]:
+    """The entry of every field, and the headings in their order. A class's own entries go before those of its bases; a heading that
+    it has no entry under says where the base's stand."""
+    found: dict[str, _Entry] = {}
+    headings: dict[str, None] = {}
+    for kind in options.__mro__:
+        heading, name = "", ""
+        inherited = dict(found)
+        for line in inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nArgs:\n")[2].splitlines():
+            if line.startswith("    # "):
+                heading, name = line.removeprefix("    # ").strip(), ""
+                headings[heading] = None
+            elif entry := re.fullmatch(r"    (\w+): (.*)", line):
+                name = "" if entry[1] in inherited else entry[1]
+                if name:
+                    found[name] = _Entry(heading, entry[2])
+                elif not inherited[entry[1]].heading:
+                    found[entry[1]] = replace(inherited[entry[1]], heading=heading)
+            elif line.startswith("     ") and name:
+                found[name] = replace(found[name], text=f"{found[name].text} {line.strip()}")
+    return found, list(headings)
+
+
+def argument_docs(options: type) -> dict[str, str]:
+    """The entries of the docstring's `Args:`, and of its bases', each on one line."""
+    return {name: entry.text for name, entry in _documented(options)[0].items()}
 
 
 def _aliases(field: Field[Any]) -> tuple[str, ...]:
@@ -174,21 +202,6 @@ def _spellings(field: Field[Any], text: str) -> list[tuple[str, str]]:
     """Every flag of a field and its line of help: old spellings have none."""
     old = ["--" + alias.replace("_", "-") for alias in _aliases(field)]
     return [(_flag(field), text), *((flag, argparse.SUPPRESS) for flag in old)]
-
-
-def argument_docs(options: type) -> dict[str, str]:
-    """The entries of the docstring's `Args:`, each on one line."""
-    lines = _args_of(options)
-    found: dict[str, str] = {}
-    name = ""
-    for line in lines:
-        entry = re.fullmatch(r"    (\w+): (.*)", line)
-        if entry:
-            name = entry[1]
-            found[name] = entry[2]
-        elif line.startswith("     ") and name:
-            found[name] += " " + line.strip()
-    return found
 
 
 def _flag(field: Field[Any]) -> str:

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from duo_oracle.models.text.options import SpecialTokens, parse_split, sources_of
+from duo_oracle.models.text.options import TextOptions, sources_of
 from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
@@ -61,13 +61,11 @@ class Dtype(StrEnum):
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class SearchConfig(TextOptions):
     """What `duo-oracle search` is asked. Raises InputError for a value that no model could make good.
 
     Args:
         model: model directory, or the name of a shipped model (duo-tiny)
-        data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
-            holdout:prose, holdout:code, and of 2026 holdout:recent-prose, holdout:recent-code
         # what is searched
         strategy: search strategy, which proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable
@@ -95,16 +93,7 @@ class SearchConfig:
         objective: whose pattern a token runs as context of later ones, in context committed: the best for its label, or the
             reference's
         # data
-        seq_len: tokens of the text per sequence; default 256, or the model's positions where they are fewer
-        stride: sequences begin so many tokens apart, and each scores only what no earlier one did; default seq-len, no overlap
-        min_context: score only tokens with at least so many tokens of their sequence before them; default 0, all but the first
         offset: begin so many tokens into each document; who has more context, a reference, sees those before
-        bos: token in front of every sequence, run by the full model and never scored: auto (what the tokenizer puts in front of a
-            text, else its EOS where there is one), none, or a token
-        max_sequences: stop after so many sequences; default all
-        per_document: take only the first so many sequences of each document, and so more documents; default all
-        split: make documents of parts of the documents: blank-lines, or a number of tokens; default none
-        special_tokens: how a special token written in a text is read, as the characters that it is or as one token
         # machine
         dtype: floating-point type of the model
         device: cpu, cuda, or cuda:N
@@ -123,7 +112,6 @@ class SearchConfig:
     """
 
     model: str = field(metadata={"uri": True})
-    data: tuple[str, ...] = field(metadata={"uri": True})
     out: str = field(metadata={"uri": True})
     strategy: str = "exhaustive"
     settings: dict[str, str] = field(default_factory=dict, metadata={"flag": "set"})
@@ -139,15 +127,7 @@ class SearchConfig:
     reference: str | None = field(default=None, metadata={"uri": True})
     reference_context: int | None = None
     objective: Objective = Objective.LABEL
-    seq_len: int | None = None
-    stride: int | None = None
-    min_context: int = 0
     offset: int = 0
-    bos: str = "auto"
-    max_sequences: int | None = None
-    per_document: int | None = None
-    split: str | None = None
-    special_tokens: SpecialTokens = SpecialTokens.TEXT
     dtype: Dtype = Dtype.FLOAT32
     device: str = "cpu"
     seed: int = 0
@@ -166,11 +146,8 @@ class SearchConfig:
         object.__setattr__(self, "data", sources_of(self.data))
         object.__setattr__(self, "out", written_place("out", self.out))
         parse_settings(self.strategy, self.settings)
-        parse_split(self.split)
-        for name, choices in (
-            *(("skip", SkipReading), ("dtype", Dtype), ("keep", Keep)),
-            *(("special_tokens", SpecialTokens), ("objective", Objective)),
-        ):
+        self.check_text()
+        for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep), ("objective", Objective)):
             check_choice(name, getattr(self, name), choices)
         check_tracker(self.track)
         self._check_reference()
@@ -180,21 +157,7 @@ class SearchConfig:
         if not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise InputError(f"a device is cpu, cuda or cuda:N; got {self.device!r}")
         parse_temperature(self.null_temperature)
-        at_least(
-            self,
-            max_sequences=1,
-            per_document=1,
-            unit_sequences=1,
-            workers=1,
-            threads=1,
-            null_draws=0,
-            seed=0,
-            seq_len=2,
-            stride=1,
-            min_context=0,
-            offset=0,
-        )
-        at_least(self, reference_context=1)
+        at_least(self, unit_sequences=1, workers=1, threads=1, null_draws=0, seed=0, offset=0, reference_context=1)
         within(self, null_draws=(0, MOST_NULL_DRAWS), threads=(1, MOST_THREADS))
         if self.local and self.address is not None:
             raise InputError("`local=True` works in this process and `address` on a Ray cluster; give one of them")

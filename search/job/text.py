@@ -12,7 +12,7 @@ from typing import Protocol
 
 from duo_oracle.models.checkpoint import Checkpoint
 from duo_oracle.models.text.front import front_tokens
-from duo_oracle.models.text.options import SpecialTokens
+from duo_oracle.models.text.options import TextOptions
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window, read_sequences, resolve_seq_len, resolve_stride
 from duo_oracle.search.job.pool import Notify
@@ -20,29 +20,6 @@ from duo_oracle.search.job.pool import Notify
 
 class Read(Protocol):
     def __call__(self, *, notify: Notify | None = None) -> Iterator[Window]: ...
-
-
-class TextOptions(Protocol):
-    """What the options of every command that reads windows hold."""
-
-    @property
-    def data(self) -> tuple[str, ...]: ...
-    @property
-    def seq_len(self) -> int | None: ...
-    @property
-    def stride(self) -> int | None: ...
-    @property
-    def min_context(self) -> int: ...
-    @property
-    def bos(self) -> str: ...
-    @property
-    def max_sequences(self) -> int | None: ...
-    @property
-    def per_document(self) -> int | None: ...
-    @property
-    def split(self) -> str | None: ...
-    @property
-    def special_tokens(self) -> SpecialTokens: ...
 
 
 class Sizes(Protocol):

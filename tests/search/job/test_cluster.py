@@ -118,7 +118,7 @@ def n_units(out: Path) -> int:
 
 
 def whole(toy: Path, data: Path, out: Path) -> Path:
-    run_search(SearchConfig(str(toy), str(data), str(out), unit_sequences=1, local=True), solve=fakes.solves)
+    run_search(SearchConfig(model=str(toy), data=(str(data),), out=str(out), unit_sequences=1, local=True), solve=fakes.solves)
     return out
 
 

@@ -109,7 +109,7 @@ def test_a_deep_beam_killed_on_ray_ends_like_one_that_was_not(deep: Path, sequen
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     whole = tmp_path / "whole"
-    run_search(SearchConfig(str(deep), str(sequences), str(whole), local=True, **options))  # type: ignore[arg-type]
+    run_search(SearchConfig(model=str(deep), data=(str(sequences),), out=str(whole), local=True, **options))  # type: ignore[arg-type]
     assert_same_tables(tables_of(out), tables_of(whole))
 
 
@@ -117,9 +117,9 @@ def test_a_deep_beam_killed_on_ray_ends_like_one_that_was_not(deep: Path, sequen
 def test_strategies_are_read_against_the_best_that_any_of_them_found(deep: Path, sequences: Path, tmp_path: Path) -> None:
     run_search(
         SearchConfig(
-            str(deep),
-            str(sequences),
-            str(tmp_path / "run"),
+            model=str(deep),
+            data=(str(sequences),),
+            out=str(tmp_path / "run"),
             strategy="greedy",
             budget="15",
             context="full",

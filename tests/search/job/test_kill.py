@@ -67,7 +67,7 @@ def test_a_driver_killed_three_times_ends_with_the_same_tables(toy: Path, tokens
     process = start(str(toy), str(tokens), str(out), *how)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 0, said
-    run_search(SearchConfig(str(toy), str(tokens), str(whole), unit_sequences=1, local=True), solve=fakes.solves)
+    run_search(SearchConfig(model=str(toy), data=(str(tokens),), out=str(whole), unit_sequences=1, local=True), solve=fakes.solves)
     assert_same_tables(tables_of(out), tables_of(whole))
     assert not [path for path in out.rglob("*") if ".tmp" in path.name]
 

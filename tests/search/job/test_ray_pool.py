@@ -46,7 +46,7 @@ class Troubled:
 @pytest.fixture(scope="module")
 def troubled(toy: Path, tokens: Path, tmp_path_factory: pytest.TempPathFactory) -> Troubled:
     directory = tmp_path_factory.mktemp("troubled")
-    config = SearchConfig(str(toy), str(tokens), str(directory / "run"), unit_sequences=1, workers=2)
+    config = SearchConfig(model=str(toy), data=(str(tokens),), out=str(directory / "run"), unit_sequences=1, workers=2)
     said: list[str] = []
     listening: set[str] = set()
 

@@ -193,7 +193,7 @@ def test_an_exported_file_of_the_whole_vocabulary_is_its_model(
     asks_duo: Asks, other: Path, duo_tokens: Path, tmp_path: Path
 ) -> None:
     file = tmp_path / "tables" / "other.parquet"
-    said = export_reference(ExportConfig(str(other), (str(duo_tokens),), str(file), top=40))
+    said = export_reference(ExportConfig(str(other), str(file), data=(str(duo_tokens),), top=40))
     assert said.startswith("30 positions, the 40 likeliest tokens each; the model loses ")
     of_file = found(asks_duo(reference=str(file), context="full", out=str(tmp_path / "file")))
     of_model = found(asks_duo(reference=str(other), context="full", out=str(tmp_path / "model")))

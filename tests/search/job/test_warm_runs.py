@@ -150,12 +150,12 @@ def test_routes_are_of_the_same_windows(asks_duo: Asks, duo: Path, duo_tokens: P
     run_search(asks_duo(context="router:random:1.5", **WARM))
     run = results.load(asks_duo().out)
     file = str(tmp_path / "routes.parquet")
-    write_choices(RouteConfig(str(duo), "random:1.5", (str(duo_tokens),), file, **WARM))  # type: ignore[arg-type]
+    write_choices(RouteConfig(str(duo), "random:1.5", file, data=(str(duo_tokens),), **WARM))  # type: ignore[arg-type]
     routes = read_routes(file, run)
     stored = run.dataset("tokens").to_table().sort_by([("sequence", "ascending"), ("position", "ascending")])
     chosen = [RoutingPattern.parse(text).branches for text in stored["context_pattern"].to_pylist()]
     assert np.array_equal(routes.branches_NL, np.array(chosen))
-    write_choices(RouteConfig(str(duo), "random:1.5", (str(duo_tokens),), file, **{**WARM, "bos": "none"}))  # type: ignore[arg-type]
+    write_choices(RouteConfig(str(duo), "random:1.5", file, data=(str(duo_tokens),), **{**WARM, "bos": "none"}))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"its data fingerprint .* `stride`, `min_context`, `offset`, `bos`"):
         read_routes(file, run)
 
