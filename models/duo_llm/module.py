@@ -88,8 +88,19 @@ class DuoLlamaConfig:
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Every tensor's name and shape, in the module's order."""
+        return shapes_of(lambda: DuoLlama(self))
+
+
+def shapes_of(make: Callable[[], nn.Module]) -> dict[str, tuple[int, ...]]:
+    """The name and shape of every tensor of a module, in its order; none of them is made.
+
+    Raises InputError for sizes that no tensor can have.
+    """
+    try:
         with torch.device("meta"):
-            return {name: tuple(tensor.shape) for name, tensor in DuoLlama(self).state_dict().items()}
+            return {name: tuple(tensor.shape) for name, tensor in make().state_dict().items()}
+    except (RuntimeError, TypeError, OverflowError) as fault:
+        raise InputError(f"config.json: sizes that no tensor can have: {str(fault).splitlines()[0]:.120}") from None
 
 
 def _is_size(value: object) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from duo_oracle.models.duo_llm.module import shapes_of
 from duo_oracle.models.moe_llm.config import MODEL_TYPE, MoeLlamaConfig
 from duo_oracle.models.moe_llm.experts import over_experts
 from duo_oracle.models.moe_llm.module import MoeLlama
@@ -71,5 +72,4 @@ def build_module(config: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Mo
 
 def _shapes(config: MoeLlamaConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor's name and shape, in the module's order."""
-    with torch.device("meta"):
-        return {name: tuple(tensor.shape) for name, tensor in MoeLlama(config).state_dict().items()}
+    return shapes_of(lambda: MoeLlama(config))

@@ -67,6 +67,10 @@ def parsed_config(config: Mapping[str, Any]) -> Any:
         return lib.CONFIG_MAPPING[model_type].from_dict(theirs)
 
 
+_MOST_PACKED, _SPARE = 16, 1 << 22
+"""Numbers of a model for each that its checkpoint holds, where they are packed (two bits in an int32), and those beside that."""
+
+
 def library_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtype: torch.dtype) -> nn.Module:
     """The library's model of a checkpoint on the CPU, in eval mode and without gradients. Small FFNs' tensors are left out.
 
@@ -86,6 +90,13 @@ def library_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtyp
     refused = f"config.json: not a {parsed.model_type} model that transformers can build"
     if quantised is not None:
         refused = f"config.json: weights quantised by {quantised}, which transformers cannot undo here; dequantise them first"
+    with one_line(refused), torch.device("meta"):
+        n_asked = sum(tensor.numel() for tensor in kind(parsed).state_dict().values())
+    n_held = sum(tensor.numel() for tensor in theirs.values())
+    if n_asked > _MOST_PACKED * n_held + _SPARE:
+        raise InputError(
+            f"config.json: describes a {parsed.model_type} model of {n_asked:,} numbers, and the weights beside it hold {n_held:,}"
+        )
     with one_line(refused):
         model, found = kind.from_pretrained(
             None,

@@ -182,7 +182,7 @@ TABLES = tuple(table for table in COLUMNS if table not in BESIDE)
 """Tables that a search writes, in parts."""
 
 REQUIRED: dict[str, tuple[str, ...]] = {
-    "tokens": ("sequence", "position", "token_id", "target_id"),
+    "tokens": ("sequence", "document", "position", "token_id", "target_id"),
     "paths": (
         *("sequence", "position", "budget", "budget_low", "budget_high", "pattern", "cost"),
         *("loss", "loss_full", "loss_cheapest", "difficulty", "evaluations", "certified"),

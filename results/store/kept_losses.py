@@ -109,10 +109,16 @@ class KeptLosses:
         )
         place_of_code = np.zeros(len(codes.dictionary), dtype=np.int64)
         place_of_code[used] = place_P
-        loss_NP = np.full((self._span_of[sequence].n_positions, len(branches_PL)), np.nan, dtype=np.float32)
-        loss_NP[rows["position"].to_numpy() - self._span_of[sequence].first_position, place_of_code[code_R]] = rows[
-            "loss"
-        ].to_numpy()
+        span = self._span_of[sequence]
+        at_R = rows["position"].to_numpy() - span.first_position
+        if len(at_R) and not 0 <= at_R.min() <= at_R.max() < span.n_positions:
+            first, last = span.first_position, span.first_position + span.n_positions - 1
+            raise InputError(
+                f"{self._run.place}: losses of sequence {sequence} are of positions {at_R.min() + first}-{at_R.max() + first}, and "
+                f"its tokens of {first}-{last}"
+            )
+        loss_NP = np.full((span.n_positions, len(branches_PL)), np.nan, dtype=np.float32)
+        loss_NP[at_R, place_of_code[code_R]] = rows["loss"].to_numpy()
         return LossTable(branches_PL, loss_NP, self._run.table)
 
     def read_whole(self, sequence: int, budget: Budget | None = None, most_big: int | None = None) -> LossTable:

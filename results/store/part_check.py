@@ -37,9 +37,6 @@ def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
     said = _columns_fault(path, table)
     if said is not None:
         return said
-    said = _columns_fault(path, table)
-    if said is not None:
-        return said
     if n_rows != part.rows or (table == "tokens" and n_rows != record.tokens):
         return f"has {n_rows:,} rows, of {record.tokens if table == 'tokens' else part.rows:,}"
     return None
@@ -60,6 +57,18 @@ def order_fault(directory: Path, table: str, records: Sequence[UnitRecord]) -> s
             return f"{path} is of sequences {first}-{last}, which are more than the unit's {record.sequences}"
         before = last
     return None
+
+
+def letters_fault(directory: Path, table: str, record: UnitRecord, n_letters: int) -> str | None:
+    """The same of a part whose patterns, by its first row, have another number of letters than the run says."""
+    with pq.ParquetFile(part_path(directory, table, record.unit)) as file:
+        if "pattern" not in file.schema_arrow.names:
+            return None
+        first = next(file.iter_batches(batch_size=1, columns=["pattern"]), None)
+    pattern = None if first is None or not first.num_rows else first.column(0)[0].as_py()
+    if pattern is None or len(pattern) == n_letters:
+        return None
+    return f"has patterns of {len(pattern)} letters, and the run's manifest says {n_letters}"
 
 
 def wrote_part(path: Path, run_id: str) -> bool:

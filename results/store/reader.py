@@ -27,7 +27,7 @@ from duo_oracle.oracle.layers import format_layers
 from duo_oracle.results.store.columns import OLD_NAMES, SCHEMA_VERSION, TABLES, budget_kind
 from duo_oracle.results.store.identity_check import Identity
 from duo_oracle.results.store.manifest import JOURNAL, MANIFEST, Manifest, damaged_journal, manifest_of, part_path, read_manifest
-from duo_oracle.results.store.part_check import order_fault, part_fault
+from duo_oracle.results.store.part_check import letters_fault, order_fault, part_fault
 from duo_oracle.results.store.records import UnitRecord
 from duo_oracle.results.store.schemas import schema
 from duo_oracle.results.store.version1 import ConvertedDataset, converted_identity
@@ -209,6 +209,9 @@ class StoredRun:
                 fault = part_fault(self.path, table, record)
             if fault is not None:
                 raise InputError(f"{self.place}/{name} {fault}; {_REPAIR}")
+            said = letters_fault(self.path, table, record, self.n_letters)
+            if said is not None:
+                raise InputError(f"{self.place}/{name} {said}")
             self._checked.add((table, record.unit))
         if table not in self._ordered and len(records) == len(self.manifest.units):
             fault = order_fault(self.path, table, records)

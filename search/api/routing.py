@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from duo_oracle.models.text.options import TextOptions, sources_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.ranges import at_least
+from duo_oracle.oracle.base.scratch import scratch_folder
 from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.search.api.options import options_of, taking
@@ -82,8 +82,8 @@ def route(
     import pandas as pd
 
     given = {"model": model, "router": router, "data": data, **options}
-    with tempfile.TemporaryDirectory(prefix="duo-oracle-") as folder:
-        file = Path(folder, "routes.parquet") if out is None else Path(out)
+    with scratch_folder() as folder:
+        file = folder / "routes.parquet" if out is None else Path(out)
         write_choices(options_of(RouteConfig, {**given, "out": file}))
         ready_arrow()
         return pd.read_parquet(file)

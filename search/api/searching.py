@@ -12,11 +12,11 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 from numbers import Integral
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
+from duo_oracle.oracle.base.scratch import scratch_folder
 from duo_oracle.results.api.run import Run, load
 from duo_oracle.search.api.options import options_of, taking
 from duo_oracle.search.job.config import SearchConfig
@@ -87,10 +87,10 @@ def solve(model: str | os.PathLike[str], text: str | Sequence[str] | Sequence[in
     fixed = sorted({"data", "out", "overwrite", "address", "workers", "local"} & set(options))
     if fixed:
         raise InputError(f"solve works on one text in this process, without files; `{fixed[0]}` is an option of run_search")
-    with tempfile.TemporaryDirectory(prefix="duo-oracle-") as folder:
-        file = Path(folder, "text.jsonl")
+    with scratch_folder() as folder:
+        file = folder / "text.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in _rows(text)), encoding="utf-8")
-        run = run_search(model, str(file), out=Path(folder, "run"), local=True, **options)
+        run = run_search(model, str(file), out=folder / "run", local=True, **options)
         return run.tokens().merge(run.paths(), on=["sequence", "position"])
 
 

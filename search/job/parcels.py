@@ -6,7 +6,6 @@ A worker that sees the run writes there itself. Knows the files of a run, and no
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from duo_oracle.oracle.base.disk import disk_fault
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.remote import Remote, is_remote
+from duo_oracle.oracle.base.scratch import scratch_folder
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 from duo_oracle.oracle.model import OracleModel
 from duo_oracle.results.store.manifest import MANIFEST, part_name, part_path
@@ -55,11 +55,11 @@ def solve_here(job: Job, model: OracleModel, unit: Unit, found: Found | None = N
 
 def solve_elsewhere(job: Job, model: OracleModel, unit: Unit, found: Found | None = None) -> Parcel | UnitFailure:
     """Solves the unit as `solve_unit` does, in a temporary folder that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="duo-oracle-") as scratch:
-        outcome = solve_unit(replace(job, directory=scratch, elsewhere=True), model, unit, found)
+    with scratch_folder() as scratch:
+        outcome = solve_unit(replace(job, directory=str(scratch), elsewhere=True), model, unit, found)
         if isinstance(outcome, UnitFailure):
             return outcome
-        return Parcel(outcome, {table: part_path(Path(scratch), table, unit.index).read_bytes() for table in outcome.parts})
+        return Parcel(outcome, {table: part_path(scratch, table, unit.index).read_bytes() for table in outcome.parts})
 
 
 def deliver(parcel: Parcel, directory: str) -> UnitRecord:

@@ -6,22 +6,18 @@ them. Knows no Ray: only the folder, and the processes whose command line names 
 
 from __future__ import annotations
 
-import fcntl
 import os
-import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.scratch import scratch_folder
 
 _PREFIX = "duo-ray-"
-_LOCK = "in-use"
 _MOST_BYTES = 40  # of the folder's path: Ray adds session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store.N, and some spare
-_YOUNG_SECONDS = 60
 
 
 @contextmanager
@@ -30,21 +26,8 @@ def ray_folder() -> Iterator[str]:
 
     What a killed driver left, in the same place, is removed at the start. Raises InputError where no short folder can be made.
     """
-    base = _base()
-    _remove_left(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    with (folder / _LOCK).open("w") as lock:  # the system lets go of it when the process dies, however it dies
-        with suppress(OSError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        try:
-            yield str(folder)
-        finally:
-            _kill_processes(folder)
-            for _ in range(20):  # a process that is dying may still write
-                shutil.rmtree(folder, ignore_errors=True)
-                if not folder.exists():
-                    break
-                time.sleep(0.1)
+    with scratch_folder(_PREFIX, _base(), _kill_processes) as folder:
+        yield str(folder)
 
 
 def _base() -> Path:
@@ -58,19 +41,6 @@ def _base() -> Path:
         f"Ray's sockets need a temporary folder whose path is short; got {tempfile.gettempdir()}: set TMPDIR to one of at most "
         f"{_MOST_BYTES - 9 - len(_PREFIX)} bytes, or search with `local`"
     )
-
-
-def _remove_left(base: Path) -> None:
-    """Removes folders of drivers that are gone; those in use are locked."""
-    for folder in base.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
-            status = folder.lstat()
-            if folder.is_symlink() or status.st_uid != os.getuid() or time.time() - status.st_mtime < _YOUNG_SECONDS:
-                continue
-            with (folder / _LOCK).open("r+") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                _kill_processes(folder)
-                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill_processes(folder: Path) -> None:

@@ -90,6 +90,8 @@ def open_run(run: StoredRun, model: str | None = None, device: str = "cpu") -> O
     check_model(run, checkpoint, name)
     table = run.table
     opened = load_model(checkpoint, run.identity["dtype"], device, run.route_layers, branches=table.spec, gate=table.gate)
+    if opened.n_letters != run.n_letters:
+        raise InputError(f"{run.place} says patterns of {run.n_letters} letters; {name} has {opened.n_letters} routed layers")
     return OpenedRun(run, checkpoint, opened)
 
 
