@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,6 +102,7 @@ def read_checkpoint(model: str) -> Checkpoint:
 def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     """A directory that needs no other."""
     tensors = _read_tensors(directory)
+    _check_numbers(directory / CONFIG, config)
     _check_depth(directory / CONFIG, config, len(tensors))
     tokenizer = directory / TOKENIZER
     tokenizer_json = _read_text(tokenizer) if tokenizer.exists() else None
@@ -110,6 +112,15 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
         if tokenizer_json is not None and (directory / name).is_file():
             said |= _read_json(directory / name)
     return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json), said)
+
+
+def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises InputError for a value that is no finite number, which a model would compute with. In lists one may mean no limit."""
+    for key, value in config.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise InputError(f"{path}: {key} must be a finite number; got {value}")
+        if isinstance(value, dict):
+            _check_numbers(path, value)
 
 
 def _check_depth(path: Path, config: dict[str, Any], n_tensors: int) -> None:

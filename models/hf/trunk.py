@@ -41,7 +41,11 @@ def positions_of(config: Any) -> int:
     """How many positions the model has. Rotary positions whose frequencies change beyond a length are used up to it."""
     text = text_config(config)
     names = ("max_position_embeddings", "max_seq_len", "n_positions", "seq_length")
-    n_positions = next((n for n in (getattr(text, name, None) for name in names) if isinstance(n, int) and n > 0), _UNBOUNDED)
+    said = {name: getattr(text, name) for name in names if isinstance(getattr(text, name, None), int)}
+    for name, n in said.items():
+        if n < 1:
+            raise InputError(f"config.json: {name} must be at least 1; got {n}")
+    n_positions = next(iter(said.values()), _UNBOUNDED)
     ropes = getattr(text, "rope_parameters", None) or {}
     for rope in (ropes, *(each for each in ropes.values() if isinstance(each, dict))):
         if rope.get("rope_type") == "longrope":

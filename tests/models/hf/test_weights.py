@@ -161,6 +161,24 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path: Path) -> None:
         read_checkpoint(str(tmp_path))
 
 
+def test_a_config_of_a_far_larger_model_than_the_weights_is_refused_before_it_is_made(tmp_path: Path) -> None:
+    save_tiny("GPT-2", tmp_path)
+    assert "describes a gpt2 model of 12," in refusal(edit(tmp_path, n_embd=16_000))
+    assert "not a gpt2 model that transformers can build" in refusal(edit(tmp_path, n_embd=2**63))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), -1, "many"])
+@pytest.mark.parametrize("key", ["max_position_embeddings", "rms_norm_eps", "rope_theta"])
+def test_numbers_that_no_config_holds_are_a_line(tmp_path: Path, key: str, value: object) -> None:
+    save_tiny("Llama 2", tmp_path)
+    assert refusal(edit(tmp_path, **{key: value}))
+
+
+def test_positions_without_a_table_may_be_any_number(tmp_path: Path) -> None:
+    save_tiny("Llama 2", tmp_path)
+    assert load_model(read_checkpoint(str(edit(tmp_path, max_position_embeddings=10**12)))).n_positions == 10**12
+
+
 def test_every_configuration_has_its_row_in_the_docs() -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "families.md").read_text("utf-8")
     assert [line.split(" | ")[0].removeprefix("| ") for line in page.splitlines() if line.startswith("| ")][1:] == list(TINY)

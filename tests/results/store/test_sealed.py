@@ -13,6 +13,7 @@ import pytest
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.results import load
 from duo_oracle.results.store.columns import COLUMNS, REQUIRED
+from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.manifest import file_sha256, run_id_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.reader import load as load_stored
@@ -85,6 +86,21 @@ def test_columns_of_other_types_doubled_missing_or_null(tmp_path: Path, table: s
             with pytest.raises(InputError, match=fault):
                 sealed(run.path, table, changed).dataset(table)
     sealed(run.path, table, whole).dataset(table)
+
+
+def test_losses_outside_a_sequence_and_patterns_of_another_length(tmp_path: Path) -> None:
+    run = WORK.write(tmp_path / "x")
+    whole = pq.read_table(run.path / "losses" / "part-00000.parquet")
+    place = whole.schema.get_field_index("position")
+    for shift in (-1, 1000):
+        moved = pa.array([number + shift for number in whole["position"].to_pylist()], whole.schema.field("position").type)
+        changed = sealed(run.path, "losses", whole.set_column(place, whole.schema.field("position"), moved))
+        with pytest.raises(InputError, match=r"losses of sequence 0 are of positions .*, and its tokens of 0-"):
+            KeptLosses(changed).read(0)
+    sealed(run.path, "losses", whole)
+    with_identity(run.path, n_letters=3, budgets=["any"])
+    with pytest.raises(InputError, match="has patterns of 4 letters, and the run's manifest says 3"):
+        load_stored(run.path).dataset("paths")
 
 
 def test_a_part_of_an_older_run_lacks_columns_that_may_be_null(tmp_path: Path) -> None:
