@@ -242,12 +242,13 @@ def _labels(label_NY: Tensor) -> Draw:
 def with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
     """Whole searches through the driver: in this process, on one Ray worker, and on two.
 
-    The speed-up compares the time that the workers search; the overhead is that of the whole job, Ray's start and end included.
+    The speed-up compares the time between the middle unit and the last, where all workers search; the overhead is that of the whole
+    job, Ray's start and end included.
     """
     # one unit a sequence, an even number of them, about `job_seconds` of work for one worker
     n_positions = config.job_seconds * result.tokens_per_second
     n_sequences = max(2, 2 * round(n_positions / (config.job_seq_len - 1) / 2))
-    seconds = {}
+    seconds, searching = {}, {}
     with tempfile.TemporaryDirectory() as folder:
         for name, how in (("local_job", {"local": True}), ("one_worker_job", {"workers": 1}), ("two_workers_job", {"workers": 2})):
             asked = SearchConfig(
@@ -265,11 +266,11 @@ def with_workers(result: BenchResult, config: BenchConfig) -> BenchResult:
             started = time.perf_counter()
             run_search(asked)
             seconds[name] = time.perf_counter() - started
-    start_up = seconds["one_worker_job"] - seconds["local_job"]
-    searching_one, searching_two = (seconds[name] - max(start_up, 0.0) for name in ("one_worker_job", "two_workers_job"))
+            ended = sorted(part.stat().st_mtime for part in Path(asked.out, "paths").iterdir())
+            searching[name] = ended[-1] - ended[len(ended) // 2 - 1]
     return replace(
         result,
-        workers_2_speedup=searching_one / searching_two,
-        ray_overhead=start_up / seconds["local_job"],
+        workers_2_speedup=searching["one_worker_job"] / searching["two_workers_job"],
+        ray_overhead=seconds["one_worker_job"] / seconds["local_job"] - 1,
         seconds=result.seconds | seconds,
     )

@@ -18,9 +18,6 @@ class PlanConfig(SearchConfig):
     dry_run: bool = field(default=False, metadata={"shown": False})
 
 
-PlanConfig.__doc__ = SearchConfig.__doc__
-
-
 def _run(config: PlanConfig) -> int:
     return search.COMMAND.run(replace(config, dry_run=True))
 

@@ -1,6 +1,7 @@
 """The benchmark's obvious ways compute the same losses as the engine, and its report has the keys that are promised."""
 
 import json
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -52,8 +53,21 @@ def test_the_report_has_its_keys_and_ratios_of_what_was_timed():
 
 def test_the_searches_that_compare_workers_are_whole_ones_of_a_folder_each(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[SearchConfig] = []
-    monkeypatch.setattr(engine, "run_search", asked.append)
+
+    def searched(config: SearchConfig) -> None:
+        """Ends a unit every 4 s, or two of them with two workers, after a start that took 100 s."""
+        asked.append(config)
+        parts = Path(config.out, "paths")
+        parts.mkdir(parents=True)
+        for number in range(10):
+            part = parts / f"part-{number:05d}.parquet"
+            part.touch()
+            at = 100 + 4 * (number // 2 if config.workers == 2 else number)
+            os.utime(part, (at, at))
+
+    monkeypatch.setattr(engine, "run_search", searched)
     result = engine.with_workers(measured(), BenchConfig(job_seconds=40, job_seq_len=9))
+    assert result.workers_2_speedup == pytest.approx(20 / 8)
     assert {"local_job", "one_worker_job", "two_workers_job"} <= set(result.seconds)
     assert [(one.local, one.workers) for one in asked] == [(True, None), (False, 1), (False, 2)]
     assert {one.max_sequences for one in asked} == {10}  # 40 s at 2 tokens a second are 80 positions, 8 of each sequence
