@@ -122,23 +122,33 @@ def growth_text(rows: Sequence[GrowthRow]) -> str:
 
 
 def draw_growth(rows: Sequence[GrowthRow]) -> Picture:
-    """A panel for each growth: processor milliseconds a token, both axes logarithmic."""
+    """A panel for each growth: processor milliseconds a token over what grows, on one logarithmic scale; peaks of memory."""
+    from matplotlib.ticker import LogLocator, StrMethodFormatter
+
     from duo_oracle.results.colours import FIXED
     from duo_oracle.results.drawing import picture
 
     names = list(dict.fromkeys(row.what for row in rows))
-    with picture((2.6 * len(names), 2.6)) as figure:
-        axes = figure.subplots(1, len(names), squeeze=False)[0]
+    with picture((2.4 * len(names), 3.2)) as figure:
+        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
         for axis, name in zip(axes, names, strict=True):
             mine = [row for row in rows if row.what == name]
             by_layers = name.startswith("layers")
             axis.plot([int(row.value) for row in mine], [row.ms_per_token for row in mine], marker="o", color=FIXED)
             axis.set_yscale("log")
+            axis.yaxis.set_major_locator(LogLocator(10, subs=(1, 3)))
+            axis.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
             if not by_layers:
                 axis.set_xscale("log", base=2)
             axis.set_xticks([int(row.value) for row in mine], [row.value for row in mine], rotation=45)
             axis.minorticks_off()
-            axis.set_title(name, fontsize=9)
+            peaks = [row.peak_mib for row in mine if row.peak_mib is not None]
+            memory = f"\npeak {min(peaks):,.0f}-{max(peaks):,.0f} MiB" if peaks else ""
+            axis.set_title(f"{name}{memory}", fontsize=9)
+            axis.set_xlabel("routed layers" if by_layers else "tokens" if name.startswith("tokens") else "entries")
             axis.grid(alpha=0.3)
-        axes[0].set_ylabel("CPU ms a token")
+        axes[0].set_ylabel("processor ms a token")
+        figure.suptitle(
+            "Exact search of every token, one thread: 12 layers of sB, vocabulary 4,096, but for what grows", fontsize=10
+        )
     return figure
