@@ -1,7 +1,7 @@
 """What surroundings cost, in processor time, so that a busy machine says the same: `make costs` (ten minutes on two cores).
 
 python -m tests.costs bucket 48      # a job of two workers and so many units into a folder and into a bucket, by turns
-python -m tests.costs nodes 20 300   # the driver of a cluster of so many nodes, and so many units of some seconds each
+python -m tests.costs nodes 20 300 4 # the driver of a cluster of so many nodes, and so many units of so many seconds each
 python -m tests.costs text 1024      # a text of so many MB beside its first MB: peak memory, and when the first unit starts
 
 Each in little, to see that it runs: `bucket 2`, `nodes 2 16`, `text 3`.
@@ -31,7 +31,7 @@ from tests.s3_server import serving
 from tests.search import fakes
 
 ROOT = Path(__file__).parents[1]
-UNIT_SECONDS = 4.0
+SECONDS = "DUO_ORACLE_TEST_UNIT_SECONDS"
 COMMAND = [sys.executable, "-m", "duo_oracle"]
 JOB = ["--context", "full", "--budget", "any,4", "--seq-len", "64", "--unit-sequences", "1", "--workers", "2"]
 
@@ -94,7 +94,7 @@ def bucket(sequences: int = 48) -> None:
 
 def rests(model: OracleModel, sequences: list[Window], problem: Problem, sink: UnitSink) -> None:
     """Takes the time of a unit, and none of the processor."""
-    time.sleep(UNIT_SECONDS)
+    time.sleep(float(os.environ[SECONDS]))
     fakes.solves(model, sequences, problem, sink)
 
 
@@ -120,11 +120,16 @@ def driven(toy: str, data: str, out: str, address: str) -> None:
     print(f"{last - first} units in {end - began:.0f} s: the driver used {share:.1%} of a core, {len(outcome.failures)} failed")
 
 
-def nodes(n_nodes: int = 20, n_units: int = 300) -> None:
+def nodes(n_nodes: int = 20, n_units: int = 300, seconds: int = 4) -> None:
     from ray.cluster_utils import Cluster
 
     with tempfile.TemporaryDirectory(prefix="c") as folder:
-        os.environ |= {"PYTHONPATH": str(ROOT), "RAY_raylet_start_wait_time_s": "170", "OMP_NUM_THREADS": "1"}
+        os.environ |= {
+            "PYTHONPATH": str(ROOT),
+            "RAY_raylet_start_wait_time_s": "170",
+            "OMP_NUM_THREADS": "1",
+            SECONDS: str(seconds),
+        }
         small = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
         cluster = Cluster(initialize_head=True, head_node_args={**small, "num_cpus": 0})
         try:
@@ -135,7 +140,7 @@ def nodes(n_nodes: int = 20, n_units: int = 300) -> None:
             write_toy(toy, seed=3, n_vocabulary=32)
             data.write_text("".join(f'{{"tokens": [{", ".join(map(str, range(n % 20, n % 20 + 6)))}]}}\n' for n in range(n_units)))
             code = f"from tests.costs import driven; driven({str(toy)!r}, {str(data)!r}, {folder + '/run'!r}, {cluster.address!r})"
-            print(f"{n_nodes} nodes, {n_units} units of {UNIT_SECONDS:.0f} s:", flush=True)
+            print(f"{n_nodes} nodes, {n_units} units of {seconds} s:", flush=True)
             subprocess.run([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
         finally:
             cluster.shutdown()
