@@ -129,7 +129,7 @@ def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     if lines[0].fixed is None:
         said.append(
             "No losses were kept, so there is no mean and no best fixed pattern beside the oracle "
-            "(an exhaustive search keeps them with keep='losses')."
+            "(an exhaustive search with --keep losses keeps them)."
         )
     if run.manifest.state != "complete" and not run.manifest.failed:
         said.append("The run is not finished: these are the units done so far.")
