@@ -123,9 +123,10 @@ def warnings(run: StoredRun, lines: list[BudgetLine]) -> list[str]:
     said = []
     n_documents = lines[0].oracle.n_documents
     if n_documents == 1:
-        said.append("One document: there are no intervals, and no other document on which a fixed pattern could be chosen.")
+        cure = "search more documents" if run.config.get("split") else "--split blank-lines or --split 512 makes some of its parts"
+        said.append(f"One document: there are no intervals, and none to choose a fixed pattern on ({cure}).")
     elif n_documents < FEW_DOCUMENTS:
-        said.append(f"{n_documents} documents only: the intervals are rough.")
+        said.append(f"{n_documents} documents only: the intervals are rough; take {FEW_DOCUMENTS} or more.")
     if lines[0].fixed is None:
         said.append(
             "No losses were kept, so there is no mean and no best fixed pattern beside the oracle "
