@@ -167,26 +167,33 @@ class _Entry:
 
 
 def _documented(options: type) -> tuple[dict[str, _Entry], list[str]]:
-    """The entry of every field, and the headings in their order. A class's own entries go before those of its bases; a heading that
-    it has no entry under says where the base's stand."""
+    """The entry of every field, and the headings in their order, of a class and its bases. The class's own text goes before a
+    base's; a heading without entries of its own says where the base's stand."""
     found: dict[str, _Entry] = {}
-    headings: dict[str, None] = {}
+    headings: list[str] = []
     for kind in options.__mro__:
-        heading, name = "", ""
-        inherited = dict(found)
-        for line in inspect.cleandoc(vars(kind).get("__doc__") or "").partition("\nArgs:\n")[2].splitlines():
-            if line.startswith("    # "):
-                heading, name = line.removeprefix("    # ").strip(), ""
-                headings[heading] = None
-            elif entry := re.fullmatch(r"    (\w+): (.*)", line):
-                name = "" if entry[1] in inherited else entry[1]
-                if name:
-                    found[name] = _Entry(heading, entry[2])
-                elif not inherited[entry[1]].heading:
-                    found[entry[1]] = replace(inherited[entry[1]], heading=heading)
-            elif line.startswith("     ") and name:
-                found[name] = replace(found[name], text=f"{found[name].text} {line.strip()}")
-    return found, list(headings)
+        entries, titles = _written(vars(kind).get("__doc__") or "")
+        headings += titles
+        for name, entry in entries.items():
+            own = found.get(name, entry)
+            found[name] = replace(own, heading=own.heading or entry.heading)
+    return found, list(dict.fromkeys(headings))
+
+
+def _written(docstring: str) -> tuple[dict[str, _Entry], list[str]]:
+    """The entries of one docstring's `Args:`, and its headings."""
+    found: dict[str, _Entry] = {}
+    headings = [""]
+    name = ""
+    for line in inspect.cleandoc(docstring).partition("\nArgs:\n")[2].splitlines():
+        if line.startswith("    # "):
+            headings.append(line.removeprefix("    # ").strip())
+        elif entry := re.fullmatch(r"    (\w+): (.*)", line):
+            name = entry[1]
+            found[name] = _Entry(headings[-1], entry[2])
+        elif line.startswith("     ") and name:
+            found[name] = replace(found[name], text=f"{found[name].text} {line.strip()}")
+    return found, headings[1:]
 
 
 def argument_docs(options: type) -> dict[str, str]:
