@@ -5,21 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.stopping import Stopped, exit_status, stopped_by_signals
-
-
-@pytest.fixture(autouse=True)
-def _heard() -> Iterator[None]:
-    """Both signals end a process by default here, also where the tests were started by nohup, which ignores one."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
