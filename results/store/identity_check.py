@@ -34,6 +34,7 @@ _TEXTS = (
 )
 _OBJECTS = ("settings", "null_temperatures", "reference")
 _LISTS = ("budgets", "route_layers", "bos")
+_ALWAYS_SAID = ("budgets", "context", "branches", "skip", "dtype", "strategy", "seed", "n_letters", "model_fingerprint")
 _DTYPES = ("float32", "float64", "bfloat16")
 
 
@@ -46,6 +47,9 @@ class Identity(dict[str, Any]):
 
 def check_identity(identity: Mapping[str, Any]) -> None:
     """Raises ValueError, in a line, for a value that no run of this program has."""
+    for name in _ALWAYS_SAID:
+        if name in identity and identity[name] is None:
+            raise ValueError(f"{name} must not be null")
     for names, kind, what in ((_TEXTS, str, "a text"), (_OBJECTS, dict, "an object"), (_LISTS, list, "a list")):
         for name in names:
             if identity.get(name) is not None and not isinstance(identity[name], kind):

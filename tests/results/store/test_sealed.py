@@ -28,6 +28,7 @@ IDENTITIES: list[tuple[str, Any]] = [
     *(("route_layers", value) for value in ([1], ["a"], [3, 2, 1, 0], "0-3")),
     *(("cheapest", "q"), ("skip", "most"), ("dtype", "float8"), ("seed", -1), ("seed", 2**70), ("seq_len", "x")),
     *(("null_temperature", "hot"), ("null_temperature", -1), ("null_temperatures", {"a": "b"}), ("reference", "x")),
+    *(("budgets", None), ("context", None), ("seed", None)),
     *(("model_fingerprint", 7), ("settings", []), ("bos", [None]), ("null_draws", 1.5)),
 ]
 
