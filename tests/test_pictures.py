@@ -109,11 +109,15 @@ def test_every_command_of_the_pages_is_one(tmp_path: Path) -> None:
     assert not wrong
 
 
-PICTURED = [(page, block, targets) for page, block, targets in making_blocks() if not re.search(r"^cp ", block, re.MULTILINE)]
+PICTURED = [
+    pytest.param(page, block, targets, id=targets[0], marks=[pytest.mark.long] if " bench " in block else [])  # minutes
+    for page, block, targets in making_blocks()
+    if not re.search(r"^cp ", block, re.MULTILINE)
+]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("page", "block", "targets"), PICTURED, ids=[targets[0] for _, _, targets in PICTURED])
+@pytest.mark.parametrize(("page", "block", "targets"), PICTURED)
 def test_the_commands_make_the_pictures(
     page: str, block: str, targets: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,7 +137,7 @@ def test_the_commands_make_the_pictures(
             drawn = content.decode("utf-8")
             said = " ".join(re.findall(r"<!-- (.*?) -->", drawn) + re.findall(r"<text[^>]*>(.*?)</text>", drawn))
             assert re.search(r"token", said), f"{target} does not say of how many tokens it is"
-            assert re.search(r"nats|perplexity", said), f"{target} has no unit"
+            assert re.search(r"nats|perplexity|\bms\b", said), f"{target} has no unit"
 
 
 def photograph(arguments: list[str]) -> None:
