@@ -11,6 +11,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from duo_oracle.models.text.tokenizer import without_panic
 from duo_oracle.oracle.base.errors import InputError
 
 AUTO, NONE = "auto", "none"
@@ -54,8 +55,9 @@ def front_tokens(
 
 def _own_front(tokenizer: Tokenizer) -> tuple[int, ...]:
     """What the tokenizer puts before a text, by its template: beside which transformers heeds no `add_bos_token` either."""
-    bare = tokenizer.encode("a", add_special_tokens=False).ids
-    whole = tokenizer.encode("a", add_special_tokens=True).ids
+    with without_panic():
+        bare = tokenizer.encode("a", add_special_tokens=False).ids
+        whole = tokenizer.encode("a", add_special_tokens=True).ids
     places = range(len(whole) - len(bare) + 1)
     return next((tuple(whole[:place]) for place in places if whole[place : place + len(bare)] == bare), ())
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -39,12 +40,27 @@ def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
     return tokenizer
 
 
+@contextmanager
+def without_panic() -> Iterator[None]:
+    """Inside, what the library's compiled code gives up on is an InputError: it raises something that is not even an Exception."""
+    try:
+        yield
+    except BaseException as fault:
+        if type(fault).__name__ != "PanicException":
+            raise
+        said = (str(fault).splitlines() or [""])[0]
+        raise InputError(f"tokenizer.json: the tokenizers library gives up on it: {said:.200}") from None
+
+
 def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialTokens.TEXT) -> Tokenizer:
     """The tokenizer that a `tokenizer.json` holds. It reads every text whole and always alike: truncation, padding and dropout,
     which a file can have kept from some training, are switched off. Raises InputError for text that is no tokenizer."""
     few_threads()
     try:
-        tokenizer = Tokenizer.from_str(tokenizer_json)
+        with without_panic():
+            tokenizer = Tokenizer.from_str(tokenizer_json)
+    except InputError:
+        raise
     except Exception as fault:  # the library raises bare Exception
         raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
     tokenizer.no_truncation()
@@ -59,7 +75,8 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
     """Token ids of a text, and of nothing that the tokenizer would put around it. A special token written in the text is encoded as
     the characters that it is, unless the tokenizer was loaded to parse it. Raises InputError for a text that is no UTF-8."""
     try:
-        return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
+        with without_panic():
+            return tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids
     except TypeError:
         refuse_surrogates(text, "text")
         raise

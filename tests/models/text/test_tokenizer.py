@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tokenizers import processors
 
 from duo_oracle.models.text.options import SpecialTokens
-from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, encode, load_tokenizer, train_tokenizer
+from duo_oracle.models.text.tokenizer import SEPARATOR, SpecialTokenCount, encode, load_tokenizer, train_tokenizer, without_panic
 from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.oracle.base.errors import InputError
 
 TOKENIZER = train_tokenizer(["def f(x):\n    return x + 12\n", "A sentence of prose, and another one."] * 3, 320)
 
@@ -127,3 +128,13 @@ def test_a_text_that_holds_special_tokens_is_told_so_once(tmp_path):
     assert told(path, SpecialTokens.PARSE) == []
     path.write_text(json.dumps({"text": "plain text"}))
     assert told(path, SpecialTokens.TEXT) == []
+
+
+def test_what_the_library_gives_up_on_is_a_line() -> None:
+    class PanicException(BaseException):
+        """As the library's: no Exception."""
+
+    with pytest.raises(InputError, match="gives up on it: range end index"), without_panic():
+        raise PanicException("range end index 18446744073709551605 out of range for slice of length 13")
+    with pytest.raises(KeyboardInterrupt), without_panic():
+        raise KeyboardInterrupt
