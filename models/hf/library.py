@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
 import re
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
@@ -90,8 +91,8 @@ def library_model(config: Mapping[str, Any], tensors: Mapping[str, Tensor], dtyp
     refused = f"config.json: not a {parsed.model_type} model that transformers can build"
     if quantised is not None:
         refused = f"config.json: weights quantised by {quantised}, which transformers cannot undo here; dequantise them first"
-    with one_line(refused), torch.device("meta"):
-        n_asked = sum(tensor.numel() for tensor in kind(parsed).state_dict().values())
+    with one_line(refused):
+        n_asked = sum(map(math.prod, empty_shapes(config).values()))
     n_held = sum(tensor.numel() for tensor in theirs.values())
     if n_asked > _MOST_PACKED * n_held + _SPARE:
         raise InputError(

@@ -43,7 +43,9 @@ def shown(data: Iterable[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class TextOptions:
-    """What text a command reads, and in what windows: of every command that reads windows. `check_text` states the ranges.
+    """What text a command reads, and in what windows: of every command that reads windows.
+
+    Raises InputError, one line that states the law and the value, for an option outside its range.
 
     Args:
         data: files, folders or globs of text, .jsonl, .parquet or .arrow; hf:OWNER/NAME:SPLIT; or a shipped holdout:
@@ -70,8 +72,8 @@ class TextOptions:
     split: str | None = None
     special_tokens: SpecialTokens = SpecialTokens.TEXT
 
-    def check_text(self) -> None:
-        """Raises InputError, one line that states the law and the value, for an option outside its range."""
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data", sources_of(self.data))
         check_choice("special_tokens", self.special_tokens, SpecialTokens)
         parse_split(self.split)
         at_least(self, seq_len=2, stride=1, min_context=0, max_sequences=1, per_document=1)

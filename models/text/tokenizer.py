@@ -56,13 +56,11 @@ def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialT
     """The tokenizer that a `tokenizer.json` holds. It reads every text whole and always alike: truncation, padding and dropout,
     which a file can have kept from some training, are switched off. Raises InputError for text that is no tokenizer."""
     few_threads()
-    try:
-        with without_panic():
+    with without_panic():
+        try:
             tokenizer = Tokenizer.from_str(tokenizer_json)
-    except InputError:
-        raise
-    except Exception as fault:  # the library raises bare Exception
-        raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
+        except Exception as fault:  # the library raises bare Exception
+            raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):

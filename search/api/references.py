@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from duo_oracle.models.text.options import TextOptions, sources_of
+from duo_oracle.models.text.options import TextOptions
 from duo_oracle.oracle.base.ranges import at_least
 
 
@@ -37,8 +37,7 @@ class ExportConfig(TextOptions):
     threads: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", sources_of(self.data))
-        self.check_text()
+        super().__post_init__()
         at_least(self, top=1, context=1, threads=1)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from duo_oracle.models.text.options import TextOptions, sources_of
+from duo_oracle.models.text.options import TextOptions
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.extras import extras_named
 from duo_oracle.oracle.base.ranges import at_least
@@ -53,8 +53,7 @@ class RouteConfig(TextOptions):
     threads: int = 1
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", sources_of(self.data))
-        self.check_text()
+        super().__post_init__()
         at_least(self, offset=0, threads=1)
         endings = (".npy", ".npz", ".jsonl", ".parquet") if self.router == OWN else (".parquet",)
         if not self.out.endswith(endings):

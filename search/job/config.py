@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-from duo_oracle.models.text.options import TextOptions, sources_of
+from duo_oracle.models.text.options import TextOptions
 from duo_oracle.models.tracker import check_tracker
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
@@ -143,10 +143,9 @@ class SearchConfig(TextOptions):
     track: str | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "data", sources_of(self.data))
+        super().__post_init__()
         object.__setattr__(self, "out", written_place("out", self.out))
         parse_settings(self.strategy, self.settings)
-        self.check_text()
         for name, choices in (("skip", SkipReading), ("dtype", Dtype), ("keep", Keep), ("objective", Objective)):
             check_choice(name, getattr(self, name), choices)
         check_tracker(self.track)

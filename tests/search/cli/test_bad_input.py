@@ -19,11 +19,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from duo_oracle.models import family
 from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.toy import write_toy
 from duo_oracle.search.cli import main
-from duo_oracle.search.job import driver
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -208,17 +206,6 @@ def test_a_bad_model_directory(place: Place, capsys: pytest.CaptureFixture[str],
     spoil, law = MODELS[fault]
     spoil(place.llama)
     assert law in refused(capsys, "search", place.llama, place.data, "--local", "--out", place.folder / "new")
-
-
-@pytest.mark.parametrize("command", ["search duo-tiny", "plan duo-tiny", "route duo-tiny random:1", "export-reference duo-tiny"])
-def test_a_name_of_no_data_is_said_before_a_model_is_loaded(
-    place: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
-) -> None:
-    for source in (driver, family):
-        for name in ("load_model", "load_module"):
-            monkeypatch.setattr(source, name, lambda *_, **__: pytest.fail("a model was loaded"))
-    out = [] if command.startswith("plan") else ["--out", place.folder / "new.parquet"]
-    assert "did you mean 'holdout:prose'" in refused(capsys, *command.split(), "holdout:pros", *out)
 
 
 def test_weights_of_which_no_loss_is_finite_cost_their_units_a_line(place: Place, capsys: pytest.CaptureFixture[str]) -> None:

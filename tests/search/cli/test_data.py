@@ -11,8 +11,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from duo_oracle import results
+from duo_oracle.models import family
 from duo_oracle.models.families.toy import write_toy
 from duo_oracle.search.cli import main
+from duo_oracle.search.job import driver
 
 TEXT = "A clerk counted 37 crates twice, wrote the number down, and went to look for the foreman."
 
@@ -139,3 +141,18 @@ def test_options_may_stand_between_the_words_of_data(model: Path) -> None:
         (model.parent / name).write_text(TEXT)
     run = search(model, model.parent / "a.txt", "--max-sequences", "3", model.parent / "b.txt")
     assert list(dict.fromkeys(run.tokens()["document"])) == ["a.txt", "b.txt"]
+
+
+@pytest.mark.parametrize("command", ["search duo-tiny", "plan duo-tiny", "route duo-tiny random:1", "export-reference duo-tiny"])
+def test_a_name_of_no_data_is_said_before_a_model_is_loaded(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    for source in (driver, family):
+        for name in ("load_model", "load_module"):
+            monkeypatch.setattr(source, name, lambda *_, **__: pytest.fail("a model was loaded"))
+    out = [] if command.startswith("plan") else ["--out", str(tmp_path / "new.parquet")]
+    assert main([*command.split(), "holdout:pros", *out]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert len(said.err.splitlines()) == 1
+    assert "did you mean 'holdout:prose'" in said.err
