@@ -176,7 +176,7 @@ class _Plan:
             setting.name,
             source,
             **self._asked(setting) | self._reach_windows,
-            max_sequences=self._reach_windows["per_document"] * self._config.max_documents,
+            max_sequences=self._reach_windows["per_document"] * self._config.reach_documents,
             reference="self",
             reference_context=min(_MOST_REFERENCE * self._config.reach_context, self.n_positions - 1 - _MOST_FRONT),
             null_draws=1,

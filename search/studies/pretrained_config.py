@@ -30,6 +30,7 @@ class StudyConfig:
         reach_tokens: tokens of each document that are searched for what a better-informed router could reach; 0 for none
         reach_offset: tokens of a document that stand before these; the reference, the model itself, sees them
         reach_context: tokens that the searched model sees there before a position, up to 15 more
+        reach_documents: the most documents of each file that are searched there
         beam_tokens: tokens of each document that beam search over all layers takes
         beam_documents: documents of each file that it takes
         beam_big: big layers per token in that search; default all but a fifth
@@ -49,12 +50,13 @@ class StudyConfig:
     seq_len: int = 25
     min_context: int = 128
     bos: str = "auto"
-    max_documents: int = 12
+    max_documents: int = 17
     context: tuple[str, ...] = ("full",)
     null_draws: int = 2
     reach_tokens: int = 48
     reach_offset: int = 352
     reach_context: int = 40
+    reach_documents: int = 9
     beam_tokens: int = 14
     beam_documents: int = 8
     beam_big: int | None = None
@@ -74,6 +76,7 @@ class StudyConfig:
             reach_tokens=0,
             reach_offset=1,
             reach_context=1,
+            reach_documents=2,
             beam_tokens=2,
             beam_documents=2,
             beam_big=1,
