@@ -124,6 +124,11 @@ class SharesExperts(Protocol):
         `attend` gives it, `before_SND` the states before the layer."""
 
 
+def token_ids_on(device: torch.device, token_ids: np.ndarray) -> Tensor:
+    """Token ids of a window as a model takes them: int64, of the same shape, on its device."""
+    return torch.from_numpy(token_ids.astype(np.int64)).to(device)
+
+
 def own_cost_of(model: OracleModel) -> int | None:
     """What a mixture's own router spends on a token, where it is routed over its experts and that is the same for all tokens."""
     return model.own_cost if isinstance(model, SharesExperts) else None

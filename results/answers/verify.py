@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
+from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.windows import front_of, warm_tokens
@@ -189,14 +190,14 @@ class _Verifier:
 
         device = self._model.device
         loss_B = np.empty(position_B.shape)
-        target_B = torch.from_numpy(token_id_T[position_B + 1].astype(np.int64)).to(device)
+        target_B = token_ids_on(device, token_id_T[position_B + 1])
         step = max(1, _LOGITS // (len(token_id_T) * self._model.n_vocabulary))
         with torch.inference_mode():
             for start in range(0, len(mask_BTL), step):
                 rows = slice(start, start + step)
                 n_seen = int(position_B[rows].max()) + 1  # no position sees the tokens after it
                 mask = torch.from_numpy(mask_BTL[rows, :n_seen]).to(device)
-                token_id = torch.from_numpy(token_id_T[:n_seen].astype(np.int64)).to(device).expand(len(mask), -1)
+                token_id = token_ids_on(device, token_id_T[:n_seen]).expand(len(mask), -1)
                 logits_BTV = self._model.forward(token_id, mask, self._skip)
                 position = torch.from_numpy(position_B[rows].astype(np.int64)).to(device).reshape(len(mask), -1)
                 logits_BNV = torch.take_along_dim(logits_BTV, position[:, :, None], dim=1)

@@ -19,7 +19,7 @@ from duo_oracle.oracle.contexts import ContextKind, SkipReading
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.walk import Attend, FixedContext
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.search.job.worker import prepare_worker
 from duo_oracle.search.rerun.opened import OpenedRun
@@ -48,7 +48,7 @@ def measure_speed(opened: OpenedRun) -> Speed:
     prepare_worker(1)
     try:
         model, problem, sequence = opened.model, opened.problem, opened.sequences[0]
-        token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+        token_id_T = token_ids_on(model.device, sequence.token_ids)
         n_warm, n = sequence.n_warm, min(POSITIONS, sequence.n_positions)
         token_id_M = token_id_T[: n_warm + n + 1]
         draws = int(opened.run.identity.get("null_draws") or 0)

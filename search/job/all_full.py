@@ -16,7 +16,7 @@ from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, losses_of
+from duo_oracle.oracle.model import OracleModel, losses_of, token_ids_on
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.calibration import GRID, FullTokens, fit_on_others
 
@@ -38,7 +38,7 @@ def fitted_temperatures(model: OracleModel, sequences: Iterable[Window]) -> dict
 
 @torch.no_grad()
 def _of_sequence(model: OracleModel, sequence: Window) -> FullTokens:
-    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+    token_id_T = token_ids_on(model.device, sequence.token_ids)
     shape = (1, len(token_id_T) - 1, model.n_letters)
     mask_1TL = torch.full(shape, int(Branch.BIG), dtype=torch.uint8, device=model.device)
     logits_TV = model.forward(token_id_T[None, :-1], mask_1TL, SkipReading.FFN)[0, sequence.n_warm :]

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from duo_oracle.models.text.windows import Window
-from duo_oracle.oracle.model import OracleModel, SharesExperts
+from duo_oracle.oracle.model import OracleModel, SharesExperts, token_ids_on
 from duo_oracle.results.store.expert_routes import NO_EXPERT, ExpertRoutes
 
 
@@ -20,7 +19,7 @@ def own_experts_of(model: OracleModel, windows: Sequence[Window]) -> ExpertRoute
     assert isinstance(model, SharesExperts)
     experts, scores = [], []
     for window in windows:
-        token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(model.device)[:-1]
+        token_id_T = token_ids_on(model.device, window.token_ids)[:-1]
         experts_TLk, weight_TLk = (found.cpu().numpy()[window.n_warm :] for found in model.own_trace(token_id_T))
         experts.append(experts_TLk)
         scores.append(weight_TLk)

@@ -24,7 +24,7 @@ from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.reference import reference_of, states_of_full
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.reference import Reference
 from duo_oracle.results.store.manifest import file_sha256
 from duo_oracle.results.store.reference_files import SUFFIX, ReferenceFile
@@ -59,7 +59,7 @@ class References:
 
     def of(self, window: Window, before: np.ndarray) -> Reference:
         """The reference of a window's scored positions."""
-        label_N = torch.from_numpy(window.token_ids[window.n_warm + 1 :].astype(np.int64)).to(self.head.w_VD.device)
+        label_N = token_ids_on(self.head.w_VD.device, window.token_ids[window.n_warm + 1 :])
         parts, done = [], 0
         for log_q_MV in self.source.log_q(window, before):
             log_q_MV = log_q_MV.to(self.head.w_VD.device)
@@ -103,7 +103,7 @@ class Passes:
                 f"the reference {self._what} has {self._model.n_positions} positions, and sequence {window.index} wants "
                 f"{len(token_ids)}; take a smaller `reference_context` or `seq_len`"
             )
-        return states_of_full(self._model, self._head, torch.from_numpy(token_ids.astype(np.int64)).to(self._model.device))
+        return states_of_full(self._model, self._head, token_ids_on(self._model.device, token_ids))
 
 
 class Table:

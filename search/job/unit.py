@@ -22,7 +22,7 @@ from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import Step, left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, FixedScorer, SameScorer, Scorer
-from duo_oracle.oracle.model import OracleModel, SharesExperts, cheapest_branch
+from duo_oracle.oracle.model import OracleModel, SharesExperts, cheapest_branch, token_ids_on
 from duo_oracle.oracle.patterns import RoutingPattern
 from duo_oracle.oracle.records import OraclePaths, PatternLosses, concatenated, in_order, rows_of
 from duo_oracle.oracle.reference import Reference
@@ -71,7 +71,7 @@ def solve_sequences(model: OracleModel, sequences: list[Window], problem: Proble
 
     Raises InputError for a loss that is not finite where an oracle path needs one.
     """
-    tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in sequences]
+    tokens = [token_ids_on(model.device, sequence.token_ids) for sequence in sequences]
     asks = not load_strategy(problem.strategy).covers_space or problem.keep is Keep.TRIALS
     found = _by_asking(model, sequences, tokens, problem, sink) if asks else _exactly(model, sequences, tokens, problem, sink)
     for sequence, token_id_T, in_window in zip(sequences, tokens, found, strict=True):

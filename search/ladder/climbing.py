@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.ladder.rungs import Ladder, Rung
@@ -196,7 +196,7 @@ class _Work:
         """The real labels' losses of the choices at all positions."""
         loss_CN = np.empty((len(choices), len(self._document_N)))
         for window, rows in zip(self._router.windows, self._router.rows, strict=True):
-            token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(self._opened.model.device)
+            token_id_T = token_ids_on(self._opened.model.device, window.token_ids)
             scorer = scorer_of(self._opened.model, window, token_id_T, self._problem, NullLabels())
             branches_RL = np.concatenate([branches_NL[rows] for branches_NL in choices])
             place_R = np.tile(np.arange(window.n_positions), len(choices))

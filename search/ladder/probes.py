@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
@@ -21,6 +20,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.engine.walk import Choose
+from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.statistics.ridge import Linear, fit
 from duo_oracle.search.job.problem import Problem
@@ -79,7 +79,7 @@ class Router:
 
 
 def _scorer(opened: OpenedRun, problem: Problem, window: Window) -> FixedScorer:
-    token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(opened.model.device)
+    token_id_T = token_ids_on(opened.model.device, window.token_ids)
     scorer = scorer_of(opened.model, window, token_id_T, problem, NullLabels())
     assert isinstance(scorer, FixedScorer)
     return scorer

@@ -13,13 +13,12 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import parse_context
 from duo_oracle.oracle.engine.flips import FlippedSequence, Flips
-from duo_oracle.oracle.model import cheapest_branch
+from duo_oracle.oracle.model import cheapest_branch, token_ids_on
 from duo_oracle.oracle.patterns import LETTERS, Branch, RoutingPattern, to_strings
 from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.columns import EFFECT_DISTANCES
@@ -95,7 +94,7 @@ def measure_effects(opened: OpenedRun, asked: Asked, max_sequences: int | None =
 
 def _of_sequence(opened: OpenedRun, asked: Asked, sequence: Window) -> dict[str, np.ndarray | pa.Array]:
     model, branches = opened.model, opened.problem.branches
-    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+    token_id_T = token_ids_on(model.device, sequence.token_ids)
     mask_NL = np.tile(np.array(asked.base.branches, dtype=np.uint8), (sequence.n_positions, 1))
     flipped = FlippedSequence(model, token_id_T, sequence.run_mask(mask_NL), opened.problem.skip, sequence.reference)
     places = range(len(token_id_T))[sequence.scored][: -asked.ahead]

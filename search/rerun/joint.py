@@ -14,12 +14,12 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.joint import JointProblem
+from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.store.beside import GrowingTable
 from duo_oracle.results.store.positions import read_paths, read_tokens, spans_of
@@ -98,7 +98,7 @@ def _chosen(opened: OpenedRun, budget: str) -> dict[int, np.ndarray]:
 def _of_window(opened: OpenedRun, asked: Asked, window: Window, mask_NL: np.ndarray) -> dict[str, np.ndarray | pa.Array]:
     run, n = opened.run, window.n_positions
     low, high = (n * bound for bound in run.budget(asked.budget).bounds(run.n_letters))
-    token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(opened.model.device)
+    token_id_T = token_ids_on(opened.model.device, window.token_ids)
     of_labels = JointProblem(opened.model, token_id_T, opened.problem.branches, low, high, opened.problem.skip, window.n_warm)
     problem = replace(of_labels, reference=window.reference)
     committed = problem.route(mask_NL)

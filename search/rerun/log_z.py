@@ -24,7 +24,7 @@ from duo_oracle.oracle.engine.choice import Groups
 from duo_oracle.oracle.engine.exact import ExactOracle
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.walk import FixedContext
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 
 _ROWS = 512  # leaves whose logits are held at once
@@ -46,7 +46,7 @@ def log_z(
 
     The earlier tokens took `routing`: one pattern, or mask_NL with a row per scored position.
     """
-    token_id_T = torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device)
+    token_id_T = token_ids_on(model.device, sequence.token_ids)
     mask_TL = sequence.run_mask(routing) if isinstance(routing, np.ndarray) else routing
     context = FixedContext(model, token_id_T[:-1], mask_TL, space.skip, sequence.n_warm)
     head = Head(model)

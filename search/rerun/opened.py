@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 
 from duo_oracle.models.checkpoint import Checkpoint, read_checkpoint
 from duo_oracle.models.family import load_model, load_module
@@ -17,7 +16,7 @@ from duo_oracle.models.routable import RoutableModule
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, SharesExperts
+from duo_oracle.oracle.model import OracleModel, SharesExperts, token_ids_on
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.search.job.problem import Problem
 from duo_oracle.search.rerun.replay import read_groups
@@ -56,7 +55,7 @@ class OpenedRun:
             raise InputError(f"routers of experts are those of a mixture (top:, ranks:, sets:); {found}")
         codes, costs = [], []
         for window in self.sequences:
-            code_TL, cost_T = model.own_routes(torch.from_numpy(window.token_ids[:-1].astype(np.int64)).to(model.device))
+            code_TL, cost_T = model.own_routes(token_ids_on(model.device, window.token_ids[:-1]))
             codes.append(code_TL[window.n_warm :])
             costs.append(cost_T[window.n_warm :])
         return np.concatenate(codes), np.concatenate(costs)

@@ -18,6 +18,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, pattern_costs
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.controls import Cell, Section
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap
@@ -67,7 +68,7 @@ def own_router(opened: OpenedRun, sample: int = SAMPLE, seed: int = 0, routes: R
     documents: list[str] = []
     drawn, n_patterns = NullLabels(DRAWS, int(run.identity["seed"])), []
     for window in opened.sequences:
-        token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(opened.model.device)
+        token_id_T = token_ids_on(opened.model.device, window.token_ids)
         if routes is None:
             cost_N = own_cost_N[start : start + window.n_positions]
             took_NL = np.full((len(cost_N), run.n_letters), Branch.BIG, dtype=np.uint8)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from functools import lru_cache
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from duo_oracle.models.text.windows import Window
@@ -18,7 +17,7 @@ from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.store.kept_losses import KeptLosses
 from duo_oracle.results.store.reader import StoredRun
@@ -113,7 +112,7 @@ def pattern_losses(
     model: OracleModel, problem: Problem, window: Window, branches_PL: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """loss_NP of the patterns at a window's positions, on the real labels and, where the window has a reference, expected by it."""
-    token_id_T = torch.from_numpy(window.token_ids.astype(np.int64)).to(model.device)
+    token_id_T = token_ids_on(model.device, window.token_ids)
     scorer = scorer_of(model, window, token_id_T, problem, NullLabels())
     n_targets = scorer.n_targets
     # the targets of one state stand side by side, so that it is computed once

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from duo_oracle.models.duo_llm.flops import flops_of
 from duo_oracle.models.plain_losses import window_losses
@@ -24,7 +23,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.model import cheapest_branch
+from duo_oracle.oracle.model import cheapest_branch, token_ids_on
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed
 from duo_oracle.results.store.positions import numbers, read_paths, read_tokens, spans_of
@@ -114,7 +113,7 @@ class _Work:
     def __init__(self, opened: OpenedRun, sample: int, seed: int) -> None:
         self._run, self._model, self._sequences, self._seed = opened.run, opened.model, opened.sequences, seed
         self._problem, self._checkpoint, self._n_letters = opened.problem, opened.checkpoint, opened.run.n_letters
-        self._tokens = [torch.from_numpy(s.token_ids.astype(np.int64)).to(self._model.device) for s in self._sequences]
+        self._tokens = [token_ids_on(self._model.device, s.token_ids) for s in self._sequences]
         self._positions = read_tokens(self._run)
         self._rows = [span.rows for span in spans_of(self._positions)]
         self._document_N = np.array(self._positions["document"].to_pylist())

@@ -16,14 +16,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.settings import read_pairs
 from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import left_to_right
 from duo_oracle.oracle.engine.scorer import CommittedScorer, Scorer
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.average import PREFIX, costs_of, parse_average
 from duo_oracle.results.statistics.average import average_oracle
@@ -247,7 +246,7 @@ class _Watch:
 def _scorers(model: OracleModel, problem: Problem, group: Group, branches_NL: np.ndarray) -> Iterator[tuple[Scorer, np.ndarray]]:
     """Scorers of all the group's tokens, and which tokens each has: one scorer, or in a committed context one per position."""
     null = NullLabels()
-    tokens = [torch.from_numpy(sequence.token_ids.astype(np.int64)).to(model.device) for sequence in group.sequences]
+    tokens = [token_ids_on(model.device, sequence.token_ids) for sequence in group.sequences]
     if problem.context.independent:
         scorers = [
             scorer_of(model, sequence, token_id_T, problem, null)
