@@ -79,6 +79,7 @@ families: $(INSTALLED)  ## hold every tiny configuration of transformers to the 
 
 kills: $(INSTALLED)  ## kill drivers and workers 100 times, alone and under Ray, over a folder and a bucket; every table must be equal (an hour)
 	$(BIN)/python -m tests.kills 100
+	$(BIN)/python -m tests.kills_of_nodes 20
 
 costs: $(INSTALLED)  ## processor time of a bucket beside a folder, of the driver of 20 nodes, of a text of 1 GB (a quarter of an hour)
 	$(BIN)/python -m tests.costs

@@ -37,18 +37,21 @@ PATIENCE = 300.0
 
 @dataclass
 class Place:
-    """Where chains of one kind happen, and how long a search that nothing stops takes there to its first part and to its end."""
+    """Where chains of one kind happen, and how long a search that nothing stops takes there to its first part and to its end.
+
+    `how` is local, ray, or the address of a cluster.
+    """
 
     how: str
     top: str
     scratch: Path
-    toy: Path
-    data: Path
+    toy: str
+    data: str
     first: float = 0.0
     longest: float = 0.0
 
     def started(self, out: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "tests.search.run_slowly", str(self.toy), str(self.data), out, *HOW[self.how]]
+        command = [sys.executable, "-m", "tests.search.run_slowly", self.toy, self.data, out, *HOW.get(self.how, [self.how])]
         environment = {**os.environ, "TMPDIR": str(self.scratch), "OMP_NUM_THREADS": "1"}
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
@@ -170,15 +173,22 @@ def chain(place: Place, victim: str, n_kills: int, out: str, tally: Tally, momen
     tally.chains += 1
 
 
+def write_inputs(folder: Path, repeats: int = 1) -> tuple[Path, Path]:
+    """A toy and its text, of 24 windows times `repeats`."""
+    toy, data = folder / "toy", folder / "tokens.jsonl"
+    write_toy(toy, seed=3, n_vocabulary=32)
+    lines = [f'{{"tokens": [{", ".join(map(str, range(n % 20, n % 20 + 6)))}]}}\n' for n in range(1, 25)]
+    data.write_text("".join(lines * repeats))
+    return toy, data
+
+
 def main(n_kills: int, seed: int) -> int:
     moments, tallies = random.Random(seed), {}
     with tempfile.TemporaryDirectory(prefix="k") as folder, serving(0.1) as bucket:
         here, scratch = Path(folder), Path(folder, "t")
-        toy, data = here / "toy", here / "tokens.jsonl"
         scratch.mkdir()
-        write_toy(toy, seed=3, n_vocabulary=32)
-        data.write_text("".join(f'{{"tokens": [{", ".join(map(str, range(n % 20, n % 20 + 6)))}]}}\n' for n in range(1, 25)))
-        places = [Place(how, top, scratch, toy, data) for how in HOW for top in (folder, bucket)]
+        toy, data = write_inputs(here)
+        places = [Place(how, top, scratch, str(toy), str(data)) for how in HOW for top in (folder, bucket)]
         for place in places:
             place.timed()
         whole = f"{folder}/timed-local"
