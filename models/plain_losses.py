@@ -19,7 +19,7 @@ from torch import Tensor
 from duo_oracle.models.routable import RoutableModule, Routing
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, losses_of
+from duo_oracle.oracle.model import OracleModel, finite, losses_of
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -30,14 +30,14 @@ def plain_losses(
     """The loss of every token but the first, float64 (B, T - 1), in nats, of one pass in which `routing` says who takes what.
 
     `routing` is a mask (B, T - 1, L) of any integer dtype; of a RoutableModule it may also be a function, as its `forward` takes.
-    The last token is nobody's context: it is run by no one.
+    The last token is nobody's context: it is run by no one. Raises InputError for a loss that is not finite.
     """
     if isinstance(model, RoutableModule):
         logits_BTV = model(token_id_BT[:, :-1], routing, skip)
     else:
         assert isinstance(routing, Tensor), "an OracleModel is routed by a mask"
         logits_BTV = model.forward(token_id_BT[:, :-1], routing, skip)
-    return losses_of(logits_BTV, token_id_BT[:, 1:])
+    return finite(losses_of(logits_BTV, token_id_BT[:, 1:]), "a loss")
 
 
 def window_losses(
@@ -74,5 +74,4 @@ def evaluate(module: RoutableModule, windows: Iterable[Window], max_tokens: int)
         if n_tokens >= max_tokens:
             break
     losses = {branch: total / n_tokens for branch, total in totals.items()}
-    assert np.isfinite(list(losses.values())).all()
     return Evaluation(n_tokens, losses[Branch.BIG], losses[Branch.SMALL])

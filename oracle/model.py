@@ -151,6 +151,20 @@ def losses_of(logits: Tensor, target: Tensor) -> Tensor:
     return loss_N.view(target.shape)
 
 
+def finite(values: Tensor, what: str) -> Tensor:
+    """`values`, every one of them a number. A NaN would pass through a minimum unseen, and hide what it stands beside.
+
+    Raises InputError, which says what they are.
+
+    >>> finite(torch.tensor([1.0, torch.inf]), "a loss")
+    Traceback (most recent call last):
+    duo_oracle.oracle.base.errors.InputError: a loss is a finite number; under some pattern this model's weights lead to inf or NaN
+    """
+    if not bool(torch.isfinite(values).all()):
+        raise InputError(f"{what} is a finite number; under some pattern this model's weights lead to inf or NaN")
+    return values
+
+
 def check_small(branches: Collection[Branch], routed_layers: Sequence[int], small_layers: Sequence[int]) -> None:
     """Raises InputError where `branches` hold small and a routed layer has no small FFN."""
     lacking = sorted(set(routed_layers) - set(small_layers))
