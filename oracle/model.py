@@ -11,7 +11,7 @@ d head dimension, D hidden, V vocabulary, L routed layer.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.layers import format_layers
 from duo_oracle.oracle.patterns import Branch
 
+_Values = TypeVar("_Values", Tensor, np.ndarray)
 _LOGITS = 1 << 22  # logits that are held in float64 at once
 
 
@@ -151,7 +152,7 @@ def losses_of(logits: Tensor, target: Tensor) -> Tensor:
     return loss_N.view(target.shape)
 
 
-def finite(values: Tensor, what: str) -> Tensor:
+def finite(values: _Values, what: str) -> _Values:
     """`values`, every one of them a number. A NaN would pass through a minimum unseen, and hide what it stands beside.
 
     Raises InputError, which says what they are.
@@ -160,7 +161,7 @@ def finite(values: Tensor, what: str) -> Tensor:
     Traceback (most recent call last):
     duo_oracle.oracle.base.errors.InputError: a loss is a finite number; under some pattern this model's weights lead to inf or NaN
     """
-    if not bool(torch.isfinite(values).all()):
+    if not bool((torch.isfinite(values) if isinstance(values, Tensor) else np.isfinite(values)).all()):
         raise InputError(f"{what} is a finite number; under some pattern this model's weights lead to inf or NaN")
     return values
 

@@ -33,6 +33,7 @@ KILLS_A_CHAIN = 5
 HOW = {"local": ["local"], "ray": []}
 KINDS = (("local", "driver"), ("ray", "driver"), ("ray", "worker"))
 PATIENCE = 300.0
+SAID = 8000  # characters of what the drivers said last, shown with a fault
 
 
 @dataclass
@@ -53,7 +54,13 @@ class Place:
     def started(self, out: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "tests.search.run_slowly", self.toy, self.data, out, *HOW.get(self.how, [self.how])]
         environment = {**os.environ, "TMPDIR": str(self.scratch), "OMP_NUM_THREADS": "1"}
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        with self.log.open("ab") as log:
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+
+    @property
+    def log(self) -> Path:
+        """What all drivers said."""
+        return self.scratch.with_name("said.log")
 
     def timed(self) -> None:
         """Measures a search here that nothing stops."""
@@ -208,6 +215,8 @@ def main(n_kills: int, seed: int) -> int:
                 f"{tally.chains} chains, {time.monotonic() - began:.0f} s; {'; '.join(tally.faults) or 'all equal and alone'}",
                 flush=True,
             )
+            if tally.faults:
+                print(place.log.read_text()[-SAID:], file=sys.stderr)
     faults = sum(len(tally.faults) for tally in tallies.values())
     print(f"{sum(tally.kills for tally in tallies.values())} kills, {faults} faults (seed {seed})")
     return int(faults > 0)

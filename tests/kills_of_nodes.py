@@ -23,7 +23,7 @@ from pathlib import Path
 import psutil
 
 from duo_oracle.oracle.base.remote import Remote
-from tests.kills import PATIENCE, Place, fault_of, write_inputs
+from tests.kills import PATIENCE, SAID, Place, fault_of, write_inputs
 from tests.nodes import CAN_HIDE, Cluster, cluster_of_nodes
 from tests.s3_server import serving
 
@@ -112,6 +112,8 @@ def main(n_kills: int, seed: int) -> int:
             chains += 1
             if fault := fault_of(out, f"{folder}/timed-local", scratch):
                 struck.faults.append(f"{out}: {fault}")
+        if struck.faults:
+            print(alone.log.read_text()[-SAID:], file=sys.stderr)
     kinds = f"{struck.drivers} drivers, {struck.workers} workers, {struck.nodes} nodes"
     print(
         f"two drivers at once, nodes without a common folder, a bucket that refuses one request in ten: {struck.kills} kills "

@@ -31,6 +31,7 @@ from duo_oracle.models.training.batches import separator_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import looked_on, progress
 from duo_oracle.oracle.contexts import SkipReading
+from duo_oracle.oracle.model import finite
 from duo_oracle.oracle.patterns import Branch
 
 NAME = "duo-oracle"
@@ -195,6 +196,7 @@ def _scored(log_p_TV: Tensor, window: list[int], n_asked: int) -> tuple[float, b
     n_asked = min(n_asked, len(window) - 1)
     target_T = torch.tensor(window[len(window) - n_asked :])
     rows_TV = log_p_TV[len(window) - 1 - n_asked : len(window) - 1]
+    finite(rows_TV.amax(-1), "a log-probability")
     log_p = rows_TV.gather(1, target_T[:, None]).double().sum()
     return float(log_p), bool((rows_TV.argmax(-1) == target_T).all())
 

@@ -35,6 +35,7 @@ from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.engine.choice import Choice, Groups, tie_tolerance
 from duo_oracle.oracle.engine.device import resident
 from duo_oracle.oracle.engine.head import Distributions, Head, Tangent
+from duo_oracle.oracle.model import finite
 from duo_oracle.oracle.patterns import Branch
 
 Draw = Callable[[Tensor], Tensor]
@@ -71,15 +72,18 @@ class CertifiedSearch:
 
         With `every`, each leaf is evaluated instead, and their losses of the real label are returned, loss_NP. So are the leaves of
         a head that is not convex, where no tangent is a bound.
+
+        Raises InputError for a state or a loss that is not finite: a NaN is below no threshold, and would end its group's proof.
         """
         block = _Block(h_NPD, groups)
+        finite(block.length_NP, "a state")
         if self.label_NY is None:
             self._begin(block)
         assert self.label_NY is not None
         block.target_logit_NYP = self._target_logits(h_NPD)
         if every or not self._head.convex:
             n, p, d = h_NPD.shape
-            block.lse_NP = self._head.lse(h_NPD.reshape(n * p, d)).view(n, p)
+            block.lse_NP = finite(self._head.lse(h_NPD.reshape(n * p, d)).view(n, p), "a loss")
             block.evaluated_NP[:] = True
         else:
             self._certify(block)
@@ -123,10 +127,10 @@ class CertifiedSearch:
         h_MD = block.h_NPD[position_M, place_M]
         block.evaluated_NP |= picked_NP
         if not self._head.convex:
-            block.lse_NP[position_M, place_M] = self._head.lse(h_MD)
+            block.lse_NP[position_M, place_M] = finite(self._head.lse(h_MD), "a loss")
             return
         tangent = self._head.tangent(h_MD)
-        block.lse_NP[position_M, place_M] = tangent.lse_M
+        block.lse_NP[position_M, place_M] = finite(tangent.lse_M, "a loss")
         offset_M = tangent.lse_M - torch.linalg.vecdot(tangent.gradient_MD, h_MD)
         if together(block.h_NPD.device):
             self._rounds.append(_Cuts.of(position_M, len(block.h_NPD), offset_M, tangent.gradient_MD))

@@ -22,7 +22,7 @@ from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.engine.head import Distributions, Head
 from duo_oracle.oracle.engine.walk import FixedContext, branches_at, each_its_own
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, finite
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.reference import Reference
 
@@ -148,6 +148,6 @@ class FlippedSequence:
         """Log-probabilities of the states, and their losses as the reference expects them, both in float64."""
         h_RD = self._head.states(x_RD)
         logits_RV = self._head.logits(h_RD).double()
-        lse_R = torch.logsumexp(logits_RV, dim=1)
+        lse_R = finite(torch.logsumexp(logits_RV, dim=1), "a loss")
         expected_R = None if expects is None else lse_R - self._head.expected_logit(h_RD, expects, place_R)
         return logits_RV - lse_R[:, None], expected_R

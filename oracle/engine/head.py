@@ -16,7 +16,7 @@ from torch import Tensor
 
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.engine.device import at_once
-from duo_oracle.oracle.model import OracleModel, finite
+from duo_oracle.oracle.model import OracleModel
 from duo_oracle.oracle.reference import Reference
 
 _BLOCK_LOGITS = 1 << 18  # a block of logits stays in the cache of a core
@@ -62,12 +62,12 @@ class Head:
         """Whether the weights stay in a cache, so that few states cost no more each than many."""
 
     def states(self, x: Tensor) -> Tensor:
-        """h: the states (..., D) after the final norm, in the head's dtype. Raises InputError for one that is not finite."""
-        return finite(self._model.final_norm(x).to(self.dtype), "a state")
+        """h: the states (..., D) after the final norm, in the head's dtype."""
+        return self._model.final_norm(x).to(self.dtype)
 
     def lse(self, h_MD: Tensor) -> Tensor:
         """log sum_v exp(w_v.h) of every state, shape (M,)."""
-        return finite(torch.cat([_exponentials(self.logits(h_MD[rows]))[0] for rows in self._blocks(h_MD)]), "a loss")
+        return torch.cat([_exponentials(self.logits(h_MD[rows]))[0] for rows in self._blocks(h_MD)])
 
     def tangent(self, h_MD: Tensor) -> Tangent:
         """Log-sum-exp and its gradient sum_v softmax(W h)_v w_v at every state. Of a convex head alone."""
@@ -77,7 +77,7 @@ class Head:
             lse_M, p_MV, sum_M1 = _exponentials(self.logits(h_MD[rows]))
             lse.append(lse_M)
             gradient.append((p_MV @ self.w_VD).div_(sum_M1))
-        return Tangent(finite(torch.cat(lse), "a loss"), torch.cat(gradient))
+        return Tangent(torch.cat(lse), torch.cat(gradient))
 
     def label_logits(self, h_MD: Tensor, label_M: Tensor) -> Tensor:
         """The logit of every state's own label y, shape (M,)."""

@@ -22,7 +22,7 @@ from duo_oracle.oracle.engine.flips import FlippedSequence
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.trie import trie_of
 from duo_oracle.oracle.engine.walk import CommittedContext, FixedContext, descend
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, finite
 from duo_oracle.oracle.patterns import Branch, branch_counts
 from duo_oracle.oracle.reference import Reference
 
@@ -204,4 +204,4 @@ class JointProblem:
             logit_M = self._head.label_logits(h_MD, self.token_id_T[self.n_warm + 1 + place_M])
         else:
             logit_M = self._head.expected_logit(h_MD, self._head.distributions(self.reference), place_M)
-        return (self._head.lse(h_MD).double() - logit_M.double()).cpu().numpy()
+        return finite(self._head.lse(h_MD).double() - logit_M.double(), "a loss").cpu().numpy()

@@ -10,15 +10,16 @@ from torch import Tensor
 
 from duo_oracle.oracle.engine.head import Head
 from duo_oracle.oracle.engine.walk import SameContext, run_big
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, finite
 from duo_oracle.oracle.reference import Reference
 
 
 def states_of_full(model: OracleModel, head: Head, token_id_T: Tensor) -> Tensor:
-    """The states h_TD that the full model's head multiplies, of every token of one plain pass."""
+    """The states h_TD that the full model's head multiplies, of every token of one plain pass. Raises InputError
+    for one that is not finite."""
     context = SameContext(model, token_id_T)
     layers = range(model.routed_layers[0], model.depth)
-    return head.states(run_big(model, layers, context.start_ND[None], context.attend)[0])
+    return finite(head.states(run_big(model, layers, context.start_ND[None], context.attend)[0]), "a state")
 
 
 def reference_of(head: Head, log_q_NV: Tensor, label_N: Tensor) -> Reference:

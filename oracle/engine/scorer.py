@@ -25,7 +25,7 @@ from duo_oracle.oracle.engine.labels import NullLabels
 from duo_oracle.oracle.engine.lanes import Step
 from duo_oracle.oracle.engine.trie import trie_of
 from duo_oracle.oracle.engine.walk import Attend, Choose, FixedContext, SameContext, attend_forest, descend, descend_choosing
-from duo_oracle.oracle.model import OracleModel
+from duo_oracle.oracle.model import OracleModel, finite
 from duo_oracle.oracle.patterns import Branch, RoutingPattern
 from duo_oracle.oracle.reference import Reference
 
@@ -54,6 +54,11 @@ class Scorer(Protocol):
 
         A row is a place, a pattern, and which of the place's targets (0, the default, is the real label; n_labels the reference).
         """
+
+
+def scored(scorer: Scorer, place_R: np.ndarray, branches_RL: np.ndarray, target_R: np.ndarray | None = None) -> np.ndarray:
+    """What `score` says, where no pattern may fail: a strategy's trial may. Raises InputError for a loss that is not finite."""
+    return finite(scorer.score(place_R, branches_RL, target_R), "a loss")
 
 
 class _Targets:

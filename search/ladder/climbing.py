@@ -15,6 +15,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import scored
 from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.oracle.spaces import SearchSpace
@@ -200,7 +201,7 @@ class _Work:
             scorer = scorer_of(self._opened.model, window, token_id_T, self._problem, NullLabels())
             branches_RL = np.concatenate([branches_NL[rows] for branches_NL in choices])
             place_R = np.tile(np.arange(window.n_positions), len(choices))
-            loss_CN[:, rows] = scorer.score(place_R, branches_RL).reshape(len(choices), -1)
+            loss_CN[:, rows] = scored(scorer, place_R, branches_RL).reshape(len(choices), -1)
         return list(loss_CN)
 
     def _flat(self, effect_NLK: np.ndarray) -> np.ndarray:

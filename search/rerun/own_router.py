@@ -18,6 +18,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import Branch, pattern_costs
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import scored
 from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.controls import Cell, Section
@@ -152,7 +153,7 @@ def _beside(
             [took_NL[start : start + _PLACES, None], np.broadcast_to(patterns_PL, (len(some_N), *patterns_PL.shape))], axis=1
         )
         row_R, label_R, pattern_R = (axis.ravel() for axis in np.indices((len(some_N), n_labels, n_every)))
-        loss_R = scorer.score(some_N[row_R], every_NPL[row_R, pattern_R], label_R)
+        loss_R = scored(scorer, some_N[row_R], every_NPL[row_R, pattern_R], label_R)
         loss_NYP = loss_R.reshape(len(some_N), n_labels, n_every)
         own_NY, loss_NYP = loss_NYP[..., 0], loss_NYP[..., 1:]
         tie_NY1 = 1e-6 * (1 + np.abs(own_NY))[..., None]

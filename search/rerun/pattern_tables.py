@@ -16,7 +16,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import Budget, BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
-from duo_oracle.oracle.engine.scorer import SameScorer, Scorer
+from duo_oracle.oracle.engine.scorer import SameScorer, Scorer, scored
 from duo_oracle.oracle.model import OracleModel, token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.store.kept_losses import KeptLosses
@@ -101,7 +101,7 @@ def scored_tables(
         if not committed:
             scorer = scorer_of(model, sequence, token_id_T, problem, NullLabels())
         place_R, pattern_R = (axis.ravel() for axis in np.mgrid[: sequence.n_positions, : len(branches_PL)])
-        return scorer.score(place_R, branches_PL[pattern_R]).reshape(sequence.n_positions, -1)
+        return scored(scorer, place_R, branches_PL[pattern_R]).reshape(sequence.n_positions, -1)
 
     found = [score(number) for number in range(len(sequences))]
     complete = not committed and sum(space.size for space in spaces) == len(branches_PL)
@@ -117,7 +117,7 @@ def pattern_losses(
     n_targets = scorer.n_targets
     # the targets of one state stand side by side, so that it is computed once
     place_R, pattern_R, target_R = (axis.ravel() for axis in np.mgrid[: window.n_positions, : len(branches_PL), :n_targets])
-    loss_NPY = scorer.score(place_R, branches_PL[pattern_R], target_R).reshape(window.n_positions, len(branches_PL), n_targets)
+    loss_NPY = scored(scorer, place_R, branches_PL[pattern_R], target_R).reshape(window.n_positions, len(branches_PL), n_targets)
     return loss_NPY[..., 0], loss_NPY[..., 1] if n_targets > 1 else None
 
 

@@ -23,6 +23,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.budgets import BudgetKind
 from duo_oracle.oracle.contexts import ContextKind
 from duo_oracle.oracle.engine.labels import NullLabels
+from duo_oracle.oracle.engine.scorer import scored
 from duo_oracle.oracle.model import cheapest_branch, token_ids_on
 from duo_oracle.oracle.patterns import Branch, branch_counts, to_strings
 from duo_oracle.results.compare.plane import Oracle, Plane, Routed
@@ -201,7 +202,7 @@ class _Work:
         unknown = np.flatnonzero(np.isnan(found_T))
         if len(unknown):
             scorer = scorer_of(self._model, self._sequences[number], self._tokens[number], self._problem, NullLabels())
-            found_T[unknown] = scorer.score(unknown, branches_TL[unknown])
+            found_T[unknown] = scored(scorer, unknown, branches_TL[unknown])
         return found_T
 
     def _fixed(self) -> tuple[np.ndarray, np.ndarray, tuple[str | None, ...]]:
@@ -283,7 +284,7 @@ class _Work:
             n_positions = self._sequences[number].n_positions
             patterns_PL = np.stack([*(self._tables.branches_PL[chosen[k, number]] for k in ks), big_L])
             pattern_R, place_R, label_R = (a.ravel() for a in np.mgrid[: len(patterns_PL), :n_positions, 1 : draws + 1])
-            loss_R = scorer.score(place_R, patterns_PL[pattern_R], label_R)
+            loss_R = scored(scorer, place_R, patterns_PL[pattern_R], label_R)
             loss_PN = loss_R.reshape(len(patterns_PL), n_positions, draws).mean(axis=2)
             for row, k in enumerate(ks):
                 oracle = oracles[k]

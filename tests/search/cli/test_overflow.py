@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from duo_oracle import results
 from duo_oracle.models.checkpoint import write_checkpoint
 from duo_oracle.models.families import duo_llama
 from duo_oracle.search.cli import main
@@ -29,16 +31,25 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.mark.parametrize("keep", ["none", "losses"])
-@pytest.mark.parametrize("strategy", ["exhaustive", "beam", "random_search"])
-def test_a_search_refuses_a_pattern_whose_loss_is_no_number(
-    asked: list[str], keep: str, strategy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_exact_search_refuses_a_pattern_whose_loss_is_no_number(
+    asked: list[str], keep: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A NaN is below no threshold: it would end the proof of its group, and be called certified."""
-    keep = keep if strategy == "exhaustive" else "none"
-    assert main([*asked, "--budget", "any,0-3", "--strategy", strategy, "--keep", keep, "--out", str(tmp_path / "run")]) == 1
+    assert main([*asked, "--budget", "any,0-3", "--keep", keep, "--out", str(tmp_path / "run")]) == 1
     failed, rest = capsys.readouterr().err.splitlines()
     assert "a state is a finite number; under some pattern this model's weights lead to inf or NaN" in failed
     assert "the same command tries them again" in rest
+
+
+@pytest.mark.parametrize("strategy", ["beam", "random_search"])
+def test_to_a_strategy_it_is_a_trial_that_failed(asked: list[str], strategy: str, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    how = ["--strategy", strategy, "--keep", "trials", "--out", run]
+    assert main([*asked, "--budget", "any", *how]) == 0
+    trials = results.load(run).dataset("trials").to_table().to_pandas()
+    failed = trials[~np.isfinite(trials["loss"])]
+    assert 0 < len(failed) < len(trials)
+    assert set(failed["state"]) == {"failed"}
 
 
 @pytest.mark.parametrize("command", [["compare", "--router", "fixed:BsB"], ["compare", "--router", "random:1.4"], ["ladder"]])
@@ -51,4 +62,4 @@ def test_so_does_what_asks_a_run_for_other_patterns(
     capsys.readouterr()
     assert main([command[0], run, *command[1:]]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("a state is a finite number; under some pattern this model's weights lead to inf or NaN")
+    assert line.endswith("a loss is a finite number; under some pattern this model's weights lead to inf or NaN")
