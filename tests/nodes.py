@@ -22,6 +22,7 @@ from tests.search import fakes
 ROOT = Path(__file__).resolve().parents[1]
 RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0"}
+_WORKERS = ("ray::IDLE", "ray::solve")
 CAN_HIDE = shutil.which("unshare") is not None and not subprocess.run(["unshare", "-m", "true"], capture_output=True).returncode
 
 
@@ -70,11 +71,11 @@ class Cluster:
         return node
 
     def workers(self) -> list[psutil.Process]:
-        """Ray's workers on all nodes, those that wait as well."""
+        """Ray's workers on all nodes, those that wait as well; not its agents, without which a node ends."""
         found = []
         for node in self.nodes:
             with contextlib.suppress(psutil.Error):
-                found += [p for p in psutil.Process(node.pid).children(recursive=True) if p.name().startswith("ray::")]
+                found += [p for p in psutil.Process(node.pid).children(recursive=True) if p.name() in _WORKERS]
         return found
 
     def kill(self, *nodes: subprocess.Popen[bytes]) -> None:
