@@ -18,11 +18,10 @@ from difflib import get_close_matches
 from enum import StrEnum
 from typing import Any, NoReturn
 
-from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.terminal import help_width
 from duo_oracle.search.cli.command import Command
+from duo_oracle.search.cli.config_file import read_config_file
 from duo_oracle.search.cli.values import convert, kind_of
 
 _PARAMETER = re.compile(r"`([a-z]\w*)(?:=([^`]*))?`")  # as library code names one in an error: `name` or `name=value`
@@ -50,7 +49,7 @@ def read_options(name: str, command: Command, summary: str, argv: Sequence[str])
     values = vars(given)
     by_name = {field.name: field for field in _in_order(command)}
     config = values.pop("config", None)
-    merged = (_read_yaml(config, command.options) if config is not None else {}) | values
+    merged = (read_config_file(config, names_of_fields(command.options)) if config is not None else {}) | values
     spelling = _spelling(command)
     for field in by_name.values():
         if _is_required(field) and merged.get(field.name) in (None, []):
@@ -234,25 +233,3 @@ def _refuse(parser: Parser, argument: str) -> NoReturn:
     shown = [flag for action in parser._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
     near = get_close_matches(argument, shown, n=1) or get_close_matches(argument, known, n=1)
     raise InputError(f"unknown option {argument}; " + (f"did you mean {near[0]}?" if near else f"see {parser.prog} --help"))
-
-
-def _read_yaml(path: str, options: type) -> dict[str, Any]:
-    import yaml
-
-    try:
-        loaded = yaml.safe_load(readable(path).read_text(encoding="utf-8"))
-    except RecursionError:
-        raise InputError(f"--config {path} cannot be read as YAML: it is nested too deeply") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"--config {path} cannot be read as YAML: {error}") from None
-    if loaded is None:
-        return {}
-    if not isinstance(loaded, dict):
-        raise InputError(f"--config {path} holds a mapping of options to values; got a {type(loaded).__name__}")
-    names = names_of_fields(options)
-    found = {}
-    for key, value in loaded.items():
-        spelling = str(key).replace("-", "_")
-        check_choice(f"option in {path}", spelling, names)
-        found[names[spelling]] = value
-    return {name: value for name, value in found.items() if value is not None}

@@ -56,14 +56,14 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
         if not isinstance(value, bool):
             raise InputError(f"{spelling} is true or false; got {value!r}")
         return value
-    if isinstance(value, bool | list | dict):
+    if isinstance(value, bool | list | dict | set):
         raise InputError(f"{spelling} takes one value; got {value!r}")
     if kind is int:
         return _whole(spelling, str(value))
     if kind is float:
         try:
             return float(value)
-        except ValueError:
+        except (ValueError, OverflowError):  # a whole number of Python's may be greater than any float
             raise InputError(f"{spelling} is a number; got {value!r}") from None
     if issubclass(kind, StrEnum):
         return kind(check_choice(spelling, str(value), kind))

@@ -94,6 +94,25 @@ def test_yaml_lies_between_default_and_command_line(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("text", "count"), [("010", 10), ("1_000", 1000), ("64k", 64000), ("'7'", 7)])
+def test_a_number_in_yaml_is_what_the_command_line_takes_it_for(text: str, count: int, tmp_path: Path) -> None:
+    """YAML 1.1 takes 010 for 8."""
+    file = tmp_path / "c.yaml"
+    file.write_text(f"source: 007\nout: 2024-01-01\ncount: {text}\n")
+    given = read("--config", str(file))
+    assert (given.source, given.out, given.count) == ("007", "2024-01-01", count)
+
+
+@pytest.mark.parametrize(
+    "text", ["0x10", "1:30", "0b11", "1e3", "!!int 0x10", f"0x{'f' * 9000}", "2024-01-01", ".inf", "9" * 5000 + ".5"]
+)
+def test_a_number_that_only_yaml_knows_is_refused(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(f"count: {text}\n")
+    with pytest.raises(ValueError, match="--count is a whole number"):
+        read("x", "--out", "y", "--config", str(file))
+
+
 def test_help_shows_each_option_with_its_line_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         read("--help")
@@ -139,6 +158,9 @@ YAML_BAD = {
     "takes one value": "count: [1, 2]\n",
     "is true or false": "loud: 3\n",
     "cannot be read": "a: [1\n",
+    "unhashable|cannot be read": "{a: 1}: 2\n",
+    "--share is a number": f"share: 0x{'f' * 9000}\n",
+    "takes one value; got": "count: !!set {1}\n",
 }
 
 
