@@ -24,6 +24,7 @@ from duo_oracle.oracle.base.choices import meant
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
+from duo_oracle.oracle.base.ranges import MOST
 from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
@@ -115,8 +116,13 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
 
 
 def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
-    """Raises InputError for a value that is no finite number, which a model would compute with. In lists one may mean no limit."""
+    """Raises InputError for a value that is no finite number, or none of 64 bits, which a model would compute with.
+
+    In a list one may mean no limit.
+    """
     for key, value in config.items():
+        if isinstance(value, int) and abs(value) > MOST:
+            raise InputError(f"{path}: {key} must be a number of 64 bits; got {value!r:.80}")
         if isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{path}: {key} must be a finite number; got {value}")
         if isinstance(value, dict):

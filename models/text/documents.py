@@ -97,7 +97,7 @@ def _document(row: dict[str, Any], where: str, file: DataFile, default_name: str
         if not isinstance(token_id, int) or isinstance(token_id, bool):
             raise InputError(f"{where}: {field} must be whole numbers; got {token_id!r:.80}")
         if not -_INT64 <= token_id < _INT64:
-            raise InputError(f"{where}: {field} must be whole numbers of the model's vocabulary; got {token_id:.3g}")
+            raise InputError(f"{where}: {field} must be whole numbers of the model's vocabulary; got {token_id!r:.80}")
     return Document(name, None, token_ids, where)
 
 

@@ -110,7 +110,7 @@ def verify(run: StoredRun, model: OracleModel, sample: int | None = SAMPLE, tole
 
 class _Verifier:
     def __init__(self, run: StoredRun, model: OracleModel) -> None:
-        self._model, self._budgets, self._cheapest = model, run.budgets, run.cheapest
+        self._place, self._model, self._budgets, self._cheapest = run.place, model, run.budgets, run.cheapest
         self._skip = SkipReading(run.identity["skip"])
         self._context = run.parsed_context
         self.oracle, self.big = Check("oracle path's loss"), Check(f"{run.full_name} loss")
@@ -119,6 +119,7 @@ class _Verifier:
         self.proof = Check("certified within")
 
     def check(self, sequence: _StoredSequence) -> None:
+        self._check_whole(sequence)
         for check in (self.oracle, self.cheapest, self.big):
             check.stored += len(sequence.position_R)
         committed = self._context.kind is ContextKind.COMMITTED
@@ -139,6 +140,17 @@ class _Verifier:
             check.add(again_B, sequence.loss_R3[rows, column], where)
             if branch is None:
                 self._check_proof(sequence, rows, again_B, where)
+
+    def _check_whole(self, sequence: _StoredSequence) -> None:
+        """Raises InputError where some position has not one path of every budget."""
+        wanted_N = np.arange(sequence.n_warm, len(sequence.token_id_T) - 1)
+        for number, budget in enumerate(self._budgets):
+            position_N = np.sort(sequence.position_R[sequence.budget_R == number])
+            if not np.array_equal(position_N, wanted_N):
+                raise InputError(
+                    f"{self._place}: every one of sequence {sequence.index}'s {len(wanted_N)} positions has one path of budget "
+                    f"{budget}; it has {len(position_N)} paths, of {len(np.intersect1d(position_N, wanted_N))} of them"
+                )
 
     def _check_assembled(self, sequence: _StoredSequence) -> None:
         for budget in range(len(self._budgets)):

@@ -6,14 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import parse_context
 from duo_oracle.results import Run, load
 from duo_oracle.results.answers.verify import verify
 from duo_oracle.results.store.parts import UnitWriter
 from duo_oracle.results.store.writer import RunWriter
 from tests.results.plain_model import BruteForce, PlainModel
+from tests.results.store.test_sealed import sealed
 
 CONTEXTS = ["committed", "same", "full", "cheapest", "sBsB"]
 
@@ -112,3 +116,16 @@ def test_parts_that_are_not_the_runs_are_refused(tmp_path: Path) -> None:
     (run.path / "paths" / "part-00001.parquet").write_bytes((other.path / "paths" / "part-00001.parquet").read_bytes())
     with pytest.raises(ValueError, match=r"part-00001\.parquet is not the part that the run wrote"):
         verify(run, BruteForce.model)
+
+
+@pytest.mark.parametrize("context", ["committed", "full"])
+def test_a_table_that_lacks_a_budgets_paths_is_refused_though_the_manifest_names_it(tmp_path: Path, context: str) -> None:
+    run = searched(tmp_path / "x", context)
+    part = pq.read_table(run.path / "paths" / "part-00000.parquet")
+    for kept, said in (
+        (pc.equal(part["budget"], "any"), "it has 0 paths, of 0"),
+        (pc.not_equal(part["position"], 2), "paths, of 3"),
+    ):
+        changed = sealed(run.path, "paths", part.filter(kept))
+        with pytest.raises(InputError, match=rf"sequence 0's 4 positions has one path of budget 1; .*{said}"):
+            verify(changed, BruteForce.model)
