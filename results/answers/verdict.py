@@ -61,12 +61,13 @@ class Verdict:
 def verdict(lines: Sequence[Excess]) -> Verdict:
     """Of one budget or several of the same tokens: of those whose excess stands beyond the control; where none does, of all.
 
-    The sentence is of budget any where it is among them, else of the one of the greatest difference, or of the greatest excess.
+    The sentence is of budget any where it is among them, else of the one of the greatest difference, or of the greatest gain: where
+    nothing is chosen the excess is often greatest, and is its own control.
     """
     standing = [line for line, stands in zip(lines, _standing(lines), strict=True) if stands]
     found = tuple(line.budget for line in standing)
     line = next((line for line in standing or lines if line.budget == "any"), None)
-    line = line or (max(standing, key=_beyond) if standing else max(lines, key=_height))
+    line = line or (max(standing, key=_beyond) if standing else max(lines, key=lambda line: (line.gain.mean, _height(line))))
     kind, text = _said(line, line.budget in found)
     if len(lines) > 1 and kind is not Kind.UNKNOWN:
         text = f"{text.removesuffix('.')}, {_which(line, found)}. {_others(lines, found)}"
@@ -118,7 +119,7 @@ def _interval(estimate: Estimate) -> str:
 def _which(line: Excess, found: Sequence[str]) -> str:
     if line.budget == "any" or found == (line.budget,):
         return f"at budget {line.budget}"
-    return f"at budget {line.budget}, of the greatest {'difference' if found else 'excess'}"
+    return f"at budget {line.budget}, of the greatest {'difference' if found else 'gain'}"
 
 
 def _others(lines: Sequence[Excess], found: Sequence[str]) -> str:

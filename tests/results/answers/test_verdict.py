@@ -116,3 +116,12 @@ def test_the_rate_of_false_discoveries_is_held() -> None:
 def test_the_tail_is_that_of_the_quantile(freedom: float) -> None:
     for probability in (0.6, 0.9, 0.975, 0.999):
         assert student_tail(student_quantile(probability, freedom), freedom) == pytest.approx(1 - probability, rel=2e-3)
+
+
+def test_of_several_budgets_without_evidence_the_one_of_the_greatest_gain_is_said() -> None:
+    """Where nothing is chosen, the excess is its own control, and often the greatest."""
+    cheapest, most = means(0.083, 0.083, budget="0", gain=-0.256), means(0.046, 0.083, budget="5", gain=0.542)
+    found = verdict([cheapest, most, means(0.0, 0.083, budget="12", gain=0.0)])
+    assert (found.kind, found.budget) == (Kind.NO_EVIDENCE, "5")
+    assert "gain 0.542 nats, of which 0.496 (92%) is selection bias" in str(found)
+    assert ", at budget 5, of the greatest gain. Of 3 budgets" in str(found)
