@@ -12,7 +12,7 @@ import contextlib
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -141,7 +141,11 @@ class RayPool:
         running: dict[Any, _Try] = {}
         if self._early is not None:
             self._early.begin(next_unit)
-            self._enter_ray(self._cleanup)
+            try:
+                self._enter_ray(self._cleanup)
+            except Outage as error:
+                yield from self._without_ray(next_unit, error)
+                return
             task = self._ray.remote(**task_options(self._job))(begin)
             self._starting = [task.remote(self._job_ref, self._model_ref) for _ in range(self._n_workers)]
         window, looked, seen = self._window(), time.monotonic(), time.monotonic()
@@ -218,6 +222,16 @@ class RayPool:
         if over:
             early.close()
             self._early = None
+
+    def _without_ray(self, next_unit: Callable[[], Unit | None], error: Outage) -> Iterator[UnitRecord | UnitFailure]:
+        """What becomes of all units by the early worker alone. Raises the outage where that one dies."""
+        self._notify(f"{str(error).partition(';')[0]}; one worker goes on without it")
+        while self._early is not None:
+            for found in self._from_early():
+                yield UnitFailure(found.unit.index, f"{found.unit}: its worker died", "") if isinstance(found, _Try) else found
+            time.sleep(_SHORT_SECONDS)
+        if next_unit() is not None:
+            raise error
 
     def _submit(self, running: dict[Any, _Try], attempt: _Try) -> None:
         task = self._task
