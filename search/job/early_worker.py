@@ -27,6 +27,7 @@ from duo_oracle.search.job.tally import TOLD_SECONDS, counting
 from duo_oracle.search.job.worker import Job, prepare_worker, solve_unit
 
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+_NICENESS = 15  # that of Ray's workers: Ray has 30 s to start beside it
 _IDLE_SECONDS = 30.0  # a worker that uses no processor for so long waits for a lock that nobody holds
 
 
@@ -147,6 +148,8 @@ def _serve(pipe: Connection, parents: Connection, job: Job, model: OracleModel) 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to hear
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+    with contextlib.suppress(OSError):
+        os.nice(_NICENESS)
     prepare_worker(job.threads)
     n_budgets = len(job.problem.budgets)
     with contextlib.suppress(EOFError, OSError):

@@ -57,6 +57,11 @@ def all_of(worker: EarlyWorker) -> list[Any]:
     raise AssertionError("the worker does not come to an end")
 
 
+def test_it_leaves_the_processor_to_ray_that_starts(begins: Any) -> None:
+    found = all_of(begins(lambda unit: UnitFailure(unit.index, str(os.nice(0)))))
+    assert {failure.message for failure in found} == {str(min(19, os.nice(0) + 15))}
+
+
 def test_every_unit_is_settled_in_another_process(begins: Any) -> None:
     found = all_of(begins(lambda unit: UnitFailure(unit.index, str(os.getpid()))))
     assert [failure.unit for failure in found] == [0, 1, 2]
