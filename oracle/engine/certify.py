@@ -76,7 +76,7 @@ class CertifiedSearch:
         Raises InputError for a state or a loss that is not finite: a NaN is below no threshold, and would end its group's proof.
         """
         block = _Block(h_NPD, groups)
-        finite(block.length_NP, "a state")
+        finite(block.length_NP, "a loss")
         if self.label_NY is None:
             self._begin(block)
         assert self.label_NY is not None

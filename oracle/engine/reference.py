@@ -19,7 +19,7 @@ def states_of_full(model: OracleModel, head: Head, token_id_T: Tensor) -> Tensor
     for one that is not finite."""
     context = SameContext(model, token_id_T)
     layers = range(model.routed_layers[0], model.depth)
-    return finite(head.states(run_big(model, layers, context.start_ND[None], context.attend)[0]), "a state")
+    return finite(head.states(run_big(model, layers, context.start_ND[None], context.attend)[0]), "a loss")
 
 
 def reference_of(head: Head, log_q_NV: Tensor, label_N: Tensor) -> Reference:

@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.contexts import ContextKind, SkipReading
-from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.patterns import Branch, RoutingPattern, to_array
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.windows import front_of, warm_tokens
@@ -198,7 +197,7 @@ class _Verifier:
         """Losses at `position_B`, (B,) or (B, any number of positions of that row), of plain passes with these masks."""
         import torch
 
-        from duo_oracle.oracle.model import losses_of
+        from duo_oracle.oracle.model import losses_of, token_ids_on
 
         device = self._model.device
         loss_B = np.empty(position_B.shape)

@@ -37,7 +37,7 @@ def test_an_exact_search_refuses_a_pattern_whose_loss_is_no_number(
     """A NaN is below no threshold: it would end the proof of its group, and be called certified."""
     assert main([*asked, "--budget", "any,0-3", "--keep", keep, "--out", str(tmp_path / "run")]) == 1
     failed, rest = capsys.readouterr().err.splitlines()
-    assert "a state is a finite number; under some pattern this model's weights lead to inf or NaN" in failed
+    assert "a loss is a finite number; under some pattern this model's weights lead to inf or NaN" in failed
     assert "the same command tries them again" in rest
 
 
