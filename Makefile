@@ -26,7 +26,7 @@ demo: $(INSTALLED)  ## search a holdout with the shipped model through Ray and s
 paper: $(INSTALLED)  ## the Duo-LLM paper's figures on the shipped model, each with its control and a verdict (resumable)
 	$(BIN)/duo-oracle reproduce duo-tiny --out runs/paper
 
-smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, with small FFNs and routers of its own (an hour or so on two cores; resumable)
+smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, with small FFNs and routers of its own (an hour and a half on two cores; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.smollm2 --out runs/smollm2/model
 	$(BIN)/duo-oracle duo runs/smollm2/model holdout:prose holdout:code --method distil --ratio 0.25 --layers 18-29 \
 		--holdouts holdout:recent-prose --holdouts holdout:recent-code --out runs/smollm2/duo
