@@ -19,7 +19,7 @@ from torch import Tensor
 from duo_oracle.models.routable import RoutableModule, Routing
 from duo_oracle.models.text.windows import Window
 from duo_oracle.oracle.contexts import SkipReading
-from duo_oracle.oracle.model import OracleModel, finite, losses_of
+from duo_oracle.oracle.model import OracleModel, finite, losses_of, token_ids_on
 from duo_oracle.oracle.patterns import Branch
 
 
@@ -45,7 +45,7 @@ def window_losses(
 ) -> np.ndarray:
     """The loss of every scored position of a window, float64 (N,): each takes its row of `mask_NL`, and warm tokens all-big."""
     device = model.unembedding_VD.device
-    token_id_1T = torch.from_numpy(window.token_ids.astype(np.int64))[None].to(device)
+    token_id_1T = token_ids_on(device, window.token_ids)[None]
     mask_1TL = torch.from_numpy(np.ascontiguousarray(window.run_mask(mask_NL), dtype=np.int64))[None].to(device)
     return plain_losses(model, token_id_1T, mask_1TL, skip)[0, window.n_warm :].cpu().numpy()
 

@@ -62,6 +62,11 @@ class Place:
         """What all drivers said."""
         return self.scratch.with_name("said.log")
 
+    def ended(self, out: str) -> list[str]:
+        """Lets a search end; what is wrong where it does not. A unit whose worker died three times is reported, and tried again."""
+        well = any(self.started(out).wait(PATIENCE) == 0 for _ in range(3))
+        return [] if well else [f"{out}: the last search did not end well"]
+
     def timed(self) -> None:
         """Measures a search here that nothing stops."""
         out, began = f"{self.top}/timed-{self.how}", time.monotonic()
@@ -171,12 +176,7 @@ def chain(place: Place, victim: str, n_kills: int, out: str, tally: Tally, momen
         if victim == "worker" or driver.poll() == 0:
             driver.wait(PATIENCE)
             break
-    for _ in range(3):  # a unit whose worker died three times is reported, and tried again by the same command
-        last = place.started(out)
-        if last.wait(PATIENCE) == 0:
-            break
-    else:
-        tally.faults.append(f"{out}: the last search did not end well")
+    tally.faults += place.ended(out)
     tally.chains += 1
 
 

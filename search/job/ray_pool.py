@@ -27,7 +27,7 @@ from duo_oracle.search.job.early_worker import Broken, Died, EarlyWorker, Told, 
 from duo_oracle.search.job.parcels import Parcel, deliver, lies_in
 from duo_oracle.search.job.pool import Notify, Unit, UnitFailure
 from duo_oracle.search.job.ray_folder import ray_folder
-from duo_oracle.search.job.ray_session import ANSWER_SECONDS, answers, import_ray, is_client, join, start
+from duo_oracle.search.job.ray_session import ANSWER_SECONDS, NotStarted, answers, import_ray, is_client, join, start
 from duo_oracle.search.job.ray_worker import ModelSource, Unusable, begin, solve
 from duo_oracle.search.job.surroundings import kept_signal_handlers
 from duo_oracle.search.job.tally import TOLD_SECONDS, Moved, Tally
@@ -143,7 +143,7 @@ class RayPool:
             self._early.begin(next_unit)
             try:
                 self._enter_ray(self._cleanup)
-            except Outage as error:
+            except NotStarted as error:
                 yield from self._without_ray(next_unit, error)
                 return
             task = self._ray.remote(**task_options(self._job))(begin)
@@ -223,9 +223,9 @@ class RayPool:
             early.close()
             self._early = None
 
-    def _without_ray(self, next_unit: Callable[[], Unit | None], error: Outage) -> Iterator[UnitRecord | UnitFailure]:
+    def _without_ray(self, next_unit: Callable[[], Unit | None], error: NotStarted) -> Iterator[UnitRecord | UnitFailure]:
         """What becomes of all units by the early worker alone. Raises the outage where that one dies."""
-        self._notify(f"{str(error).partition(';')[0]}; one worker goes on without it")
+        self._notify(f"{error.fault}; one worker goes on without it")
         while self._early is not None:
             for found in self._from_early():
                 yield UnitFailure(found.unit.index, f"{found.unit}: its worker died", "") if isinstance(found, _Try) else found

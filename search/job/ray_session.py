@@ -28,6 +28,14 @@ _LEAST_STORE_BYTES = 256 << 20
 _imported_with: dict[str, str] = {}
 
 
+class NotStarted(Outage):
+    """A Ray of this machine's own that did not start; `fault` says it without the advice."""
+
+    def __init__(self, said: str) -> None:
+        self.fault = f"Ray did not start on this machine, {_STARTS} times: {said}"
+        super().__init__(f"{self.fault}; what is done is kept, the same command tries again, and with `local=True` it does without")
+
+
 def import_ray(own: bool) -> Any:
     """Ray, which a worker or a cluster's driver takes as it comes, and the driver of a Ray of its `own` as that is to start."""
     if own and "ray" not in sys.modules:
@@ -39,7 +47,7 @@ def import_ray(own: bool) -> Any:
 
 
 def start(ray: Any, folder: str, cpus: int, weights_bytes: int, notify: Notify) -> None:
-    """A Ray of this machine's own in a folder, with `cpus` cores and room for the weights. Raises Outage where none starts."""
+    """A Ray of this machine's own in a folder, with `cpus` cores and room for the weights. Raises NotStarted where none starts."""
     # Workers inherit the import path, so that they run the driver's files.
     with environment({**_imported_with, **AT_START, "PYTHONPATH": import_path()}):
         for left in reversed(range(_STARTS)):
@@ -59,10 +67,7 @@ def start(ray: Any, folder: str, cpus: int, weights_bytes: int, notify: Notify) 
                 ray.shutdown()
                 said = " ".join(str(error).split())[:200]
                 if not left:
-                    raise Outage(
-                        f"Ray did not start on this machine, {_STARTS} times: {said}; what is done is kept, the same "
-                        "command tries again, and with `local=True` it does without"
-                    ) from error
+                    raise NotStarted(said) from error
                 notify(f"Ray did not start, and is started again: {said}")
 
 

@@ -158,7 +158,7 @@ YAML_BAD = {
     "takes one value": "count: [1, 2]\n",
     "is true or false": "loud: 3\n",
     "cannot be read": "a: [1\n",
-    "unhashable|cannot be read": "{a: 1}: 2\n",
+    "cannot be read as YAML: ": "{a: 1}: 2\n",
     "--share is a number": f"share: 0x{'f' * 9000}\n",
     "takes one value; got": "count: !!set {1}\n",
 }
