@@ -5,6 +5,8 @@ A value of None was not given and is within every range; NaN is within none.
 
 from __future__ import annotations
 
+import math
+
 from duo_oracle.oracle.base.errors import InputError
 
 MOST = 2**63 - 1
@@ -23,15 +25,21 @@ def at_least(options: object, **least_of: float) -> None:
     for name, least in least_of.items():
         value = getattr(options, name)
         if value is not None and not value >= least:
-            raise InputError(f"`{name}` must be at least {least}; got {value}")
+            raise InputError(f"`{name}` must be at least {least}; got {said(value)}")
         if isinstance(value, int) and value > MOST:
-            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {_short(value)}")
+            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {said(value)}")
 
 
-def _short(value: int) -> str:
-    """A great whole number as a power of ten: `float` and a line hold no more."""
-    digits = str(value)
-    return f"{digits[0]}.{digits[1:3]}e+{len(digits) - 1}"
+def said(value: object) -> str:
+    """A value as a line holds it: a whole number beyond 64 bits as a power of ten, of which neither a float nor a text may be made.
+
+    >>> said(-12), said(-(2**100)), said(16**5000)
+    ('-12', '-1.27e+30', '3.32e+6020')
+    """
+    if not isinstance(value, int) or abs(value) <= MOST:
+        return str(value)
+    digits = math.log10(abs(value))
+    return f"{'-' * (value < 0)}{10 ** (digits % 1):.2f}e+{int(digits)}"
 
 
 def above(options: object, **bound_of: float) -> None:
@@ -39,7 +47,7 @@ def above(options: object, **bound_of: float) -> None:
     for name, bound in bound_of.items():
         value = getattr(options, name)
         if value is not None and not value > bound:
-            raise InputError(f"`{name}` must be above {bound}; got {value}")
+            raise InputError(f"`{name}` must be above {bound}; got {said(value)}")
 
 
 def within(options: object, **interval_of: tuple[float, float]) -> None:
@@ -47,4 +55,4 @@ def within(options: object, **interval_of: tuple[float, float]) -> None:
     for name, (least, most) in interval_of.items():
         value = getattr(options, name)
         if value is not None and not least <= value <= most:
-            raise InputError(f"`{name}` must lie between {least:g} and {most:g}; got {value}")
+            raise InputError(f"`{name}` must lie between {least:g} and {most:g}; got {said(value)}")

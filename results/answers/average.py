@@ -1,15 +1,18 @@
 """The oracle of an average budget, from what a run found under its exact budgets: what it loses, and gains over the full model.
 
 Each token takes the cost at which the whole text gains most, as `results/statistics/average.py` says. Which cost a token gets is
-chosen by its label, so the gain holds more selection bias than that of an exact budget; how much, no run's columns say.
+chosen by its label, so the gain holds more selection bias than that of an exact budget. A run with one drawn label per position
+(`null_draws=1`) tells how much: its `null_gain` under every exact budget is that label's own gain, from which its costs are chosen
+in the same way. Of several labels a run keeps the means alone, over which no choice can be made again.
 
 Axes: K exact costs, rising, N positions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -25,12 +28,39 @@ PREFIX = "average:"
 
 @dataclass(frozen=True)
 class AverageLine:
-    """One average budget: means over tokens, losses in nats."""
+    """One average budget: means over tokens, losses in nats. Null gain and excess are None but for a run of one drawn label."""
 
     budget: str
     oracle: Estimate
     loss_full: Estimate
     gain: Estimate
+    null_gain: Estimate | None = None
+    excess: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class ExactGains:
+    """What every position loses under every exact budget, and what it gains on its one drawn label."""
+
+    cost_K: np.ndarray
+    loss_KN: np.ndarray
+    full_N: np.ndarray
+    null_gain_KN: np.ndarray | None
+    document_N: np.ndarray
+
+    @cached_property
+    def real(self) -> AverageOracle:
+        return average_oracle(self.loss_KN, self.cost_K)
+
+    @cached_property
+    def drawn(self) -> AverageOracle | None:
+        """Of losses less the full model's, on the drawn label."""
+        return None if self.null_gain_KN is None else average_oracle(-self.null_gain_KN, self.cost_K)
+
+    def at(self, budget: float) -> tuple[np.ndarray, np.ndarray | None]:
+        """Each position's loss at a mean cost of `budget`, and its drawn label's gain there."""
+        drawn = self.drawn
+        return self.real.at(budget)[0], None if drawn is None else -drawn.at(budget)[0]
 
 
 def costs_of(run: StoredRun) -> tuple[int, ...]:
@@ -65,14 +95,19 @@ def parse_average(text: str, run: StoredRun) -> float:
     return budget
 
 
-def average_of(run: StoredRun) -> tuple[AverageOracle, np.ndarray, np.ndarray]:
-    """The oracle of average budgets; the positions' losses of the full model, and their documents. Raises as `costs_of`."""
+def exact_gains(run: StoredRun) -> ExactGains:
+    """What average budgets are answered from. Raises as `costs_of`."""
     costs = costs_of(run)
     tokens = read_tokens(run)
-    paths = read_paths(run, tokens, [str(cost) for cost in costs], ("loss", "loss_full"))
-    loss_KN = np.stack([numbers(rows["loss"]) for rows in paths.values()])
-    full_N = numbers(next(iter(paths.values()))["loss_full"])
-    return average_oracle(loss_KN, np.array(costs)), full_N, np.array(tokens["document"].to_pylist())
+    paths = list(read_paths(run, tokens, [str(cost) for cost in costs], ("loss", "loss_full", "null_gain")).values())
+    null_gain_KN = np.stack([numbers(rows["null_gain"]) for rows in paths]) if run.identity.get("null_draws") == 1 else None
+    return ExactGains(
+        np.array(costs),
+        np.stack([numbers(rows["loss"]) for rows in paths]),
+        numbers(paths[0]["loss_full"]),
+        null_gain_KN,
+        np.array(tokens["document"].to_pylist()),
+    )
 
 
 def average_lines(run: StoredRun, budgets: Sequence[str]) -> list[AverageLine]:
@@ -80,25 +115,34 @@ def average_lines(run: StoredRun, budgets: Sequence[str]) -> list[AverageLine]:
     wanted = [parse_average(text, run) for text in budgets]
     if not wanted:
         return []
-    oracle, full_N, document_N = average_of(run)
+    gains = exact_gains(run)
     lines = []
     for budget in wanted:
-        loss_N, _ = oracle.at(budget)
-        found = bootstrap(np.stack([loss_N, full_N, full_N - loss_N], axis=1), document_N)
-        lines.append(AverageLine(f"{PREFIX}{budget:g}", *found))
+        loss_N, null_gain_N = gains.at(budget)
+        gain_N = gains.full_N - loss_N
+        columns = [loss_N, gains.full_N, gain_N]
+        columns += [] if null_gain_N is None else [null_gain_N, gain_N - null_gain_N]
+        lines.append(AverageLine(f"{PREFIX}{budget:g}", *bootstrap(np.stack(columns, axis=1), gains.document_N)))
     return lines
 
 
-def markdown(run: StoredRun, budgets: Sequence[str]) -> str:
-    """The lines as a Markdown table, with what is not known of them."""
+def markdown(run: StoredRun, budgets: Sequence[str], spell: Callable[[str], str] = str) -> str:
+    """The lines as a Markdown table, with what is not known of them. `spell` as of `results/answers/curve.py`."""
+    lines = average_lines(run, budgets)
     rows = [
         f"`{run.name}`, {run.table.unit} on average over the tokens, each token's own count chosen by its label:\n",
-        f"| average | oracle | {run.full_name} | gain |",
-        "|---:|---:|---:|---:|",
+        f"| average | oracle | {run.full_name} | gain | null gain | excess |",
+        "|---:|---:|---:|---:|---:|---:|",
         *(
-            f"| {line.budget.removeprefix(PREFIX)} | {line.oracle} | {line.loss_full} | {line.gain} |"
-            for line in average_lines(run, budgets)
+            f"| {line.budget.removeprefix(PREFIX)} | {line.oracle} | {line.loss_full} | {line.gain} | {line.null_gain or ''} "
+            f"| {line.excess or ''} |"
+            for line in lines
         ),
-        "\nThe gain holds the selection bias of a count chosen by the label, which drawn labels of exact budgets do not measure.",
     ]
+    if any(line.excess is None for line in lines):
+        unknown = (
+            "The gain holds the selection bias of a count chosen by the label, which one drawn label a position measures "
+            "(search with `null_draws=1`); of several a run keeps the means, over which no count can be chosen again."
+        )
+        rows.append(f"\n{spell(unknown)}")
     return "\n".join(rows) + "\n"

@@ -12,9 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from duo_oracle.results.experts.beside_patterns import BesidePatterns, Gain
 from duo_oracle.results.experts.material import Measured, Trained, Trainings
 from duo_oracle.results.experts.seeds import OverSeeds, Values, difference, over_seeds
 
@@ -23,6 +25,8 @@ COLD = "expert_threshold_cold"
 """Expert threshold without its warm-up."""
 GAP, NEAR = 0.003, 0.1
 """Within which a train-evaluation gap is none, in nats; and a use is at its target, relatively."""
+SEARCHED = (ET, EC, TC)
+"""Whose routes are searched: those whose tokens spend differently, and one whose tokens spend the same."""
 EARLY = 0.125
 """The share of a window that is early."""
 
@@ -81,7 +85,8 @@ def claims(found: Trainings) -> list[Claim]:
         ((ET,), _fan_out),
         ((ET, TC), _stable_routes),
     ]
-    return [make(found) for needs, make in makers if set(needs) <= set(found.rules)]
+    made = [make(found) for needs, make in makers if set(needs) <= set(found.rules)]
+    return [*made, _well_spent(found), _better_routes(found)] if found.searched else made
 
 
 def _gap(found: Trainings) -> Claim:
@@ -275,3 +280,51 @@ def _stable_routes(found: Trainings) -> Claim:
         "the early routes of other tokens: equal use of every expert, chance agreement",
         tuple(statements),
     )
+
+
+def _well_spent(found: Trainings) -> Claim:
+    ways: list[tuple[str, Callable[[BesidePatterns], np.ndarray]]] = [
+        ("the numbers of another token of the document", lambda one: one.shuffled_N),
+        ("one pattern of numbers for all, chosen on other documents", lambda one: one.fixed_N),
+    ]
+    statements = [
+        Statement(f"{source}: {what}, less its own", "nats", over_seeds(found.of_routes(ET, source, of)))
+        for source in found.searched
+        for what, of in ways
+    ]
+    return Claim(
+        "Dynamic compute is well spent",
+        "tokens take as many experts as their cutoffs let them",
+        "as many experts in all and at every layer, given to other tokens; as many on average, the same for all",
+        tuple(statements),
+    )
+
+
+def _better_routes(found: Trainings) -> Claim:
+    ways: list[tuple[str, Callable[[BesidePatterns], Gain]]] = [
+        ("as many experts as its own", lambda one: one.own_count),
+        ("as many on average", lambda one: one.average),
+        ("one expert a layer, of any rank", lambda one: one.one_expert),
+    ]
+    statements = []
+    for source in found.searched:
+        for rule in SEARCHED:
+            spent = over_seeds(found.of_routes(rule, source, lambda one: one.own_cost_N)).mean
+            for what, of in ways:
+                gain = over_seeds(found.of_routes(rule, source, partial(_real, of)))
+                excess = over_seeds(found.of_routes(rule, source, partial(_excess, of)))
+                statements.append(Statement(f"{source}: {rule} ({spent:.2f} a token), {what}", "nats", gain, excess))
+    return Claim(
+        "The best of all routes is better than the router's own",
+        "not the paper's claim; others count the best of many routes for the one realised label",
+        "the same choice for a label drawn from the mixture as it routes itself, for which nothing is better",
+        tuple(statements),
+    )
+
+
+def _real(of: Callable[[BesidePatterns], Gain], one: BesidePatterns) -> np.ndarray:
+    return of(one).real_N
+
+
+def _excess(of: Callable[[BesidePatterns], Gain], one: BesidePatterns) -> np.ndarray:
+    return of(one).excess_N

@@ -5,12 +5,13 @@ Axes: N scored tokens, S training steps, L layers with experts, E experts.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.results.experts.beside_patterns import BesidePatterns
 from duo_oracle.results.experts.seeds import Values
 
 
@@ -48,6 +49,8 @@ class Trained:
     below_S: np.ndarray
     """Share of the experts that had fewer tokens over their cutoff than the capacity, in every step; NaN where there is none."""
     above_S: np.ndarray
+    beside: Mapping[str, BesidePatterns] = field(default_factory=dict)
+    """By source, of the mixtures whose routes were searched."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,16 @@ class Trainings:
         """The seeds that all these rules were trained from."""
         seeds = [{one.seed for one in self.of(rule)} for rule in rules]
         return sorted(set.intersection(*seeds))
+
+    @property
+    def searched(self) -> list[str]:
+        """The sources on which routes were searched."""
+        return list(dict.fromkeys(source for one in self.trained for source in one.beside))
+
+    def of_routes(self, rule: str, source: str, of: Callable[[BesidePatterns], np.ndarray]) -> list[Values]:
+        """A value of every searched token of a rule's models."""
+        searched = [one.beside[source] for one in self.of(rule) if source in one.beside]
+        return [Values(each.document_N, of(each)) for each in searched]
 
     def losses(self, rule: str, source: str, seeds: Sequence[int]) -> list[Values]:
         """Causal losses of a rule's models."""

@@ -9,7 +9,7 @@ In the context `same` a pattern's mean is the perplexity of a model that runs it
 the context says. Losses are reduced to sums per document and pattern before anything else, so memory does not grow with
 the number of tokens.
 
-Axes: D documents, P patterns.
+Axes: N tokens, D documents, P patterns.
 """
 
 from __future__ import annotations
@@ -104,6 +104,23 @@ def fixed_patterns(sums: DocumentSums, budget: Budget) -> FixedPatterns:
     in_sample, mean, *crossed = bootstrap_sums(sums_DM, counts_DM.astype(np.float64))
     pattern = to_strings(allowed.branches_PL[[best]], sums.table.letters)[0]
     return FixedPatterns(crossed[0] if crossed else None, in_sample, pattern, mean, n_patterns)
+
+
+def means_on_others(loss_NP: np.ndarray, document_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Each token's document as a number, int (N,), and every pattern's mean loss over all tokens of the *other* documents, (D, P):
+    what a pattern is chosen by that is then reported on the document. Raises InputError for a single document.
+
+    >>> of_N, mean_DP = means_on_others(np.array([[1.0, 4.0], [3.0, 2.0], [5.0, 0.0]]), np.array(["a", "a", "b"]))
+    >>> of_N.tolist(), mean_DP.tolist()
+    ([0, 0, 1], [[5.0, 0.0], [2.0, 3.0]])
+    """
+    names, of_N = np.unique(document_N, return_inverse=True)
+    if len(names) < 2:
+        raise InputError(f"a pattern is chosen on other documents; there is one, {names[0]}")
+    sum_DP = np.zeros((len(names), loss_NP.shape[1]))
+    np.add.at(sum_DP, of_N, loss_NP)
+    n_others_D = len(of_N) - np.bincount(of_N)
+    return of_N, (sum_DP.sum(axis=0) - sum_DP) / n_others_D[:, None]
 
 
 def fixed_patterns_of_run(run: StoredRun, budgets: tuple[str, ...] | None = None) -> dict[str, FixedPatterns]:

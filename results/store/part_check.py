@@ -86,7 +86,7 @@ def _columns_fault(path: Path, table: str) -> str | None:
     first = (schema.metadata or {}).get(b"duo_oracle.schema_version") == b"1"
     types = dict(stored_columns(table)) if first else {column.name: column.type for column in COLUMNS[table]}
     required = () if first else REQUIRED[table]
-    leaves = {metadata.schema.column(number).path: number for number in range(metadata.num_columns)}
+    leaves = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
     for name, kind in types.items():
         found = [schema.field(place).type for place in schema.get_all_field_indices(name)]
         if len(found) > 1:
@@ -95,20 +95,32 @@ def _columns_fault(path: Path, table: str) -> str | None:
             return f"has no column {name}"
         if found and found[0] != kind:
             return f"has the column {name} as {found[0]}, not {kind}"
-        if name in required and name in leaves and _has_nulls(metadata, leaves[name]):
-            return f"has a null in the column {name}"
+        if name in required and name in leaves:
+            try:
+                groups = _statistics(path, name)
+            except (pa.ArrowException, OSError) as fault:
+                return f"has a column {name} that cannot be read: {str(fault).splitlines()[0]}"
+            if any(each.has_null_count and each.null_count for each in groups):
+                return f"has a null in the column {name}"
     return None
 
 
-def _has_nulls(metadata: pq.FileMetaData, column: int) -> bool:
-    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
-    return any(each is not None and each.has_null_count and each.null_count for each in groups)
+def _statistics(path: Path, name: str) -> list[pq.Statistics]:
+    """What the footer says of a column's values, by row group, where it says so. Raises as Arrow does for a column of no sense.
+
+    A row is read first: an entry of the footer that contradicts itself is an exception there, and ends the process where the
+    entry itself is asked for (pyarrow 26 lets a C++ exception through).
+    """
+    with pq.ParquetFile(path) as file:
+        column = [file.metadata.schema.column(number).path for number in range(file.metadata.num_columns)].index(name)
+        found = []
+        for group in range(file.num_row_groups):
+            next(file.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
+            found.append(file.metadata.row_group(group).column(column).statistics)
+    return [each for each in found if each is not None]
 
 
 def _sequences(path: Path) -> tuple[int, int] | None:
     """The least and greatest sequence of a part, by the statistics in its footer; None where it has none."""
-    metadata = pq.read_metadata(path)
-    column = metadata.schema.names.index("sequence")
-    groups = [metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups)]
-    known = [each for each in groups if each is not None and each.has_min_max]
+    known = [each for each in _statistics(path, "sequence") if each.has_min_max]
     return (min(each.min for each in known), max(each.max for each in known)) if known else None

@@ -22,6 +22,7 @@ from duo_oracle.oracle.engine.scorer import scored
 from duo_oracle.oracle.model import token_ids_on
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results.answers.controls import Cell, Section
+from duo_oracle.results.statistics.baselines import means_on_others
 from duo_oracle.results.statistics.intervals import Estimate, bootstrap
 from duo_oracle.results.store.expert_patterns import expert_patterns
 from duo_oracle.results.store.expert_routes import is_expert_file
@@ -174,8 +175,5 @@ def _row(what: str, value_NY: np.ndarray, document_N: np.ndarray) -> tuple[Cell,
 
 def _best_fixed(loss_NP: np.ndarray, document_N: np.ndarray) -> np.ndarray:
     """Every position's loss of the pattern that is best on the other documents, (N,)."""
-    names, of_N = np.unique(document_N, return_inverse=True)
-    sum_DP = np.zeros((len(names), loss_NP.shape[1]))
-    np.add.at(sum_DP, of_N, loss_NP)
-    chosen_D = (sum_DP.sum(axis=0) - sum_DP).argmin(axis=1)
-    return loss_NP[np.arange(len(loss_NP)), chosen_D[of_N]]
+    of_N, mean_DP = means_on_others(loss_NP, document_N)
+    return loss_NP[np.arange(len(loss_NP)), mean_DP.argmin(axis=1)[of_N]]

@@ -12,9 +12,10 @@ import argparse
 import multiprocessing
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,14 +29,30 @@ from duo_oracle.models.recipes.corpus import build
 from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
+from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.whole_file import written_whole
-from duo_oracle.results.experts.claims import COLD, ET, TC
+from duo_oracle.results.experts.beside_patterns import ONE_EXPERT, BesidePatterns, read_beside
+from duo_oracle.results.experts.claims import COLD, ET, SEARCHED, TC
 from duo_oracle.results.experts.material import Measured, Trained, Trainings
 from duo_oracle.results.experts.page import write_page
+from duo_oracle.results.store.reader import load
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
+from duo_oracle.search.job.problem import Keep
 from duo_oracle.search.studies.steps import check_settings
 
 TOKENS, SEEDS, COMPARED_SEEDS = 800_000, 3, 5
-MEASURED = "measured"
+MEASURED, SEARCHES = "measured", "searched"
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The windows whose routes are searched: so many of each of the first documents, with context before what is scored."""
+
+    context: int = 96
+    scored: int = 12
+    per_document: int = 2
+    most: int = 24
 
 
 @dataclass(frozen=True)
@@ -46,6 +63,7 @@ class Plan:
     out: Path
     seeds: int = SEEDS
     compared_seeds: int = COMPARED_SEEDS
+    windows: Windows = Windows()
 
     def trainings(self) -> list[tuple[str, MoeTrainConfig]]:
         """Every training, by its rule: seed 0 of all first."""
@@ -60,6 +78,10 @@ class Plan:
                     found.append((rule, replace(self.base, router=router, seed=seed, out=out, expert_warmup=warmup)))
         return found
 
+    def searches(self, rule: str, config: MoeTrainConfig) -> bool:
+        """Whether a training's routes are searched: as many seeds of each of three rules."""
+        return rule in SEARCHED and config.seed < self.seeds
+
 
 def run_experts(plan: Plan, workers: int = 1) -> Trainings:
     """Trains and measures what is missing, so many side by side; then writes the page into the plan's directory.
@@ -67,17 +89,16 @@ def run_experts(plan: Plan, workers: int = 1) -> Trainings:
     Raises InputError for a directory that holds another plan's work, and as `train_moe`.
     """
     shared = {key: value for key, value in vars(plan.base).items() if key not in ("out", "work", "threads", "checkpoint_minutes")}
-    check_settings(plan.out / "experts.json", {**shared, "seeds": plan.seeds, "compared_seeds": plan.compared_seeds}, "mixtures")
+    decisive = {**shared, "seeds": plan.seeds, "compared_seeds": plan.compared_seeds, "windows": vars(plan.windows)}
+    check_settings(plan.out / "experts.json", decisive, "mixtures")
     trainings = plan.trainings()
     missing = [config for _, config in trainings if not _measured_file(config, _sources(config)[-1]).is_file()]
-    if workers == 1 or len(missing) < 2:
-        for config in missing:
-            train_and_measure(config)
-    else:
+    if missing:
         train_and_measure(missing[0])  # the text is tokenised once
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            list(pool.map(train_and_measure, missing[1:]))
-    found = Trainings([read_trained(rule, config) for rule, config in trainings])
+    searched = [config for rule, config in trainings if plan.searches(rule, config)]
+    _side_by_side(train_and_measure, missing[1:], workers)
+    _side_by_side(partial(search_routes, windows=plan.windows), searched, workers)
+    found = Trainings([read_trained(rule, config, plan.searches(rule, config)) for rule, config in trainings])
     made_by = (
         f"{len(trainings)} models of {plan.base.tokens:,} tokens each: {plan.base.layers} layers, "
         f"{plan.base.granularity * plan.base.expansion} experts of {plan.base.ffn // plan.base.granularity} and a shared one. "
@@ -85,6 +106,45 @@ def run_experts(plan: Plan, workers: int = 1) -> Trainings:
     )
     write_page(found, plan.out, made_by)
     return found
+
+
+def _side_by_side(work: Callable[[MoeTrainConfig], None], configs: Sequence[MoeTrainConfig], workers: int) -> None:
+    if workers == 1 or len(configs) < 2:
+        for config in configs:
+            work(config)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        list(pool.map(work, configs))
+
+
+def search_routes(config: MoeTrainConfig, windows: Windows) -> None:
+    """Searches every number of experts at every layer, and one expert of every rank, for tokens of every holdout. Resumable."""
+    n_layers, n_experts = config.layers - config.dense_layers, config.granularity * config.expansion
+    numbers = f"top:{','.join(map(str, range(n_experts + 1)))}"
+    ranks = f"ranks:{','.join(map(str, range(1, n_experts + 1)))}"
+    for source in config.holdouts:
+        for name, branches, budget in (("numbers", numbers, f"0-{n_layers * n_experts}"), ("ranks", ranks, ONE_EXPERT)):
+            outcome = run_search(
+                SearchConfig(
+                    data=(source,),
+                    model=config.out,
+                    out=str(_search_directory(config, source, name)),
+                    branches=branches,
+                    route_layers=f"{config.dense_layers}-{config.layers - 1}",
+                    context="full",
+                    budget=budget,
+                    null_draws=1,
+                    keep=Keep.LOSSES if name == "numbers" else Keep.NONE,
+                    seq_len=windows.context + windows.scored,
+                    min_context=windows.context,
+                    per_document=windows.per_document,
+                    max_sequences=windows.most,
+                    workers=1,
+                    local=True,
+                )
+            )
+            if outcome.failures:
+                raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
 
 def train_and_measure(config: MoeTrainConfig) -> None:
@@ -115,8 +175,8 @@ def train_and_measure(config: MoeTrainConfig) -> None:
             np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_trained(rule: str, config: MoeTrainConfig) -> Trained:
-    """One training and what was measured of it."""
+def read_trained(rule: str, config: MoeTrainConfig, searched: bool) -> Trained:
+    """One training and what was measured of it, and where its routes were `searched`, what was found."""
     measured = {}
     for source in _sources(config):
         with np.load(_measured_file(config, source)) as file:
@@ -128,11 +188,20 @@ def read_trained(rule: str, config: MoeTrainConfig) -> Trained:
         known_S = ~np.isnan(held_SLE).all(axis=(1, 2)) if held_SLE.size else np.zeros(len(held_SLE), bool)
         below_S, above_S = (np.where(known_S, side.mean(axis=(1, 2)), np.nan) for side in (held_SLE < 0, held_SLE > 0))
     rate = (config.granularity - int(config.shared_expert)) / (config.granularity * config.expansion)
-    return Trained(rule, config.seed, rate, measured, below_S, above_S)
+    beside = {source_name(source): _beside(config, source) for source in config.holdouts} if searched else {}
+    return Trained(rule, config.seed, rate, measured, below_S, above_S, beside)
+
+
+def _beside(config: MoeTrainConfig, source: str) -> BesidePatterns:
+    return read_beside(*(load(_search_directory(config, source, name)) for name in ("numbers", "ranks")))
 
 
 def _sources(config: MoeTrainConfig) -> tuple[str, ...]:
     return (HELD_OUT, *config.holdouts)
+
+
+def _search_directory(config: MoeTrainConfig, source: str, name: str) -> Path:
+    return Path(config.out) / SEARCHES / f"{source_name(source)}-{name}"
 
 
 def _measured_file(config: MoeTrainConfig, source: str) -> Path:

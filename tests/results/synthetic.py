@@ -37,6 +37,7 @@ class Synthetic:
     keep: str | None = "losses"
     texts: bool = True
     nulls: bool = True
+    null_draws: int = 4
     seed: int = 0
     route_layers: tuple[int, ...] | None = None
     """The real numbers of the layers that are routed, one for each of `n_letters`; None for all of the model."""
@@ -59,6 +60,7 @@ class Synthetic:
             "dtype": "float32",
             "seed": self.seed,
             "keep": self.keep,
+            "null_draws": self.null_draws if self.nulls else 0,
             "model_fingerprint": "m0",
             "data_fingerprint": f"{self.documents}x{self.windows}x{self.length}",
         }

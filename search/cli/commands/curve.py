@@ -34,9 +34,12 @@ def _run(config: CurveConfig) -> int:
     from duo_oracle.results.answers.rows import curve_rows
     from duo_oracle.search.cli.options import spell_parameters
 
+    def spell(said: str) -> str:
+        return spell_parameters(said, COMMAND)
+
     def text() -> str:
-        tables = [markdown(runs, lambda said: spell_parameters(said, COMMAND)), *filter(None, map(reached, runs))]
-        return "\n".join([*tables, *(averages(run, config.average) for run in runs if config.average)])
+        tables = [markdown(runs, spell), *filter(None, map(reached, runs))]
+        return "\n".join([*tables, *(averages(run, config.average, spell) for run in runs if config.average)])
 
     runs = [load(path) for path in config.runs]
     shown = Format.TABLE if config.format is Format.MARKDOWN else config.format  # the table is Markdown

@@ -33,7 +33,8 @@ def test_the_study_holds_every_claim_to_what_it_trained(tmp_path: Path, monkeypa
         threads=1,
         work=str(tmp_path / "work"),
     )
-    plan = experts.Plan(base, tmp_path / "out", seeds=1, compared_seeds=2)
+    windows = experts.Windows(context=6, scored=4, per_document=1, most=4)
+    plan = experts.Plan(base, tmp_path / "out", seeds=1, compared_seeds=2, windows=windows)
     found = experts.run_experts(plan)
     page = (tmp_path / "out" / "README.md").read_text()
     for claim in (
@@ -45,6 +46,8 @@ def test_the_study_holds_every_claim_to_what_it_trained(tmp_path: Path, monkeypa
         "Capacity rarely",
         "Fan-out",
         "Routes are stable",
+        "Dynamic compute",
+        "The best of all routes",
     ):
         assert f"## {claim}" in page or claim in page, claim
     assert {path.name for path in (tmp_path / "out" / "figures").iterdir()} == {"losses.svg", "fan-out.svg"}
@@ -65,4 +68,4 @@ def test_the_study_holds_every_claim_to_what_it_trained(tmp_path: Path, monkeypa
     experts.run_experts(plan)
     assert (tmp_path / "out" / "README.md").read_text() == page
     with pytest.raises(ValueError, match="holds mixtures with seeds 1, not 2"):
-        experts.run_experts(experts.Plan(base, tmp_path / "out", seeds=2))
+        experts.run_experts(experts.Plan(base, tmp_path / "out", seeds=2, windows=windows))
