@@ -10,6 +10,7 @@ Axes: B batch, T token, L layer, D hidden, K the router's branches.
 from __future__ import annotations
 
 import hashlib
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def read_router(router: str | Path) -> Router:
     """
     text = str(router)
     head, colon, argument = text.partition(":")
-    if colon and head in router_names() and not Path(text).exists():
+    if colon and head in router_names() and not os.path.exists(text):
         module = router_module(head)
         if not isinstance(module, WrittenRouter):
             raise InputError(f"router {head} is trained, so it is a directory or a shipped name; got {text!r}")
@@ -160,7 +161,7 @@ def router_fingerprint(router: str | Path) -> str:
     """sha256 over what decides its choices: a directory's files, or a written form. Raises InputError as `read_router`."""
     text = str(router)
     head, colon, _ = text.partition(":")
-    if colon and head in router_names() and not Path(text).exists():
+    if colon and head in router_names() and not os.path.exists(text):
         return hashlib.sha256(read_router(text).spec.encode()).hexdigest()
     read_router(text)
     directory, variant = router_directory(text)

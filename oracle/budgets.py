@@ -14,6 +14,7 @@ from enum import StrEnum
 import numpy as np
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import whole
 
 
 class BudgetKind(StrEnum):
@@ -82,7 +83,9 @@ def parse_budgets(
         form = _FORM.fullmatch(part)
         if form is None:
             raise InputError(f"a budget is any, K, LOW-HIGH or atmost:K, several with commas between; got {part!r}")
-        low, high = int(form["low"]), int(form["high"] or form["low"])
+        low, high = whole(form["low"]), whole(form["high"] or form["low"])
+        if low is None or high is None:
+            raise InputError(f"a budget is a whole number of 64 bits; got {part!r}")
         if low > high:
             raise InputError(f"a budget's range rises; got {part!r}")
         if high > n_letters * each:

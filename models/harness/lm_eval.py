@@ -30,6 +30,7 @@ from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.training.batches import separator_of
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import looked_on, progress
+from duo_oracle.oracle.base.ranges import whole
 from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.model import finite
 from duo_oracle.oracle.patterns import Branch
@@ -67,14 +68,15 @@ class RoutedLM(TemplateLM):
         checkpoint = read_checkpoint(model)
         if checkpoint.tokenizer_json is None:
             raise InputError(f"a task is text, so the model must have a tokenizer.json; {model} has none")
-        if not str(batch_size).isdecimal() or int(batch_size) < 1:
+        n_batch = whole(str(batch_size))
+        if not n_batch:
             raise InputError(f"`batch_size` must be a whole number of at least 1; got {batch_size!r}")
         if device not in (None, "cpu"):
             raise InputError(f"`device` must be cpu; got {device!r}")
         self.module = load_module(checkpoint, route_layers).eval()
         self.skip = SkipReading(skip)
         self.router = self._router(router, checkpoint.fingerprint)
-        self.batch_size, self.max_length = int(batch_size), self.module.n_positions
+        self.batch_size, self.max_length = n_batch, self.module.n_positions
         self.tokens = load_tokenizer(checkpoint.tokenizer_json, SpecialTokens.PARSE)
         self._end = separator_of(self.tokens, checkpoint.config)
         begins = checkpoint.config.get("bos_token_id")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from duo_oracle.models.router import Choose, Router, TokenBatch
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import whole
 from duo_oracle.oracle.patterns import Branch
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?)(?:\+(\d+(?:\.\d+)?))?(?:@(\d+))?")
@@ -61,6 +62,7 @@ class Random(Router):
 def parse(argument: str) -> Random:
     """`random:BUDGET+SKIPS@SEED`. Raises InputError for another form."""
     form = _FORM.fullmatch(argument)
-    if form is None:
+    seed = whole(form[3] or "0") if form else None
+    if form is None or seed is None:
         raise InputError(f"a random router is random:BUDGET, random:BUDGET+SKIPS or random:BUDGET@SEED; got random:{argument}")
-    return Random(float(form[1]), float(form[2] or 0), int(form[3] or 0))
+    return Random(float(form[1]), float(form[2] or 0), seed)

@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 
 from duo_oracle.models.text.tokenizer import without_panic
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.ranges import whole
 
 AUTO, NONE = "auto", "none"
 
@@ -36,8 +37,8 @@ def front_tokens(
         found = _own_front(tokenizer)
         end = None if found else _end_of_text(tokenizer, said, config)
         front = found if end is None else (end,)
-    elif bos.isdecimal():
-        front = (int(bos),)
+    elif (number := whole(bos)) is not None:
+        front = (number,)
     else:
         token_id = None if tokenizer is None else tokenizer.token_to_id(bos)
         if token_id is None:

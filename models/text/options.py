@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.ranges import at_least
+from duo_oracle.oracle.base.ranges import at_least, whole
 
 BLANK_LINES = "blank-lines"
 
@@ -25,9 +25,10 @@ def parse_split(split: str | None) -> str | int | None:
     """BLANK_LINES, a number of tokens, or None. Raises InputError for another text."""
     if split is None or split == BLANK_LINES:
         return split
-    if not str(split).isdecimal() or int(split) < 2:
+    n_tokens = whole(str(split))
+    if n_tokens is None or n_tokens < 2:
         raise InputError(f"`split` is {BLANK_LINES}, or a number of tokens, at least 2; got {split!r}")
-    return int(split)
+    return n_tokens
 
 
 def sources_of(data: str | Iterable[str]) -> tuple[str, ...]:

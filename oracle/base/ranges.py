@@ -42,6 +42,18 @@ def said(value: object) -> str:
     return f"{'-' * (value < 0)}{10 ** (digits % 1):.2f}e+{int(digits)}"
 
 
+def whole(text: str) -> int | None:
+    """The whole number of 64 bits that a text of digits says; None for another text, and for a greater number.
+
+    >>> whole("64"), whole("-1"), whole("9" * 19), whole("9" * 5000)
+    (64, None, None, None)
+    """
+    digits = text.lstrip("0") or "0"
+    if not text.isdecimal() or len(digits) > len(str(MOST)):  # Python makes no number of 4,300 digits
+        return None
+    return found if (found := int(digits)) <= MOST else None
+
+
 def above(options: object, **bound_of: float) -> None:
     """Raises InputError for the first of these fields that is not above its bound."""
     for name, bound in bound_of.items():

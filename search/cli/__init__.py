@@ -26,6 +26,7 @@ from duo_oracle.search.cli.command import Command, Work
 from duo_oracle.search.cli.faults import fault_of_surroundings, said_on_stderr
 
 COMMANDS = "duo_oracle.search.cli.commands"
+_LONGEST_WORD = 400
 _OLD_NAMES = {"fake-big": "placebo"}  # commands as they were called before, taken for one version more
 
 
@@ -82,8 +83,16 @@ def _main(arguments: list[str]) -> int:
 
 
 def _say(message: str, status: int) -> int:
-    print("duo-oracle: " + " ".join(message.split()), file=sys.stderr)
+    print("duo-oracle: " + " ".join(map(_shortened, message.split())), file=sys.stderr)
     return status
+
+
+def _shortened(word: str) -> str:
+    """A word of thousands of characters by both its ends; a place, whose end is what tells, as it is."""
+    if len(word) <= _LONGEST_WORD or "/" in word:
+        return word
+    bare = word.rstrip(".,:;)")
+    return f"{bare[:40]}...{bare[-20:]} ({len(bare):,} characters){word[len(bare) :]}"
 
 
 def command_names() -> tuple[str, ...]:

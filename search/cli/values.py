@@ -15,7 +15,7 @@ from typing import Any
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import named_place
-from duo_oracle.oracle.base.ranges import MOST
+from duo_oracle.oracle.base.ranges import MOST, said
 from duo_oracle.oracle.base.remote import is_remote, place_of
 from duo_oracle.oracle.base.settings import read_pairs
 
@@ -60,7 +60,7 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
     if isinstance(value, bool | list | dict | set):
         raise InputError(f"{spelling} takes one value; got {value!r}")
     if kind is int:
-        return _whole(spelling, str(value))
+        return _of_64_bits(spelling, value if isinstance(value, int) else _whole(spelling, str(value)))
     if kind is float:
         try:
             return float(value)
@@ -82,11 +82,17 @@ def _whole(spelling: str, text: str) -> int:
     plain = re.fullmatch(r"[+-]?\d[\d_]*", text)
     short = re.fullmatch(r"([+-]?\d[\d_]*(?:\.\d+)?)([kKMGB])", text)
     value = Decimal(text) if plain else Decimal(short[1]) * _MULTIPLES[short[2]] if short else None
-    if value is not None and abs(value) > MOST:
-        raise InputError(f"{spelling} is a whole number of 64 bits, at most {MOST}; got {value:.2e}")
     if value is None or value != int(value):
         raise InputError(f"{spelling} is a whole number such as 3, 10_000, 64k or 1.5M; got {text!r}")
     return int(value)
+
+
+def _of_64_bits(spelling: str, value: int) -> int:
+    if value > MOST:
+        raise InputError(f"{spelling} must be at most {MOST}, the largest whole number of 64 bits; got {said(value)}")
+    if value < -MOST:
+        raise InputError(f"{spelling} must be at least {-MOST}; got {said(value)}")
+    return value
 
 
 def _check_text(spelling: str, text: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError, Outage
+from duo_oracle.oracle.base.ranges import whole
 from duo_oracle.search.job.pool import Notify
 from duo_oracle.search.job.surroundings import environment, import_path
 
@@ -99,7 +100,8 @@ def check_address(address: str) -> None:
     if address == "auto":
         return
     host, port = _host_and_port(address)
-    if not host or not port.isdigit():
+    number = whole(port)
+    if not host or number is None:
         raise InputError(f"an address of a Ray cluster is HOST:PORT, or auto for the one on this machine; got {address!r}")
     try:
         socket.create_connection((host, int(port)), timeout=_CONNECT_SECONDS).close()

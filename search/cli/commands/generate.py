@@ -75,10 +75,11 @@ def _run(config: GenerateConfig) -> int:
     as_text = config.format is Form.TEXT
     ids, n_prompt, shown = encode(tokenizer, prompt) or [end], 0, ""
     steps, patterns = [], ""
+    writing = written(module, router, config.skip, ids, config.tokens, config.temperature, config.seed)
     if as_text:
         print(prompt, end="", flush=True)
     with prepared(config.threads):
-        for step in written(module, router, config.skip, ids, config.tokens, config.temperature, config.seed):
+        for step in writing:
             if step.token_id == end:
                 break
             ids.append(step.token_id)

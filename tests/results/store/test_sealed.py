@@ -89,6 +89,35 @@ def test_columns_of_other_types_doubled_missing_or_null(tmp_path: Path, table: s
     sealed(run.path, table, whole).dataset(table)
 
 
+def test_a_footer_that_contradicts_itself_is_refused_and_ends_no_process(tmp_path: Path) -> None:
+    run = WORK.write(tmp_path / "x")
+    path = run.path / "paths" / "part-00000.parquet"
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    n_found = 0
+    for place in range(start, len(content) - 8):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 2]) + content[place + 1 :])
+        if not _contradicts_itself(path):
+            continue
+        n_found += 1
+        values = json.loads((run.path / "run.json").read_text())
+        values["units"][0]["parts"]["paths"]["sha256"] = file_sha256(path)
+        (run.path / "run.json").write_text(json.dumps(values))
+        with pytest.raises(InputError, match=r"has a column \w+ that cannot be read"):
+            load_stored(run.path).dataset("paths")
+    assert n_found
+
+
+def _contradicts_itself(path: Path) -> bool:
+    """Whether reading a required column says so."""
+    try:
+        with pq.ParquetFile(path) as file:
+            next(file.iter_batches(batch_size=1, columns=list(REQUIRED["paths"])), None)
+    except (pa.ArrowException, OSError) as fault:
+        return "level histogram size mismatch" in str(fault)
+    return False
+
+
 def test_losses_outside_a_sequence_and_patterns_of_another_length(tmp_path: Path) -> None:
     run = WORK.write(tmp_path / "x")
     whole = pq.read_table(run.path / "losses" / "part-00000.parquet")

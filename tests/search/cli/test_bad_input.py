@@ -70,6 +70,9 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
     return err
 
 
+DIGITS = "9" * 5000
+"""A number that Python reads from no text."""
+
 SEARCH_FLAGS = {
     "--strategy bean": "available: ",
     "--strategy exaustive": "did you mean 'exhaustive'",
@@ -97,6 +100,11 @@ SEARCH_FLAGS = {
     "--seed x": "whole number",
     "--seed 10000000000000000000000": "--seed must be at most 9223372036854775807",
     "--max-sequences 10000000000000000000000": "--max-sequences must be at most",
+    f"--seed {DIGITS}": "got 1.00e+5000",
+    f"--budget {DIGITS}": "a whole number of 64 bits",
+    f"--split {DIGITS}": "or a number of tokens, at least 2",
+    f"--bos {DIGITS}": "--bos is auto, none, a token of the tokenizer, or a token's id",
+    f"--context router:random:1@{DIGITS}": "random:BUDGET@SEED; got random:1@",
     "--null-draws 40000": "--null-draws must lie between 0 and 32767",
     "--null-temperature 1e-320": "lies between 1e-06 and 1e+06",
     "--null-temperature 1e300": "lies between 1e-06 and 1e+06",
@@ -116,7 +124,7 @@ SEARCH_FLAGS = {
 }
 
 
-@pytest.mark.parametrize("flags", SEARCH_FLAGS)
+@pytest.mark.parametrize("flags", SEARCH_FLAGS, ids=lambda flags: flags[:60])
 def test_a_bad_flag_of_search(place: Place, capsys: pytest.CaptureFixture[str], flags: str) -> None:
     said = refused(capsys, "search", place.model, place.data, "--local", "--out", place.folder / "new", *flags.split())
     assert SEARCH_FLAGS[flags] in said
