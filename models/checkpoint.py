@@ -32,7 +32,7 @@ CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safe
 BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
 TOKENIZER_SAYS = ("special_tokens_map.json", "tokenizer_config.json")  # the later one first
 HUB = "hf://"
-SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny"}
+SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny", "et-tiny": Path(__file__).parent / "et_tiny"}
 
 
 @dataclass(frozen=True)

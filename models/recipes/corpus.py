@@ -27,6 +27,7 @@ MAX_COPIED_SHARE = 0.05
 
 SHIPPED_SIZES = {"prose": (6_000, 12_000), "code": (2_500, 9_000)}
 SHIPPED_CHARACTERS = 110_000
+MANIFEST = "manifest.json"
 
 
 def fetch(source: Source, raw: Path) -> Path:
@@ -112,7 +113,20 @@ def build(out: Path, holdouts: Path | None = None) -> None:
             write_documents(holdouts / f"{split}.jsonl", shipped_selection(split, kept))
     rule = f"more than {MAX_COPIED_SHARE:.0%} of its {SHINGLE_WORDS}-word shingles stand in training"
     manifest["rejected near copies"] = {"rule": rule, "copied share": rejected}
-    (out / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
+
+
+def built(corpus: Path) -> Path:
+    """The corpus in this directory, built now where it is not there. Raises InputError as `build`."""
+    if not (corpus / MANIFEST).is_file():
+        corpus.mkdir(parents=True, exist_ok=True)
+        build(corpus)
+    return corpus
+
+
+def training_text(corpus: Path) -> tuple[str, ...]:
+    """The files that models are trained on, prose and code."""
+    return tuple(str(corpus / f"train_{split}.jsonl") for split in ("prose", "code"))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from duo_oracle.models.checkpoint import CONFIG, SHIPPED, TOKENIZER, WEIGHTS
-from duo_oracle.models.recipes.corpus import build
+from duo_oracle.models.recipes.corpus import MANIFEST, built, training_text
 from duo_oracle.models.recipes.model_card import write_card
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.stage1 import train
@@ -24,8 +24,7 @@ PUBLISHED = (CONFIG, TOKENIZER, WEIGHTS, "loss.csv", "evaluation.json")
 
 def recipe(corpus: Path, out: Path) -> TrainConfig:
     """The options that duo-tiny is trained with: all defaults but its length, and the whole holdouts to evaluate."""
-    text = tuple(str(corpus / f"train_{split}.jsonl") for split in ("prose", "code"))
-    return TrainConfig(text=text, out=str(out), tokens=TOKENS, holdout_tokens=1_000_000)
+    return TrainConfig(text=training_text(corpus), out=str(out), tokens=TOKENS, holdout_tokens=1_000_000)
 
 
 def publish(out: Path, corpus: Path, target: Path) -> None:
@@ -33,7 +32,7 @@ def publish(out: Path, corpus: Path, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     for name in PUBLISHED:
         shutil.copyfile(out / name, target / name)
-    shutil.copyfile(corpus / "manifest.json", target / "corpus.json")
+    shutil.copyfile(corpus / MANIFEST, target / "corpus.json")
     write_card(target)
 
 
@@ -42,10 +41,7 @@ def main() -> None:
     argparse.ArgumentParser(prog=program, description="Rebuild duo-tiny in work/duo-tiny: hours; resumable.").parse_args()
     corpus, out = WORK / "corpus", WORK / "model"
     try:
-        if not (corpus / "manifest.json").is_file():
-            corpus.mkdir(parents=True, exist_ok=True)
-            build(corpus)
-        train(recipe(corpus, out))
+        train(recipe(built(corpus), out))
     except ValueError as fault:
         print(fault, file=sys.stderr)
         raise SystemExit(2) from None

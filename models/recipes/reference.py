@@ -17,7 +17,7 @@ from duo_oracle.models.checkpoint import SHIPPED, TOKENIZER, read_checkpoint
 from duo_oracle.models.duo_llm.widening import widened
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.recipes import duo_tiny
-from duo_oracle.models.recipes.corpus import build
+from duo_oracle.models.recipes.corpus import built
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.stage1 import train
 
@@ -53,11 +53,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="directory of the model (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch, 0 for its own choice (default %(default)s)")
     arguments = parser.parse_args()
-    corpus = duo_tiny.WORK / "corpus"
     try:
-        if not (corpus / "manifest.json").is_file():
-            corpus.mkdir(parents=True, exist_ok=True)
-            build(corpus)
+        corpus = built(duo_tiny.WORK / "corpus")
         arguments.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SHIPPED["duo-tiny"] / TOKENIZER, arguments.out / TOKENIZER)
         small = read_checkpoint("duo-tiny")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from duo_oracle.models.checkpoint import SHIPPED
 from duo_oracle.models.recipes import duo_tiny
-from duo_oracle.models.recipes.corpus import build
+from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.router import RECORD, WEIGHTS
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
@@ -70,7 +70,7 @@ def trainings(seeds: int) -> Iterator[tuple[Recipe, int]]:
 
 def options(recipe: Recipe, seed: int, corpus: Path, out: Path, tokens: int = TOKENS, threads: int = 1) -> RouterConfig:
     """The options of one training: steps of 1,024 tokens, evaluated on whole holdout:prose and three windows a document of code."""
-    prose, code = (str(corpus / f"train_{split}.jsonl") for split in ("prose", "code"))
+    prose, code = training_text(corpus)
     expert = recipe.router in EXPERTS
     return RouterConfig(
         model="duo-tiny",
@@ -118,9 +118,7 @@ def main() -> None:
     parser.add_argument("--publish", action="store_true", help="copy finished trainings of seed 0 into the package")
     arguments = parser.parse_args()
     try:
-        if not (arguments.corpus / "manifest.json").is_file():
-            arguments.corpus.mkdir(parents=True, exist_ok=True)
-            build(arguments.corpus)
+        built(arguments.corpus)
         for recipe, seed in trainings(arguments.seeds):
             if not (arguments.out / f"{recipe.name}@{seed}" / RECORD).is_file():
                 print(f"{recipe.name}, seed {seed}", flush=True)

@@ -75,7 +75,16 @@ def landscape_rows(found: Landscape) -> list[Row]:
     """A row for each order of interaction, then one for each layer's effect, in nats."""
     orders = [flat({"part": "order", "number": n, "share_of_variance": share}) for n, share in enumerate(found.share_O, start=1)]
     layers = [
-        flat({"part": "layer", "number": e.layer, "effect": e.mu, "spread": e.sigma, "share_better": e.share_better})
+        flat(
+            {
+                "part": "layer",
+                "number": e.layer,
+                "branch": e.branch,
+                "effect": e.mu,
+                "spread": e.sigma,
+                "share_better": e.share_better,
+            }
+        )
         for e in found.effects
     ]
     return orders + layers

@@ -25,7 +25,7 @@ from duo_oracle.models.moe_training.config import VARIANTS, MoeTrainConfig
 from duo_oracle.models.moe_training.evaluation import evaluate_mixture
 from duo_oracle.models.moe_training.training import EARLY, EVALUATION, HELD_OUT, read_mixture, read_usage, texts, train_moe
 from duo_oracle.models.recipes import duo_tiny
-from duo_oracle.models.recipes.corpus import build
+from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
@@ -224,10 +224,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, of one thread each (default %(default)s)")
     arguments = parser.parse_args(argv)
     try:
-        if not (arguments.corpus / "manifest.json").is_file():
-            arguments.corpus.mkdir(parents=True, exist_ok=True)
-            build(arguments.corpus)
-        text = tuple(str(arguments.corpus / f"train_{split}.jsonl") for split in ("prose", "code"))
+        text = training_text(built(arguments.corpus))
         work = str(arguments.out / "work")
         base = MoeTrainConfig(text, "", tokens=arguments.tokens, tokenizer="duo-tiny", threads=1, work=work)
         run_experts(Plan(base, arguments.out, arguments.seeds, arguments.compared_seeds), arguments.workers)

@@ -13,7 +13,8 @@ class LandscapeConfig:
     """What `duo-oracle landscape` is asked.
 
     Args:
-        run: run directory, searched with --keep losses over all patterns of s and B (. and B in a model without small FFNs)
+        run: run directory, searched with --keep losses over all patterns of s and B (. and B in a model without small FFNs), or
+            of a table of experts
         budget: pass of a committed run: any, or an atmost that admits all
         format: form of the answer on stdout
     """

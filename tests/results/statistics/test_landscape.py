@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,24 @@ def test_the_spectrum_is_the_mean_of_the_losses_times_the_product_of_signs() -> 
 def test_the_squares_of_the_spectrum_add_up_to_the_variance() -> None:
     loss_NP = np.random.default_rng(1).normal(size=(5, 64))
     assert (spectrum(loss_NP)[:, 1:] ** 2).sum(axis=1) == pytest.approx(loss_NP.var(axis=1))
+
+
+@pytest.mark.parametrize(("n_branches", "n_letters"), [(2, 4), (3, 3), (4, 3), (9, 2), (1, 2)])
+def test_coefficients_by_order_are_the_variance_of_what_sets_of_layers_add(n_branches: int, n_letters: int) -> None:
+    """The parts of the losses by inclusion and exclusion of conditional means, as the decomposition is defined."""
+    loss_b = np.random.default_rng(n_branches).normal(size=(n_branches,) * n_letters)
+    parts: dict[tuple[int, ...], np.ndarray] = {}
+    for size in range(n_letters + 1):
+        for layers in combinations(range(n_letters), size):
+            mean = loss_b.mean(axis=tuple(set(range(n_letters)) - set(layers)), keepdims=True)
+            parts[layers] = mean - sum(part for within, part in parts.items() if set(within) < set(layers))
+    wanted = [sum((part**2).mean() for layers, part in parts.items() if len(layers) == order) for order in range(1, n_letters + 1)]
+    # of a pattern's number the first layer's digit is the lowest
+    w_P = spectrum(loss_b.transpose().reshape(1, -1), n_branches)[0]
+    digit_PL = np.arange(len(w_P))[:, None] // n_branches ** np.arange(n_letters) % n_branches
+    order_P = (digit_PL > 0).sum(axis=1)
+    assert [(w_P[order_P == order] ** 2).sum() for order in range(1, n_letters + 1)] == pytest.approx(wanted)
+    assert (w_P[1:] ** 2).sum() == pytest.approx(loss_b.var())
 
 
 @pytest.mark.parametrize("context", ["full", "committed"])

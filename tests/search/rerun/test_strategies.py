@@ -164,6 +164,15 @@ def test_the_regret_table_of_a_mixture_of_unequal_costs_is_that_of_its_kept_loss
     assert main(["curve", str(run), "--average", "5", "--format", "json"]) == 0
     curve = {row["budget"]: row["oracle"] for row in json.loads(capsys.readouterr().out)}
     assert {name: curve[name] for name in exact} == pytest.approx(exact, abs=1e-5)
+    assert main(["landscape", str(run), "--format", "json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert sum(row["share_of_variance"] for row in rows if row["part"] == "order") == pytest.approx(1)
+    for row in (row for row in rows if row["part"] == "layer"):
+        with_it, cheapest = (
+            losses[losses["pattern"].str[row["number"]] == letter]["loss"].mean() for letter in (row["branch"], "0")
+        )
+        assert row["effect"] == pytest.approx(with_it - cheapest, abs=1e-5)
+    assert [row["branch"] for row in rows if row["part"] == "layer"] == ["1", "2", "4"] * 3
     for refused in (["--average", "13"], ["--average", "many"]):
         assert main(["curve", str(run), *refused]) == 2
         assert "a number from 0 to 12" in capsys.readouterr().err
