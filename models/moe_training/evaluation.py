@@ -22,12 +22,12 @@ from duo_oracle.oracle.model import losses_of
 
 @dataclass(frozen=True)
 class MoeEvaluation:
-    """Losses of scored tokens in nats, window by window: causal, and by the training's own protocol, whose pool is the
-    window, or the windows of one length that are run together; and the experts that each token took in the causal pass."""
+    """Losses of scored tokens in nats, window by window: causal, and where the windows make pools like those of the training, by
+    its own protocol; and the experts that each token took in the causal pass."""
 
     documents: tuple[str, ...]  # of every window
     causal_WN: tuple[np.ndarray, ...]
-    protocol_WN: tuple[np.ndarray, ...]
+    protocol_WN: tuple[np.ndarray, ...] | None
     chosen_WNLE: tuple[np.ndarray, ...]  # bool
 
     @property
@@ -45,8 +45,8 @@ class MoeEvaluation:
         return float(np.concatenate(self.causal_WN).mean())
 
     @property
-    def protocol_loss(self) -> float:
-        return float(np.concatenate(self.protocol_WN).mean())
+    def protocol_loss(self) -> float | None:
+        return None if self.protocol_WN is None else float(np.concatenate(self.protocol_WN).mean())
 
     @property
     def usage_LE(self) -> np.ndarray:
@@ -59,8 +59,9 @@ class MoeEvaluation:
         shown = {
             "tokens": sum(map(len, self.causal_WN)),
             "loss": round(self.loss, 5),
-            "loss_protocol": round(self.protocol_loss, 5),
         }
+        if self.protocol_loss is not None:
+            shown["loss_protocol"] = round(self.protocol_loss, 5)
         if not usage_LE.size:
             return shown
         return {
@@ -72,14 +73,19 @@ class MoeEvaluation:
 
 
 @torch.no_grad()
-def evaluate_mixture(module: MoeLlama, windows: Iterable[Window], max_tokens: int) -> MoeEvaluation:
-    """The mixture on windows, up to `max_tokens` scored tokens (at least one batch)."""
+def evaluate_mixture(module: MoeLlama, windows: Iterable[Window], max_tokens: int, pool: int | None = None) -> MoeEvaluation:
+    """The mixture on windows, up to `max_tokens` scored tokens (at least one batch).
+
+    `pool` is how many windows a step of the training routes together. Windows that are packed as the training's are, all of one
+    length, are drawn into pools of about that size, and the training's protocol is measured as well: in a pool of fewer windows, or
+    of one text alone, an expert's capacity is of other tokens than in training, which is no gap of the model's.
+    """
     names: list[str] = []
     causal: list[np.ndarray] = []
     protocol: list[np.ndarray] = []
     chosen: list[np.ndarray] = []
     n_tokens, n_experts = 0, module.config.n_experts
-    for batch in batches_of(windows):
+    for batch in batches_of(windows) if pool is None else _pools(list(windows), pool):
         token_id_BT = torch.from_numpy(np.stack([window.token_ids for window in batch]).astype(np.int64))
         token_id_BT = token_id_BT.to(module.unembedding_VD.device)
         taken: list[Tensor] = []
@@ -93,14 +99,21 @@ def evaluate_mixture(module: MoeLlama, windows: Iterable[Window], max_tokens: in
             return training_choice(module.mixture(layer), logit_BTE)
 
         causal += _losses(module, token_id_BT, own)
-        protocol += _losses(module, token_id_BT, trained)
+        if pool is not None:
+            protocol += _losses(module, token_id_BT, trained)
         empty = torch.zeros(*token_id_BT[:, :-1].shape, 0, n_experts, dtype=torch.bool)
         chosen += list((torch.stack(taken, dim=2) if taken else empty).cpu().numpy())
         names += [window.document for window in batch]
         n_tokens += token_id_BT[:, 1:].numel()
         if n_tokens >= max_tokens:
             break
-    return MoeEvaluation(tuple(names), tuple(causal), tuple(protocol), tuple(chosen))
+    return MoeEvaluation(tuple(names), tuple(causal), None if pool is None else tuple(protocol), tuple(chosen))
+
+
+def _pools(windows: list[Window], size: int) -> list[list[Window]]:
+    """The windows in pools of about this size, drawn from all texts alike, in the same order for every model."""
+    order = np.random.default_rng(0).permutation(len(windows))
+    return [[windows[place] for place in part] for part in np.array_split(order, max(1, round(len(windows) / size)))]
 
 
 def _losses(module: MoeLlama, token_id_BT: Tensor, choose: Choose) -> list[np.ndarray]:

@@ -146,13 +146,12 @@ def _evaluate(config: MoeTrainConfig, tokenizer: Tokenizer, held: list[Window]) 
     results = {}
     for source in (HELD_OUT, *config.holdouts):
         windows = held if source == HELD_OUT else read_sequences(source, tokenizer, module.n_vocabulary, config.positions)
-        found = evaluate_mixture(module, windows, config.holdout_tokens).to_dict(module.config.rate)
+        pool = config.batch if source == HELD_OUT else None
+        found = evaluate_mixture(module, windows, config.holdout_tokens, pool).to_dict(module.config.rate)
         results[source] = found
         used = f", experts' use {found['usage_mean']:.4f} of {found['usage_target']:.4f}" if "usage_mean" in found else ""
-        print(
-            f"{config.router}, {source}: {found['loss']:.4f} nats per token over {found['tokens']} tokens, "
-            f"{found['loss_protocol']:.4f} as in training{used}"
-        )
+        trained = f", {found['loss_protocol']:.4f} as in training" if "loss_protocol" in found else ""
+        print(f"{config.router}, {source}: {found['loss']:.4f} nats per token over {found['tokens']} tokens{trained}{used}")
     write_text_whole(Path(config.out) / EVALUATION, json.dumps(results, indent=1) + "\n")
     write_card(Path(config.out), _card(config, results))
 
@@ -172,7 +171,7 @@ def _card(config: MoeTrainConfig, results: Mapping[str, Mapping[str, Any]]) -> C
                 f"`{Path(source).name}`",
                 f"{found['tokens']:,}",
                 f"{found['loss']:.4f}",
-                f"{found['loss_protocol']:.4f}",
+                f"{found['loss_protocol']:.4f}" if "loss_protocol" in found else "",
                 f"{found['usage_mean'] / found['usage_target']:.3f}" if "usage_mean" in found else "",
             )
             for source, found in results.items()

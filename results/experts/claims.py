@@ -91,12 +91,13 @@ def claims(found: Trainings) -> list[Claim]:
 
 def _gap(found: Trainings) -> Claim:
     def gap(rule: str, source: str) -> OverSeeds:
-        measured = [one.measured[source] for one in found.of(rule)]
-        return over_seeds([Values(each.document_N, each.causal_N - each.protocol_N) for each in measured])
+        both = [(one.measured[source], one.measured[source].protocol_N) for one in found.of(rule)]
+        return over_seeds([Values(each.document_N, each.causal_N - pooled_N) for each, pooled_N in both if pooled_N is not None])
 
     statements = [
         Statement(f"{source}: {rule}, loss as used less loss as trained", "nats", gap(rule, source), margin=margin)
         for source in found.sources
+        if found.of(ET)[0].measured[source].protocol_N is not None
         for rule, margin in ((ET, GAP), (EC_SMALL, None))
     ]
     return Claim(

@@ -24,8 +24,8 @@ class Measured:
     """Place in the window."""
     causal_N: np.ndarray
     """Loss as the model is used, nats."""
-    protocol_N: np.ndarray
-    """Loss under the training's own protocol, nats."""
+    protocol_N: np.ndarray | None
+    """Loss under the training's own protocol, nats; None of text that is not packed as the training's was."""
     chosen_NLE: np.ndarray
     """Experts taken in the causal pass, bool."""
     early_NLE: np.ndarray

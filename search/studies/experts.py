@@ -150,7 +150,7 @@ def search_routes(config: MoeTrainConfig, windows: Windows) -> None:
 def train_and_measure(config: MoeTrainConfig) -> None:
     """Trains one mixture, and keeps losses and routes of every scored token of every source."""
     if not (Path(config.out) / EVALUATION).is_file():
-        train_moe(config)
+        train_moe(replace(config, holdouts=()))  # they are measured below
     module, early = read_mixture(config.out), read_mixture(str(Path(config.out) / EARLY))
     tokenizer = load_tokenizer((Path(config.out) / TOKENIZER).read_text("utf-8"))
     for source in _sources(config):
@@ -159,13 +159,15 @@ def train_and_measure(config: MoeTrainConfig) -> None:
             if source == HELD_OUT
             else list(read_sequences(source, tokenizer, module.n_vocabulary, config.positions))
         )
-        found = evaluate_mixture(module, windows, config.holdout_tokens)
-        then = evaluate_mixture(early, windows, config.holdout_tokens)
+        found, then = (
+            evaluate_mixture(model, windows, config.holdout_tokens, pool)
+            for model, pool in ((module, config.batch if source == HELD_OUT else None), (early, None))
+        )
         arrays = {
             "document": found.document_N,
             "position": found.position_N,
             "causal": np.concatenate(found.causal_WN),
-            "protocol": np.concatenate(found.protocol_WN),
+            "protocol": np.concatenate(found.protocol_WN or [np.empty(0)]),
             "chosen": np.concatenate(found.chosen_WNLE),
             "early": np.concatenate(then.chosen_WNLE),
         }
@@ -180,8 +182,12 @@ def read_trained(rule: str, config: MoeTrainConfig, searched: bool) -> Trained:
     measured = {}
     for source in _sources(config):
         with np.load(_measured_file(config, source)) as file:
-            names = ("document", "position", "causal", "protocol", "chosen", "early")
-            measured[source_name(source) if source != HELD_OUT else source] = Measured(*(file[name] for name in names))
+            protocol_N = file["protocol"] if len(file["protocol"]) else None
+            document_N, position_N, causal_N, chosen_NLE, early_NLE = (
+                file[name] for name in ("document", "position", "causal", "chosen", "early")
+            )
+        name = source_name(source) if source != HELD_OUT else source
+        measured[name] = Measured(document_N, position_N, causal_N, protocol_N, chosen_NLE, early_NLE)
     held_SLE = read_usage(Path(config.out))["held"].numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a step without cutoffs has no mean: NaN

@@ -15,10 +15,11 @@ from duo_oracle.models.experts.rules import default_beta
 from duo_oracle.models.moe_llm.routing import training_choice
 from duo_oracle.models.moe_training import training
 from duo_oracle.models.moe_training.config import VARIANTS, MoeTrainConfig
-from duo_oracle.models.moe_training.evaluation import evaluate_mixture
+from duo_oracle.models.moe_training.evaluation import _pools, evaluate_mixture
 from duo_oracle.models.moe_training.learner import Learner, new_module
 from duo_oracle.models.moe_training.training import HELD_OUT, read_mixture, read_usage, texts, train_moe
 from duo_oracle.models.text.tokenizer import load_tokenizer
+from duo_oracle.models.text.windows import Window
 from duo_oracle.models.training.beginning import training_tokenizer_in
 from tests.models.router_fixtures import write_text
 
@@ -102,7 +103,7 @@ def test_cutoffs_are_saved_as_trained_and_are_what_the_evaluation_uses(folder, t
     assert {stored[name].dtype for name in stored if ".experts." in name} == {torch.float16}
     record = json.loads((tmp_path / "m" / "evaluation.json").read_text())[HELD_OUT]
     tokenizer = load_tokenizer((tmp_path / "m" / "tokenizer.json").read_text())
-    found = evaluate_mixture(module, texts(config, tokenizer)[1], config.holdout_tokens)
+    found = evaluate_mixture(module, texts(config, tokenizer)[1], config.holdout_tokens, config.batch)
     assert record["loss"] == pytest.approx(found.loss, abs=1e-4)
     assert np.array(record["usage_LE"]) == pytest.approx(found.usage_LE, abs=1e-4)
     assert record["usage_target"] == 1 / 8
@@ -195,3 +196,13 @@ def test_bad_options_are_refused(change, message, folder, tmp_path):
     with pytest.raises(ValueError, match=message) as fault:
         train_moe(replace(config_of(folder, tmp_path / "m"), **change))
     assert "\n" not in str(fault.value)
+
+
+def test_pools_are_of_the_trainings_size_and_of_all_texts():
+    windows = [Window(number, f"held out {number}", np.arange(4, dtype=np.int32)) for number in range(35)]
+    pools = [[window.index for window in pool] for pool in _pools(windows, 8)]
+    assert sorted(map(len, pools)) == [8, 9, 9, 9]
+    assert sorted(index for pool in pools for index in pool) == list(range(35))
+    assert all(min(pool) < 17 < max(pool) for pool in pools)
+    assert [[window.index for window in pool] for pool in _pools(windows, 8)] == pools
+    assert list(map(len, _pools(windows[:3], 8))) == [3]
