@@ -84,8 +84,9 @@ kills: $(INSTALLED)  ## kill drivers and workers 100 times, alone and under Ray,
 costs: $(INSTALLED)  ## processor time of a bucket beside a folder, of the driver of 20 nodes, of a text of 1 GB (a quarter of an hour)
 	$(BIN)/python -m tests.costs
 
-train: $(INSTALLED)  ## rebuild the shipped model from its corpora (hours; resumable)
+train: $(INSTALLED)  ## rebuild the shipped models from their corpora (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.duo_tiny
+	$(BIN)/python -m duo_oracle.models.recipes.et_tiny
 
 bench: $(INSTALLED)  ## speed, side by side with the obvious ways
 	$(BIN)/duo-oracle bench

@@ -21,17 +21,26 @@ from duo_oracle.models.training.card import CARD
 NAME, TOKENS = "et-tiny", 4_000_000
 PUBLISHED = ("config.json", "tokenizer.json", "model.safetensors", "loss.csv", "evaluation.json", CARD)
 
+_TEXT = """
+## Text and licence
+
+It was trained on the corpus of duo-tiny, whose packages, their licences and what was held out stand in
+[duo-tiny's card](../duo_tiny/README.md). The weights are licensed as the project is, Apache-2.0.
+"""
+
 
 def recipe(corpus: Path, out: Path) -> MoeTrainConfig:
-    """The options that et-tiny is trained with: all defaults of `train-moe` but its length, and the whole holdouts to evaluate."""
-    return MoeTrainConfig(training_text(corpus), str(out), tokens=TOKENS, tokenizer="duo-tiny", threads=1, holdout_tokens=1_000_000)
+    """The options that et-tiny is trained with: all defaults of `train-moe` but its length and the tokenizer."""
+    return MoeTrainConfig(training_text(corpus), str(out), tokens=TOKENS, tokenizer="duo-tiny", threads=1)
 
 
 def publish(out: Path, target: Path) -> None:
-    """Copies what is shipped of a finished training to `target`."""
+    """Copies what is shipped of a finished training to `target`, and says in its card whose text it read."""
     target.mkdir(parents=True, exist_ok=True)
     for name in PUBLISHED:
         shutil.copyfile(out / name, target / name)
+    with (target / CARD).open("a", encoding="utf-8") as card:
+        card.write(_TEXT)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class RouteConfig(TextOptions):
     """What `duo-oracle route` is asked.
 
     Args:
-        model: model directory, or the name of a shipped model (duo-tiny)
+        model: model directory, or the name of a shipped model (duo-tiny, or et-tiny, a mixture)
         router: router directory, a shipped router (duo-tiny/budget-4), fixed:PATTERN or random:BUDGET; or own, a mixture's own
             router, whose experts are written
         out: file to write, .parquet; of router own also .npy (routed_experts as vLLM returns it), .npz or .jsonl

@@ -65,7 +65,7 @@ class SearchConfig(TextOptions):
     """What `duo-oracle search` is asked. Raises InputError for a value that no model could make good.
 
     Args:
-        model: model directory, or the name of a shipped model (duo-tiny)
+        model: model directory, or the name of a shipped model (duo-tiny, or et-tiny, a mixture)
         # what is searched
         strategy: search strategy, which proposes patterns; exhaustive is exact
         settings: a setting of the strategy's own, KEY=VALUE; repeatable

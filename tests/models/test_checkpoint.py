@@ -82,7 +82,10 @@ def test_the_shipped_model_is_read_by_name_and_is_small():
 
 
 def test_no_directory_lists_the_shipped_names():
-    assert refusal("nowhere") == "a model is a directory, a shipped name (duo-tiny) or OWNER/NAME of the hub; there is no 'nowhere'"
+    assert (
+        refusal("nowhere")
+        == "a model is a directory, a shipped name (duo-tiny, et-tiny) or OWNER/NAME of the hub; there is no 'nowhere'"
+    )
 
 
 def test_a_missing_file_is_named(toy):
