@@ -29,7 +29,7 @@ from duo_oracle.models.moe_training.learner import RECORDED, Learner, new_module
 from duo_oracle.models.router_training.data import calibration_sequences, split_stream
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.windows import Window, read_sequences
-from duo_oracle.models.training.batches import Windows, document_numbers, separator_of, tokenised, work_folder
+from duo_oracle.models.training.batches import Windows, document_numbers, separator_of, texts_of, tokenised, work_folder
 from duo_oracle.models.training.beginning import adamw, training_tokenizer_in
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare_process
@@ -107,7 +107,7 @@ def _tokenizer(config: MoeTrainConfig, out: Path) -> Tokenizer:
     if config.tokenizer is not None:
         out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model_directory(config.tokenizer) / TOKENIZER, out / TOKENIZER)
-    return training_tokenizer_in(out, config.text, config.vocabulary)
+    return training_tokenizer_in(out, texts_of(config.text), config.vocabulary)
 
 
 def _gradients(step: int, config: MoeTrainConfig, learner: Learner, windows: Windows) -> Tensor:

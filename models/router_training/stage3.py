@@ -173,7 +173,7 @@ def _learn(config: RouterConfig, prepared: Prepared, method: Method, progress: P
 def _gradients(step: int, config: RouterConfig, prepared: Prepared, method: Method) -> Tensor:
     processes = prepared.processes
     mine = processes.rows(config.batch)
-    token_id_BT = torch.from_numpy(prepared.windows.batch(step)[mine]).to(processes.device)
+    token_id_BT = torch.from_numpy(prepared.windows.batch(step, mine)).to(processes.device)
 
     def mix(layer: int, x_BTD: Tensor) -> Tensor:
         """What becomes of a token may depend on the whole batch: every process asks for all of it, and keeps its rows."""

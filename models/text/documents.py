@@ -53,7 +53,7 @@ def read_documents(sources: str | Iterable[str]) -> Iterator[Document]:
             yield Document(file.name, partial(_parts_of, file), None, file.shown)
             continue
         for where, row in rows_of(file):
-            yield _document(row, where, file, f"{file.name}/{n_rows[file.name]}")
+            yield document_of(row, where, file, f"{file.name}/{n_rows[file.name]}")
             n_rows[file.name] += 1
             n_documents += 1
     if n_documents == 0:
@@ -79,7 +79,8 @@ def _not_empty(parts: Iterator[str], where: str) -> Iterator[str]:
         raise InputError(f"{where}: a document must not be empty; got text {begins!r:.80}")
 
 
-def _document(row: dict[str, Any], where: str, file: DataFile, default_name: str) -> Document:
+def document_of(row: dict[str, Any], where: str, file: DataFile, default_name: str) -> Document:
+    """The document of a row. Raises InputError, naming `where`, for a row that is none."""
     name = default_name if row.get("document") is None else file.label + _name(row["document"], where)
     field, value = _content(row, where, file.column)
     if isinstance(value, str | bytes) and (field == "text" or file.column):

@@ -166,10 +166,8 @@ def _table_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
     number = 0
     try:
         for names, batch in _parquet_batches(file) if file.kind == Kind.PARQUET else _arrow_batches(file):
-            columns = {name: _values(batch.column(name)) for name in batch.schema.names}
-            for place in range(batch.num_rows):
+            for row in rows_in(names, batch):
                 number += 1
-                row = dict.fromkeys(names) | {name: values[place] for name, values in columns.items()}
                 yield f"{file.shown}, row {number}", row
     except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
         if isinstance(fault, OSError) and fault.filename is not None:
@@ -177,9 +175,17 @@ def _table_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
         raise InputError(f"{file.shown}: not a readable {what} file: {str(fault).splitlines()[0]}") from None
 
 
-def _wanted(names: list[str], file: DataFile) -> list[str]:
-    wanted = [name for name in names if name in FIELDS or name == file.column]
-    refuse_doubled(names, wanted, file.shown)
+def rows_in(names: list[str], batch: Any) -> Iterator[dict[str, Any]]:
+    """The rows of a batch of Arrow that holds the columns of `names` that are wanted; the others are None."""
+    columns = {name: _values(batch.column(name)) for name in batch.schema.names}
+    for place in range(batch.num_rows):
+        yield dict.fromkeys(names) | {name: values[place] for name, values in columns.items()}
+
+
+def wanted_columns(names: list[str], column: str | None, shown: str) -> list[str]:
+    """Those of a table's columns that are read. Raises InputError where one of them is there twice."""
+    wanted = [name for name in names if name in FIELDS or name == column]
+    refuse_doubled(names, wanted, shown)
     return wanted
 
 
@@ -189,7 +195,7 @@ def _parquet_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
     ready_arrow()
     with pq.ParquetFile(file.path) as table:
         names = table.schema_arrow.names
-        for batch in table.iter_batches(batch_size=_ROWS, columns=_wanted(names, file)):
+        for batch in table.iter_batches(batch_size=_ROWS, columns=wanted_columns(names, file.column, file.shown)):
             yield names, batch
 
 
@@ -208,7 +214,7 @@ def _arrow_batches(file: DataFile) -> Iterator[tuple[list[str], Any]]:
             batches = iter(opened)
         names = opened.schema.names
         for batch in batches:
-            chosen = batch.select(_wanted(names, file))
+            chosen = batch.select(wanted_columns(names, file.column, file.shown))
             for start in range(0, batch.num_rows, _ROWS):
                 rows = chosen.slice(start, _ROWS)
                 for values in rows.columns:  # offsets that lead out of the file would end the process

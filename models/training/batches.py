@@ -91,7 +91,7 @@ def tokenised(source: str, tokenizer: Tokenizer, separator: int, work: Path) -> 
         documents = progress(read_documents(source), desc=f"tokenising {path.stem}", unit="document")
         count = SpecialTokenCount(tokenizer)
         with written_whole(path) as aside:
-            _save(aside, _separated(documents, tokenizer, separator, count))
+            _save(aside, separated(documents, tokenizer, separator, count))
         if count.sentence is not None:
             print(f"{source_name(source)}: {count.sentence}", file=sys.stderr)
     tokens: np.ndarray = np.load(path, mmap_mode="r")
@@ -104,7 +104,7 @@ def document_numbers(source: str) -> np.ndarray:
     return np.array([numbers.setdefault(document.name, len(numbers)) for document in read_documents(source)])
 
 
-def _separated(
+def separated(
     documents: Iterable[Document], tokenizer: Tokenizer, separator: int, count: SpecialTokenCount
 ) -> Iterator[np.ndarray]:
     """The tokens of the documents in turn, a separator after each: short ones many at once, long ones in pieces."""
@@ -170,9 +170,9 @@ class Windows:
         """The step's batch on a device."""
         return torch.from_numpy(self.batch(step)).to(device)
 
-    def batch(self, step: int) -> np.ndarray:
-        """token_id_BT, int64, T = n_positions + 1: inputs and targets of the step."""
-        draws = np.arange(step * self.n_batch, (step + 1) * self.n_batch)
+    def batch(self, step: int, rows: slice = slice(None)) -> np.ndarray:
+        """token_id_BT of some rows of the step's batch, int64, T = n_positions + 1: inputs and targets."""
+        draws = np.arange(step * self.n_batch, (step + 1) * self.n_batch)[rows]
         return np.stack([self._window(int(draw % len(self.streams)), int(draw // len(self.streams))) for draw in draws])
 
     def _window(self, stream: int, draw: int) -> np.ndarray:

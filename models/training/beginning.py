@@ -17,7 +17,6 @@ from torch import nn
 
 from duo_oracle.models.checkpoint import TOKENIZER
 from duo_oracle.models.text.tokenizer import load_tokenizer, train_tokenizer
-from duo_oracle.models.training.batches import texts_of
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 TOKENIZER_DOCUMENTS = 3000
@@ -52,13 +51,12 @@ def adamw(learning: Iterable[nn.Parameter], options: AdamWOptions) -> torch.opti
     )
 
 
-def training_tokenizer_in(out: Path, text: tuple[str, ...], n_vocabulary: int) -> Tokenizer:
-    """The tokenizer of `out`, made from the training text where there is none yet."""
+def training_tokenizer_in(out: Path, texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
+    """The tokenizer of `out`, made from the first of the training texts where there is none yet."""
     path = out / TOKENIZER
     if path.exists():
         return load_tokenizer(path.read_text("utf-8"))
-    texts = itertools.islice(texts_of(text), TOKENIZER_DOCUMENTS)
-    tokenizer = train_tokenizer(texts, n_vocabulary)
+    tokenizer = train_tokenizer(itertools.islice(texts, TOKENIZER_DOCUMENTS), n_vocabulary)
     out.mkdir(parents=True, exist_ok=True)
     write_text_whole(path, tokenizer.to_str())
     return tokenizer

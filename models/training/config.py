@@ -122,6 +122,7 @@ class TrainConfig(NewModelOptions):
         # optimiser
         # evaluation
         # machine
+        stream: read Parquet text a row group at a time, from a disk or a bucket, and keep no tokenised copy of it
         accumulate: pieces that each process's share of a batch is run in, one after the other, where memory is short
         autocast: products in bfloat16 while learning; auto: on cuda
         compile: compile the model by torch.compile, which takes minutes at the start
@@ -132,6 +133,7 @@ class TrainConfig(NewModelOptions):
     small: int = 32
     p_big: float = 0.5
     order: TrainOrder = TrainOrder.JOINT
+    stream: bool = False
     accumulate: int = 1
     autocast: Autocast = Autocast.AUTO
     compile: bool = False

@@ -24,10 +24,11 @@ from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.family import resolve_device
 from duo_oracle.models.plain_losses import evaluate
+from duo_oracle.models.text.shards import row_groups, texts_in
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.models.training.batches import Windows, separator_of, tokenised, work_folder
+from duo_oracle.models.training.batches import Windows, separator_of, texts_of, tokenised, work_folder
 from duo_oracle.models.training.beginning import adamw, freshen, training_tokenizer_in
 from duo_oracle.models.training.card import Card, options_of, write_card
 from duo_oracle.models.training.config import TrainConfig
@@ -35,6 +36,7 @@ from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare
 from duo_oracle.models.training.processes import Processes, joined
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
+from duo_oracle.models.training.streamed import AnyWindows, StreamedWindows, WindowCounts, counts_key
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
@@ -76,7 +78,7 @@ def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
     Raises InputError for options out of range, unusable text, and an `out` that holds training with other options.
     """
     config.check()
-    for source in (*config.text, *config.holdouts):
+    for source in (*(() if config.stream else config.text), *config.holdouts):
         find_files(source)
     prepare_process(config.threads)
     with joined(config.device) as processes:
@@ -90,11 +92,7 @@ def train(config: TrainConfig, start: DuoLlama | None = None) -> None:
 def _learn(config: TrainConfig, start: DuoLlama | None, processes: Processes) -> None:
     out = Path(config.out)
     progress = read_progress(out / PROGRESS, config)
-    with processes.first_alone():
-        tokenizer = training_tokenizer_in(out, config.text, config.vocabulary)
-        work = work_folder(config.out, config.work)
-        streams = [tokenised(source, tokenizer, separator_of(tokenizer, {}), work) for source in config.text]
-    windows = Windows(streams, config.positions, config.batch, config.seed)
+    windows = _windows(config, processes)
     module = (new_module(config) if start is None else start).to(processes.device)
     training = Training(
         "training",
@@ -111,7 +109,21 @@ def _learn(config: TrainConfig, start: DuoLlama | None, processes: Processes) ->
         _export(module, config)
 
 
-def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows, processes: Processes) -> Iterator[Stretch]:
+def _windows(config: TrainConfig, processes: Processes) -> AnyWindows:
+    """The training text in windows: from a tokenised copy, or from its shards as batches come to them."""
+    out, work = Path(config.out), work_folder(config.out, config.work)
+    sources = [row_groups(source) for source in config.text] if config.stream else []
+    with processes.first_alone():
+        tokenizer = training_tokenizer_in(out, texts_in(sources) if config.stream else texts_of(config.text), config.vocabulary)
+        separator = separator_of(tokenizer, {})
+        streams = [] if config.stream else [tokenised(source, tokenizer, separator, work) for source in config.text]
+    if not config.stream:
+        return Windows(streams, config.positions, config.batch, config.seed)
+    counts = WindowCounts(work, counts_key(tokenizer, separator, config.positions), processes.rank)
+    return StreamedWindows(sources, tokenizer, separator, config.positions, config.batch, config.seed, counts)
+
+
+def _stretches(config: TrainConfig, module: DuoLlama, windows: AnyWindows, processes: Processes) -> Iterator[Stretch]:
     """The steps of each phase. While a phase learns, its parameters alone take gradients; after the last none does."""
     for phase in phases_of(config):
         for name, parameter in module.named_parameters():
@@ -127,11 +139,17 @@ def _stretches(config: TrainConfig, module: DuoLlama, windows: Windows, processe
 
 
 def _gradients(
-    step: int, p_big: float, config: TrainConfig, module: DuoLlama, run: nn.Module, windows: Windows, processes: Processes
+    step: int,
+    p_big: float,
+    config: TrainConfig,
+    module: DuoLlama,
+    run: nn.Module,
+    windows: AnyWindows,
+    processes: Processes,
 ) -> Tensor:
     """Those of the whole batch, of which this process runs its rows, in pieces."""
     mine = processes.rows(config.batch)
-    token_id_BT = torch.from_numpy(windows.batch(step)[mine]).to(processes.device)
+    token_id_BT = torch.from_numpy(windows.batch(step, mine)).to(processes.device)
     mask_BTL = random_mask(config.batch, config.positions, config.layers, p_big, config.seed, step)[mine].to(processes.device)
     pieces = list(chunks(len(token_id_BT), len(token_id_BT) // config.accumulate))
     losses = []

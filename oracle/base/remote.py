@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeVar
 
 from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
@@ -34,6 +34,7 @@ from duo_oracle.oracle.base.stores import (
 )
 from duo_oracle.oracle.base.whole_file import write_bytes_whole
 
+T = TypeVar("T")
 _reached: set[tuple[str, str]] = set()  # stores that have answered this process
 _URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 
@@ -118,6 +119,15 @@ class Remote:
     def read(self, name: str) -> bytes:
         """Raises FileNotFoundError where there is no such object."""
         return self._asked(name, lambda path: self._fs.cat_file(path))
+
+    def through(self, name: str, use: Callable[[IO[bytes]], T]) -> T:
+        """What `use` makes of the object, of which it may read parts alone; asked for again as a whole. Raises as `read`."""
+
+        def ask(path: str) -> T:
+            with self._fs.open(path, "rb") as content:
+                return use(content)
+
+        return self._asked(name, ask)
 
     def version(self, name: str) -> str | None:
         """What changes with the object's content; None where there is none."""

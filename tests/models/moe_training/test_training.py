@@ -20,6 +20,7 @@ from duo_oracle.models.moe_training.learner import Learner, new_module
 from duo_oracle.models.moe_training.training import HELD_OUT, read_mixture, read_usage, texts, train_moe
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import Window
+from duo_oracle.models.training.batches import texts_of
 from duo_oracle.models.training.beginning import training_tokenizer_in
 from tests.models.router_fixtures import write_text
 
@@ -145,7 +146,7 @@ def test_the_gap_between_training_and_evaluation_is_measured_and_is_that_of_the_
 def test_loss_free_balance_evens_the_use_and_the_aux_loss_reaches_the_gates(folder, tmp_path):
     config = config_of(folder, tmp_path / "x", "token_choice_aux")
     learner = Learner(new_module(config, 280), config)
-    windows = texts(config, training_tokenizer_in(tmp_path, config.text, 280))[0]
+    windows = texts(config, training_tokenizer_in(tmp_path, texts_of(config.text), 280))[0]
     loss, penalty = learner.loss(windows.token_id_BT(0, "cpu"), 0)
     assert loss.item() > 0
     assert penalty.item() == pytest.approx(2 * 0.001, rel=0.2)  # two layers, all but even at the start
