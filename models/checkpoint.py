@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
 from duo_oracle.oracle.base.ranges import MOST
+from duo_oracle.oracle.base.remembered import recalled, remember
 from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 from duo_oracle.oracle.base.whole_file import write_text_whole, written_whole
 
@@ -32,6 +33,8 @@ CONFIG, TOKENIZER, WEIGHTS, INDEX = "config.json", "tokenizer.json", "model.safe
 BASE, BASE_FINGERPRINT = "base_model", "base_fingerprint"
 TOKENIZER_SAYS = ("special_tokens_map.json", "tokenizer_config.json")  # the later one first
 HUB = "hf://"
+_FINGERPRINTS, _REMEMBERED_AS = "fingerprints", 1  # raised where a fingerprint's meaning changes
+_LARGE = 1 << 28  # bytes of weights from which on a fingerprint is remembered
 SHIPPED = {"duo-tiny": Path(__file__).parent / "duo_tiny", "et-tiny": Path(__file__).parent / "et_tiny"}
 
 
@@ -102,7 +105,8 @@ def read_checkpoint(model: str) -> Checkpoint:
 
 def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     """A directory that needs no other."""
-    tensors = _read_tensors(directory)
+    files = _weight_files(directory)
+    tensors = _read_tensors(files)
     _check_numbers(directory / CONFIG, config)
     _check_depth(directory / CONFIG, config, len(tensors))
     tokenizer = directory / TOKENIZER
@@ -112,7 +116,8 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     for name in TOKENIZER_SAYS:
         if tokenizer_json is not None and (directory / name).is_file():
             said |= _read_json(directory / name)
-    return Checkpoint(config, tensors, tokenizer_json, fingerprint_of(config, tensors, tokenizer_json), said)
+    fingerprint = _finite_fingerprint(directory, files, config, tensors, tokenizer_json)
+    return Checkpoint(config, tensors, tokenizer_json, fingerprint, said)
 
 
 def _check_numbers(path: Path, config: Mapping[str, Any]) -> None:
@@ -159,24 +164,49 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
             f"has {base.fingerprint[:12]}"
         )
     whole = {key: value for key, value in config.items() if key not in (BASE, BASE_FINGERPRINT)}
-    own = _read_tensors(directory)
+    files = _weight_files(directory)
+    own = _read_tensors(files)
     for name in own:
         if name in base.tensors:
             raise InputError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
     tensors = {**base.tensors, **own}
-    fingerprint = fingerprint_of(whole, tensors, base.tokenizer_json)
+    fingerprint = _finite_fingerprint(directory, _weight_files(place) + files, whole, tensors, base.tokenizer_json)
     return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint, base.tokenizer_said)
 
 
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
+def _read_tensors(files: Sequence[tuple[Path, list[str] | None]]) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
-    for file, names in _weight_files(directory):
+    for file, names in files:
         tensors.update(_read_safetensors(file, names))
+    return tensors
+
+
+def _finite_fingerprint(
+    directory: Path,
+    files: Sequence[tuple[Path, list[str] | None]],
+    config: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    tokenizer_json: str | None,
+) -> str:
+    """The fingerprint of weights that are finite numbers. Raises InputError for others.
+
+    Of large weights both are remembered by what the system says of their files, which changes when one is written: reading and
+    digesting 16 GB takes most of a minute.
+    """
+    states = [(str(file.resolve()), names, file.stat()) for file, names in files]
+    large = sum(state.st_size for _, _, state in states) >= _LARGE
+    seen = [[path, names, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns] for path, names, s in states]
+    key = hashlib.sha256(json.dumps([_REMEMBERED_AS, dict(config), tokenizer_json, seen], sort_keys=True).encode()).hexdigest()
+    if large and isinstance(known := recalled(_FINGERPRINTS, key), str):
+        return known
     for name, tensor in tensors.items():
         wide = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor  # torch asks no float8
         if tensor.is_floating_point() and not torch.isfinite(wide).all():
             raise InputError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
-    return tensors
+    fingerprint = fingerprint_of(config, tensors, tokenizer_json)
+    if large:
+        remember(_FINGERPRINTS, key, fingerprint)
+    return fingerprint
 
 
 def write_checkpoint(

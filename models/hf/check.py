@@ -10,11 +10,8 @@ Axes: T token, P pattern, L layer.
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,12 +25,12 @@ from duo_oracle.models.hf.pretrained import PretrainedModel
 from duo_oracle.models.hf.routed import Ffns, routed_logits
 from duo_oracle.models.hf.trunk import Trunk
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.json_text import read_json
-from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.oracle.base.remembered import recalled, remember
 from duo_oracle.oracle.engine.scorer import FixedScorer
 from duo_oracle.oracle.patterns import Branch
 
 N_TOKENS = 16
+_PASSED = "checked"
 _VERSION = 1  # of the check: what an older one passed is checked again
 _BOUNDS = {torch.float64: 1e-4, torch.float32: 1e-4, torch.bfloat16: 0.3}
 """Nats by which losses may differ, for losses up to ten."""
@@ -57,14 +54,14 @@ def checked(model: PretrainedModel, stock: nn.Module, fingerprint: str) -> Check
     key = hashlib.sha256(
         f"{_VERSION} {fingerprint} {model.dtype} {model.device.type} {library_version()} {torch.__version__}".encode()
     ).hexdigest()
-    passed = _read()
-    if fingerprint and key in passed:
-        return replace(passed[key], remembered=True)
+    passed = recalled(_PASSED, key) if fingerprint else None
+    if isinstance(passed, list) and len(passed) == 2:
+        return Checked(float(passed[0]), float(passed[1]), remembered=True)
     started = time.monotonic()
     error = check(model, stock)
     found = Checked(float(f"{error:.2g}"), round(time.monotonic() - started, 2))
     if fingerprint:
-        _write({**passed, key: found})
+        remember(_PASSED, key, [found.error, found.seconds])
     return found
 
 
@@ -142,26 +139,3 @@ def _where(model: PretrainedModel, trunk: Trunk, token_id_T: Tensor) -> str:
             layer = trunk.layers[number]
             return f"{names[id(layer)]} ({type(layer).__name__})"
     return "the vocabulary head, or in no layer alone"
-
-
-def _file() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("DUO_ORACLE_CACHE") or Path(home) / "duo-oracle") / "checked.json"
-
-
-def _read() -> dict[str, Checked]:
-    """The models that passed; none where the file is not there or not what was written."""
-    try:
-        content = read_json(_file())
-        return {key: Checked(float(value["error"]), float(value["seconds"])) for key, value in content.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return {}
-
-
-def _write(passed: dict[str, Checked]) -> None:
-    try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        kept = {key: {"error": value.error, "seconds": value.seconds} for key, value in passed.items()}
-        write_text_whole(_file(), json.dumps(kept, indent=1) + "\n")
-    except OSError:
-        return  # without a place to remember it is checked anew

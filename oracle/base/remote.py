@@ -22,6 +22,7 @@ from duo_oracle.oracle.base.disk import StoreFault
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.patience import Late, within
 from duo_oracle.oracle.base.places import file_path, local_path
+from duo_oracle.oracle.base.remembered import cache_folder
 from duo_oracle.oracle.base.stores import (
     REACHED_WITHIN,
     STORES,
@@ -190,7 +191,7 @@ class Remote:
         if not found:
             raise InputError(f"there is nothing at {self.uri}")
         state = sorted((name, info["size"], self._store.version_of(info)) for name, info in found.items())
-        top = copies() / hashlib.sha256(repr((self.uri, state)).encode()).hexdigest()[:16] / self.name
+        top = cache_folder() / hashlib.sha256(repr((self.uri, state)).encode()).hexdigest()[:16] / self.name
         for name in found:
             target = top / name if name else top
             if ".." in name.split("/"):
@@ -201,7 +202,7 @@ class Remote:
 
     def mirror(self) -> Path:
         """The folder of this machine for copies of a place that grows: every reader checks what it finds there."""
-        return copies() / "runs" / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / self.name
+        return cache_folder() / "runs" / hashlib.sha256(self.uri.encode()).hexdigest()[:16] / self.name
 
     def _own(self, name: str) -> bytes | None:
         try:
@@ -270,8 +271,3 @@ class Remote:
         finally:
             given_up.set()
         _reached.add(self._place)
-
-
-def copies() -> Path:
-    """Where copies of remote files are kept: `duo-oracle` in XDG_CACHE_HOME, or in ~/.cache. It may be deleted at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "duo-oracle"
