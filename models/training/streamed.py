@@ -35,7 +35,7 @@ class WindowCounts:
             for line in path.read_text("utf-8").splitlines():
                 try:
                     name, count = json.loads(line)
-                except ValueError:  # a line that a killed process did not end
+                except (ValueError, TypeError):  # a line that a killed process did not end
                     continue
                 self._known[name] = int(count)
 
@@ -43,11 +43,13 @@ class WindowCounts:
         return self._known.get(group.name)
 
     def put(self, group: RowGroup, count: int) -> None:
-        if self._known.get(group.name) != count:
-            self._known[group.name] = count
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([group.name, count]) + "\n")
+        """Keeps the number of a row group, once."""
+        if group.name in self._known:
+            return
+        self._known[group.name] = count
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with self._file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([group.name, count]) + "\n")
 
 
 def counts_key(tokenizer: Tokenizer, separator: int, n_positions: int) -> str:
@@ -101,6 +103,8 @@ class StreamedWindows:
         if before is None and self._special.sentence is not None:
             print(f"{group.shard.file.shown}: {self._special.sentence}", file=sys.stderr)
         n_windows = max(0, len(tokens) - 1) // self.n_positions
+        if self._counts.get(group) not in (None, n_windows):
+            raise InputError(f"{group.shard.file.shown} holds other text than when this training began; choose another `out`")
         self._counts.put(group, n_windows)
         place_WT = np.arange(n_windows)[:, None] * self.n_positions + np.arange(self.n_positions + 1)
         return tokens[place_WT] if n_windows else np.empty((0, self.n_positions + 1), np.uint32)

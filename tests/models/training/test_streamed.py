@@ -107,6 +107,15 @@ def test_what_resumes_reads_only_the_row_groups_that_its_rows_stand_in(
     assert np.array_equal(windows_of(sources, tokenizer, tmp_path / "work").batch(42), batches[42])
 
 
+def test_text_that_changed_under_a_training_is_refused(corpus: Any, tmp_path: Path) -> None:
+    sources, tokenizer, _ = corpus
+    windows_of(sources, tokenizer, tmp_path / "work").batch(0)
+    for path in (tmp_path / "work").iterdir():
+        path.write_text("".join(f"{line[:-2]}1]\n" for line in path.read_text().splitlines()))
+    with pytest.raises(InputError, match="parquet holds other text than when this training began"):
+        windows_of(sources, tokenizer, tmp_path / "work").batch(0)
+
+
 def test_texts_in_turn(corpus: Any) -> None:
     sources, _, texts = corpus
     a, b = ([text for group in source for text in group] for source in texts)
