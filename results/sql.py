@@ -22,6 +22,7 @@ import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.choices import Choices
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.sizes import parse_bytes
 from duo_oracle.oracle.base.threads import few_threads, ready_arrow
 from duo_oracle.results.store.beside import beside
@@ -99,7 +100,7 @@ def answering(
     def found(rows: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         try:
             yield from rows
-        except (OSError, pa.ArrowException) as error:  # as Arrow passes on what DuckDB met while it went on
+        except parquet_faults() as error:  # as Arrow passes on what DuckDB met while it went on
             raise said(error) from None
 
     timer = threading.Timer(time_limit, stop)

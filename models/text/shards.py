@@ -16,6 +16,7 @@ from duo_oracle.models.text.documents import Document, document_of
 from duo_oracle.models.text.rows import rows_in, wanted_columns
 from duo_oracle.models.text.sources import DataFile, Kind, find_files
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 from duo_oracle.oracle.base.threads import ready_arrow
 
@@ -34,15 +35,15 @@ class Shard:
 
     def through(self, use: Callable[[IO[bytes]], T]) -> T:
         """What `use` makes of the open file. Raises InputError for one that cannot be read as Parquet, and as the store does."""
-        import pyarrow as pa
-
         ready_arrow()
         try:
             if self.remote is not None:
                 return self.remote.through(self.file.path.as_posix(), use)
             with self.file.path.open("rb") as content:
                 return use(content)
-        except pa.ArrowException as fault:
+        except parquet_faults() as fault:
+            if isinstance(fault, OSError) and fault.filename is not None:
+                raise
             raise InputError(f"{self.file.shown}: not a readable Parquet file: {str(fault).splitlines()[0]}") from None
 
 

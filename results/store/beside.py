@@ -17,6 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.threads import ready_arrow
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.results.store.reader import StoredRun
@@ -84,7 +85,7 @@ def _is_of(path: Path, wanted: pa.Schema) -> bool:
     """Whether the file is of this run, and has the columns of today."""
     try:
         found = pq.read_schema(path)
-    except pa.ArrowException:
+    except parquet_faults():
         raise InputError(f"{path} cannot be read as Parquet; remove it, and it is measured again") from None
     of_run = (found.metadata or {}).get(b"duo_oracle.run_id") == wanted.metadata[b"duo_oracle.run_id"]
     return of_run and found.equals(wanted)

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.whole_file import written_whole
@@ -57,7 +58,7 @@ def is_expert_file(file: str | os.PathLike[str]) -> bool:
         return name.endswith(ENDINGS)
     try:
         return "indices" in pq.read_schema(readable(file)).names
-    except (pa.ArrowException, OSError):
+    except parquet_faults():
         return False
 
 
@@ -188,7 +189,7 @@ def _read_parquet(path: Path) -> dict[str, Any]:
         if "indices" not in wanted:
             raise InputError(f"{path}: has a column indices, a list of experts for each layer; got {', '.join(names) or 'none'}")
         table = pq.read_table(path, columns=wanted)
-    except (pa.ArrowException, OSError) as fault:
+    except parquet_faults() as fault:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
     return _columns(path, {name: table[name].to_pylist() for name in wanted})
 

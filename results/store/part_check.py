@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.results.store.columns import COLUMNS, REQUIRED
 from duo_oracle.results.store.manifest import file_sha256, part_path
 from duo_oracle.results.store.records import UnitRecord
@@ -32,9 +32,9 @@ def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
         return f"is not the part that the run wrote: its sha256 is {found[:12]}, not {part.sha256[:12]}"
     try:
         n_rows = pq.read_metadata(path).num_rows
-    except (pa.ArrowException, OSError) as fault:
-        return f"is no Parquet file: {str(fault).splitlines()[0]}"
-    said = _columns_fault(path, table)
+        said = _columns_fault(path, table)
+    except parquet_faults() as fault:
+        return f"is no Parquet file that can be read: {str(fault).splitlines()[0]}"
     if said is not None:
         return said
     if n_rows != part.rows or (table == "tokens" and n_rows != record.tokens):
@@ -75,7 +75,7 @@ def wrote_part(path: Path, run_id: str) -> bool:
     """Whether a Parquet file says that it is a part of that run."""
     try:
         return (pq.read_schema(path).metadata or {}).get(b"duo_oracle.run_id") == run_id.encode()
-    except (pa.ArrowException, OSError):
+    except parquet_faults():
         return False
 
 
@@ -95,13 +95,9 @@ def _columns_fault(path: Path, table: str) -> str | None:
             return f"has no column {name}"
         if found and found[0] != kind:
             return f"has the column {name} as {found[0]}, not {kind}"
-        if name in required and name in leaves:
-            try:
-                groups = _statistics(path, name)
-            except (pa.ArrowException, OSError) as fault:
-                return f"has a column {name} that cannot be read: {str(fault).splitlines()[0]}"
-            if any(each.has_null_count and each.null_count for each in groups):
-                return f"has a null in the column {name}"
+        known = _statistics(path, name) if name in required and name in leaves else []
+        if any(each.has_null_count and each.null_count for each in known):
+            return f"has a null in the column {name}"
     return None
 
 

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.threads import ready_arrow
@@ -87,7 +88,7 @@ class ReferenceFile:
         ready_arrow()
         try:
             self._dataset = ds.dataset(str(self.path), format="parquet")
-        except (OSError, pa.ArrowException) as fault:
+        except parquet_faults() as fault:
             raise InputError(f"{self.path} cannot be read as Parquet: {str(fault).splitlines()[0]}") from None
         names = set(self._dataset.schema.names)
         missing = [name for name in ("position", "token_ids", "log_probs") if name not in names]

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.parquet import parquet_faults
 from duo_oracle.oracle.base.places import local_path
 from duo_oracle.oracle.base.remote import readable
 from duo_oracle.oracle.base.threads import ready_arrow
@@ -195,7 +196,7 @@ def _read_table(path: Path) -> tuple[pa.Table, dict[str, str]]:
             )
         refuse_doubled(schema.names, ("sequence", "position", "pattern"), str(path))
         table = opened.read(columns=["sequence", "position", "pattern"])
-    except (pa.ArrowException, OSError) as fault:
+    except parquet_faults() as fault:
         raise InputError(f"{path}: not a Parquet file that can be read: {str(fault).splitlines()[0]}") from None
     metadata = schema.metadata or {}
     said = {key.decode("utf-8", "replace"): value.decode("utf-8", "replace") for key, value in metadata.items()}

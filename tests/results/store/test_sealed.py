@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,30 @@ def test_a_footer_that_contradicts_itself_is_refused_and_ends_no_process(tmp_pat
         values = json.loads((run.path / "run.json").read_text())
         values["units"][0]["parts"]["paths"]["sha256"] = file_sha256(path)
         (run.path / "run.json").write_text(json.dumps(values))
-        with pytest.raises(InputError, match=r"has a column \w+ that cannot be read"):
+        with pytest.raises(InputError, match=r"is no Parquet file that can be read: .*histogram size mismatch"):
             load_stored(run.path).dataset("paths")
     assert n_found
+
+
+@pytest.mark.parametrize("table", ["tokens", "paths", "losses"])
+def test_names_of_columns_that_are_no_text_are_refused_in_a_line(tmp_path: Path, table: str) -> None:
+    """The name stands in the schema of the footer, and once for each row group; and in Arrow's schema, as base64."""
+    run = WORK.write(tmp_path / "x")
+    path = run.path / table / "part-00000.parquet"
+    content = path.read_bytes()
+    start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    n_refused = 0
+    for place in (match.start() for match in re.finditer(b"sequence", content) if match.start() > start):
+        path.write_bytes(content[: place + 2] + b"\xff" + content[place + 3 :])
+        values = json.loads((run.path / "run.json").read_text())
+        values["units"][0]["parts"][table]["sha256"] = file_sha256(path)
+        (run.path / "run.json").write_text(json.dumps(values))
+        try:
+            load_stored(run.path).dataset(table).to_table()  # a row group's own copy of the name is not read
+        except InputError as fault:
+            n_refused += 1
+            assert "part-00000.parquet is no Parquet file that can be read" in str(fault) or "has no column" in str(fault)
+    assert n_refused
 
 
 def _contradicts_itself(path: Path) -> bool:
