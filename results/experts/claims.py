@@ -27,6 +27,8 @@ GAP, NEAR = 0.003, 0.1
 """Within which a train-evaluation gap is none, in nats; and a use is at its target, relatively."""
 SEARCHED = (ET, EC, TC)
 """Whose routes are searched: those whose tokens spend differently, and one whose tokens spend the same."""
+RARE = 0.25
+"""Within which a share of expert-steps is rare."""
 EARLY = 0.125
 """The share of a window that is early."""
 
@@ -195,9 +197,9 @@ def _capacity(found: Trainings) -> Claim:
             f"share of expert-steps outside the capacity, quarter {quarter + 1}",
             "share",
             over_seeds([share(one, quarter) for one in found.of(ET)]),
-            margin=0.25 if quarter == 3 else 1.0,
+            margin=RARE,
         )
-        for quarter in range(4)
+        for quarter in (2, 3)  # the clamp begins with the end of the warm-up
     ]
     starved = difference(below(COLD, 1, seeds), below(ET, 1, seeds))
     return Claim(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from pathlib import Path
@@ -116,18 +117,17 @@ def test_names_of_columns_that_are_no_text_are_refused_in_a_line(tmp_path: Path,
     path = run.path / table / "part-00000.parquet"
     content = path.read_bytes()
     start = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
-    n_refused = 0
-    for place in (match.start() for match in re.finditer(b"sequence", content) if match.start() > start):
+    places = [match.start() for match in re.finditer(b"sequence", content) if match.start() > start]
+    n_read = 0
+    for place in places:
         path.write_bytes(content[: place + 2] + b"\xff" + content[place + 3 :])
         values = json.loads((run.path / "run.json").read_text())
         values["units"][0]["parts"][table]["sha256"] = file_sha256(path)
         (run.path / "run.json").write_text(json.dumps(values))
-        try:
-            load_stored(run.path).dataset(table).to_table()  # a row group's own copy of the name is not read
-        except InputError as fault:
-            n_refused += 1
-            assert "part-00000.parquet is no Parquet file that can be read" in str(fault) or "has no column" in str(fault)
-    assert n_refused
+        with contextlib.suppress(InputError):  # and no other; a row group's own copy of the name is not read
+            load_stored(run.path).dataset(table).to_table()
+            n_read += 1
+    assert n_read < len(places)
 
 
 def _contradicts_itself(path: Path) -> bool:
