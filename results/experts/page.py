@@ -95,19 +95,20 @@ def _use(found: Trainings) -> Sequence[str]:
 
 
 def _draw_losses(found: Trainings, file: Path) -> None:
-    with picture((9.0, 3.2)) as figure:
+    with picture((9.0, 3.4)) as figure:
         axes = figure.subplots(1, len(found.sources), squeeze=False)[0]
         for panel, source in zip(axes, found.sources, strict=True):
             for place, rule in enumerate(found.rules):
                 losses = [one.measured[source].causal_N.mean() for one in found.of(rule)]
                 panel.plot(losses, [place] * len(losses), "o", markersize=4)
-            panel.set(title=source, xlabel="nats per token", yticks=range(len(found.rules)))
+            panel.set(title=_titled(found, source), xlabel="nats per token", yticks=range(len(found.rules)))
             panel.set_yticklabels(found.rules if panel is axes[0] else [])
+        figure.suptitle("Loss as used: a dot is one training")
         figure.save(file)
 
 
 def _draw_fan_out(found: Trainings, file: Path, n_bins: int = 8) -> None:
-    with picture((9.0, 3.2)) as figure:
+    with picture((10.5, 3.4)) as figure:
         axes = figure.subplots(1, len(found.sources), squeeze=False, sharey=True)[0]
         for panel, source in zip(axes, found.sources, strict=True):
             for rule in found.rules:
@@ -116,8 +117,13 @@ def _draw_fan_out(found: Trainings, file: Path, n_bins: int = 8) -> None:
                     continue
                 bins = [np.array_split(np.argsort(each.position_N, kind="stable"), n_bins) for each in models]
                 lines = [[each.fan_out_N[rows].mean() for rows in split] for each, split in zip(models, bins, strict=True)]
-                panel.plot(np.mean(lines, axis=0), label=rule)
-            panel.set(title=source, xlabel="eighth of the window")
-        axes[0].set_ylabel("experts per token and layer")
-        axes[-1].legend(fontsize=6)
+                panel.plot(range(1, n_bins + 1), np.mean(lines, axis=0), label=rule)
+            panel.set(title=_titled(found, source), xlabel="eighth of the window")
+        axes[0].set_ylabel("routed experts per token and layer")
+        axes[-1].legend(fontsize=7, loc="upper left", bbox_to_anchor=(1.02, 1.0))
+        figure.suptitle("Experts that a token takes, by its place: means over seeds")
         figure.save(file)
+
+
+def _titled(found: Trainings, source: str) -> str:
+    return f"{source}, {len(found.trained[0].measured[source].causal_N):,} tokens"

@@ -17,6 +17,7 @@ from typing import Any
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
+from duo_oracle.oracle.base.ranges import MOST
 from duo_oracle.oracle.base.whole_file import read_regular, write_bytes_whole
 from duo_oracle.results.store.columns import SCHEMA_VERSION
 from duo_oracle.results.store.identity_check import check_identity
@@ -116,6 +117,8 @@ def _manifest_of(values: Any) -> Manifest:
     for key, kind in _FACTS.items():
         if facts.get(key) is not None:
             of_type(facts[key], kind, key)
+            if kind is int and not _LEAST[key] <= facts[key] <= MOST:
+                raise ValueError(f"{key} must be a whole number from {_LEAST[key]}; got {facts[key]!r:.80}")
     _check_means(facts.get("means") or {})
     return Manifest(
         run_id,
@@ -185,6 +188,7 @@ _FACTS = {
     "depth": int,
     "positions": int,
 }
+_LEAST = {"unit_sequences": 1, "depth": 1, "positions": 0}
 
 
 def _journal_of(content: bytes) -> tuple[list[UnitRecord | UnitFault], tuple[int, ...]]:

@@ -51,6 +51,15 @@ def test_an_identity_of_no_run_is_refused_in_a_line(tmp_path: Path, key: str, va
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.parametrize(("key", "value"), [(k, v) for k in ("unit_sequences", "depth") for v in (-1, 0, 2**63, 1.5, True, "1")])
+def test_a_fact_that_is_no_number_of_things_is_refused_in_a_line(tmp_path: Path, key: str, value: Any) -> None:
+    run = WORK.write(tmp_path / "x")
+    values = json.loads((run.path / "run.json").read_text())
+    (run.path / "run.json").write_text(json.dumps({**values, key: value}))
+    with pytest.raises(InputError, match=rf"run.json is not a run's manifest: {key} must be"):
+        load(run.path)
+
+
 def test_what_an_identity_does_not_say_is_said_by_who_asks(tmp_path: Path) -> None:
     run = WORK.write(tmp_path / "x")
     values = json.loads((run.path / "run.json").read_text())
