@@ -6,10 +6,12 @@ comes back byte for byte.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -20,6 +22,7 @@ from duo_oracle.oracle.base.threads import few_threads
 
 SEPARATOR = "<|endoftext|>"
 """Token 0: stands between the documents of a packed training window."""
+_MOST_STEPS, _MOST_BYTE_LEVELS = 32, 2
 
 
 def train_tokenizer(texts: Iterable[str], n_vocabulary: int) -> Tokenizer:
@@ -61,12 +64,34 @@ def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialT
             tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as fault:  # the library raises bare Exception
             raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
+    _check_steps(tokenizer_json)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
         tokenizer.model.dropout = None
     tokenizer.encode_special_tokens = special_tokens == SpecialTokens.TEXT
     return tokenizer
+
+
+def _check_steps(tokenizer_json: str) -> None:
+    """Raises InputError for more steps, one after the other, than any tokenizer has: each that writes bytes as letters may double
+    what the one before it wrote, so that 40 of them fill any memory."""
+    content = json.loads(tokenizer_json)  # which the library has read
+    for part in ("normalizer", "pre_tokenizer", "decoder"):
+        kinds = list(_steps(content.get(part)))
+        if len(kinds) > _MOST_STEPS or kinds.count("ByteLevel") > _MOST_BYTE_LEVELS:
+            raise InputError(
+                f"tokenizer.json: {part} has at most {_MOST_STEPS} steps, and {_MOST_BYTE_LEVELS} of them ByteLevel; it has "
+                f"{len(kinds):,}, {kinds.count('ByteLevel'):,} of them ByteLevel"
+            )
+
+
+def _steps(step: Any) -> Iterator[str]:
+    if isinstance(step, dict):
+        yield str(step.get("type"))
+        for value in step.values():
+            for each in value if isinstance(value, list) else ():
+                yield from _steps(each)
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

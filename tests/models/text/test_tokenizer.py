@@ -138,3 +138,14 @@ def test_what_the_library_gives_up_on_is_a_line() -> None:
         raise PanicException("range end index 18446744073709551605 out of range for slice of length 13")
     with pytest.raises(KeyboardInterrupt), without_panic():
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("part", ["pre_tokenizer", "normalizer", "decoder"])
+def test_steps_that_double_a_text_forty_times_are_refused(part: str) -> None:
+    content = json.loads(train_tokenizer(["a b c"], 260).to_str())
+    listed = {"pre_tokenizer": "pretokenizers", "normalizer": "normalizers", "decoder": "decoders"}[part]
+    step = content["pre_tokenizer" if part != "decoder" else "decoder"]
+    step = step["pretokenizers"][-1] if "pretokenizers" in step else step
+    content[part] = {"type": "Sequence", listed: [{"type": "Sequence", listed: [step] * 3}] * 2}
+    with pytest.raises(InputError, match=rf"tokenizer.json: {part} has at most 32 steps, and 2 of them ByteLevel; it has 9, 6 of"):
+        load_tokenizer(json.dumps(content))
