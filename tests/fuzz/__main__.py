@@ -79,8 +79,15 @@ def _work(seeds: Path, seed: int, first: int, end: int) -> int:
     import torch
 
     from tests.fuzz.inputs import Writes, run_input  # here: a worker's environment comes first
+    from tests.fuzz.seeds import run_quietly
 
     torch.set_num_threads(1)
+    # what a process loads once, seconds of a core, is no input's: a model of transformers loads all of it
+    started = run_quietly(
+        *("search", seeds / "sharded", seeds / "data.jsonl", "--local", "--max-sequences", "1", "--null-draws", "1"),
+        *("--out", seeds.parent / f"started-{first}"),
+    )
+    assert started[0] == 0, started
     gc.freeze()
     report, work = sys.stdout, seeds.parent / "work"
     work.mkdir(exist_ok=True)
