@@ -84,7 +84,7 @@ def _work(seeds: Path, seed: int, first: int, end: int) -> int:
     torch.set_num_threads(1)
     # what a process loads once, seconds of a core, is no input's: a model of transformers loads all of it
     started = run_quietly(
-        *("search", seeds / "sharded", seeds / "data.jsonl", "--local", "--max-sequences", "1", "--null-draws", "1"),
+        *("search", seeds / "sharded", seeds / "data.jsonl", "--local", "--branches", ".B", "--max-sequences", "1"),
         *("--out", seeds.parent / f"started-{first}"),
     )
     assert started[0] == 0, started
