@@ -67,7 +67,7 @@ def test_the_wheel_holds_every_source_query_and_shipped_file_under_one_name(whee
     wanted = {*python_files(), ROOT / "duo_oracle" / "py.typed"}
     wanted |= set((ROOT / "results" / "queries").glob("*.sql"))
     wanted |= set((ROOT / "results" / "report" / "page").glob("*"))
-    for folder in ("duo_tiny", "holdouts"):
+    for folder in ("duo_tiny", "et_tiny", "holdouts"):
         shipped = {path for path in (ROOT / "models" / folder).rglob("*") if path.is_file()}
         assert shipped, f"models/{folder} ships nothing"
         wanted |= shipped
