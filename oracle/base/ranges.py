@@ -34,7 +34,7 @@ def said(value: object) -> str:
     """A value as a line holds it: a whole number beyond 64 bits as a power of ten, of which neither a float nor a text may be made.
 
     >>> said(-12), said(-(2**100)), said(16**5000)
-    ('-12', '-1.27e+30', '3.32e+6020')
+    ('-12', '-1.27e+30', '3.98e+6020')
     """
     if not isinstance(value, int) or abs(value) <= MOST:
         return str(value)

@@ -63,7 +63,7 @@ def test_a_revision_is_another_folder(cache: Path) -> None:
 def test_what_the_cache_does_not_have_is_said_with_the_reason(cache: Path) -> None:
     said = refusal("nobody/nothing")
     assert said.startswith(
-        "a model is a directory, a shipped name (duo-tiny) or OWNER/NAME of the hub; there is no 'nobody/nothing'"
+        "a model is a directory, a shipped name (duo-tiny, et-tiny) or OWNER/NAME of the hub; there is no 'nobody/nothing'"
     )
     assert "not reached (no network, or HF_HUB_OFFLINE) and its cache does not hold it" in said
     assert str(cache) in said

@@ -35,6 +35,7 @@ def test_the_recipe_makes_the_shipped_config(tmp_path: Path) -> None:
     assert abs(int(last["tokens"]) - TOKENS) < config.batch * config.positions
 
 
+@pytest.mark.long
 def test_the_stated_losses_come_out_again() -> None:
     checkpoint = read_checkpoint(NAME)
     assert checkpoint.tokenizer_json is not None

@@ -116,6 +116,8 @@ def test_a_footer_that_contradicts_itself_is_refused_and_ends_no_process(tmp_pat
         (run.path / "run.json").write_text(json.dumps(values))
         with pytest.raises(InputError, match=r"is no Parquet file that can be read: .*histogram size mismatch"):
             load_stored(run.path).dataset("paths")
+        if n_found == 3:
+            break
     assert n_found
 
 
