@@ -124,7 +124,7 @@ def _which(line: Excess, found: Sequence[str]) -> str:
 
 def _others(lines: Sequence[Excess], found: Sequence[str]) -> str:
     where = "at none" if not found else f"at {', '.join(found)}"
-    return f"Of {len(lines)} budgets, corrected for their number, the excess is beyond that control {where}."
+    return f"Of {len(lines)} budgets, corrected for their number, the excess is above the one where nothing is chosen {where}."
 
 
 def _standing(lines: Sequence[Excess]) -> list[bool]:

@@ -83,7 +83,7 @@ def test_a_single_budget_among_many_does_not_stand_by_chance() -> None:
     nothing = [means(0.001, 0.0, budget=str(k)) for k in range(12) if k != 4]
     found = verdict([*nothing, alone])
     assert (found.kind, found.budget, found.found) == (Kind.NO_EVIDENCE, "4", ())
-    assert "Of 12 budgets, corrected for their number, the excess is beyond that control at none." in str(found)
+    assert "Of 12 budgets, corrected for their number, the excess is above the one where nothing is chosen at none." in str(found)
     strong = [means(0.1 * k, 0.0, budget=str(k)) for k in (2, 3)]
     found = verdict([*nothing, *strong])
     assert (found.kind, found.budget, found.found) == (Kind.EVIDENCE, "3", ("2", "3"))
@@ -96,7 +96,9 @@ def test_what_stands_at_one_budget_is_not_hidden_by_budget_any() -> None:
     found = verdict(lines)
     assert (found.kind, found.budget, found.found) == (Kind.EVIDENCE, "1", ("1",))
     assert str(found).startswith("Evidence of better-spent compute: gain 0.661")
-    assert str(found).endswith("at budget 1. Of 4 budgets, corrected for their number, the excess is beyond that control at 1.")
+    assert str(found).endswith(
+        "at budget 1. Of 4 budgets, corrected for their number, the excess is above the one where nothing is chosen at 1."
+    )
     assert verdict([*lines, means(0.54, 0.5, "atmost:1")][::-1]).budget in ("1", "atmost:1")
     both = verdict([means(0.9, 0.5, "1"), means(0.6, 0.5)])
     assert (both.kind, both.budget) == (Kind.EVIDENCE, "any")
