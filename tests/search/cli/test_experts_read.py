@@ -35,7 +35,6 @@ RIGHT = (
     "strategies RUN --budget 4 --strategy greedy --strategy beam",
 )
 REFUSED = (
-    "landscape RUN",
     "joint RUN",
     "ladder RUN",
     "compare RUN --router random:2",
