@@ -50,6 +50,8 @@ def serving(share: float) -> Iterator[str]:
             with mock.patch.dict(os.environ, environment):
                 import fsspec
 
+                # fsspec keeps its instances, and with them the address of a server of before
+                fsspec.get_filesystem_class("s3").clear_instance_cache()
                 fsspec.filesystem("s3").mkdir("bucket")
                 yield "s3://bucket"
         finally:
