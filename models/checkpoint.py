@@ -116,7 +116,7 @@ def _whole(directory: Path, config: dict[str, Any]) -> Checkpoint:
     for name in TOKENIZER_SAYS:
         if tokenizer_json is not None and (directory / name).is_file():
             said |= _read_json(directory / name)
-    fingerprint = _finite_fingerprint(directory, files, config, tensors, tokenizer_json)
+    fingerprint = _finite_fingerprint(directory, files, config, tensors, tokenizer_json, tensors)
     return Checkpoint(config, tensors, tokenizer_json, fingerprint, said)
 
 
@@ -170,7 +170,7 @@ def _upon_base(directory: Path, config: dict[str, Any]) -> Checkpoint:
         if name in base.tensors:
             raise InputError(f"{directory}: it holds small FFNs alone; tensor {name} stands in the base model {named!r} too")
     tensors = {**base.tensors, **own}
-    fingerprint = _finite_fingerprint(directory, _weight_files(place) + files, whole, tensors, base.tokenizer_json)
+    fingerprint = _finite_fingerprint(directory, _weight_files(place) + files, whole, tensors, base.tokenizer_json, own)
     return Checkpoint(whole, tensors, base.tokenizer_json, fingerprint, base.tokenizer_said)
 
 
@@ -187,24 +187,27 @@ def _finite_fingerprint(
     config: Mapping[str, Any],
     tensors: Mapping[str, Tensor],
     tokenizer_json: str | None,
+    unchecked: Mapping[str, Tensor],
 ) -> str:
-    """The fingerprint of weights that are finite numbers. Raises InputError for others.
+    """The fingerprint of weights that are finite numbers. Raises InputError for others among those that are `unchecked`.
 
     Of large weights both are remembered by what the system says of their files, which changes when one is written: reading and
     digesting 16 GB takes most of a minute.
     """
     states = [(str(file.resolve()), names, file.stat()) for file, names in files]
-    large = sum(state.st_size for _, _, state in states) >= _LARGE
-    seen = [[path, names, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns] for path, names, s in states]
-    key = hashlib.sha256(json.dumps([_REMEMBERED_AS, dict(config), tokenizer_json, seen], sort_keys=True).encode()).hexdigest()
-    if large and isinstance(known := recalled(_FINGERPRINTS, key), str):
-        return known
-    for name, tensor in tensors.items():
+    key = None
+    if sum(state.st_size for _, _, state in states) >= _LARGE:
+        seen = [[path, names, s.st_size, s.st_ino, s.st_mtime_ns, s.st_ctime_ns] for path, names, s in states]
+        said = json.dumps([_REMEMBERED_AS, dict(config), tokenizer_json, seen], sort_keys=True)
+        key = hashlib.sha256(said.encode()).hexdigest()
+        if isinstance(known := recalled(_FINGERPRINTS, key), str):
+            return known
+    for name, tensor in unchecked.items():
         wide = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor  # torch asks no float8
         if tensor.is_floating_point() and not torch.isfinite(wide).all():
             raise InputError(f"{directory}: weights must be finite numbers; tensor {name} has an infinity or NaN")
     fingerprint = fingerprint_of(config, tensors, tokenizer_json)
-    if large:
+    if key is not None:
         remember(_FINGERPRINTS, key, fingerprint)
     return fingerprint
 

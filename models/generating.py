@@ -58,30 +58,19 @@ def written(
     if not 1 <= n_most < module.n_positions:
         raise InputError(f"`tokens` must be 1 to {module.n_positions - 1}, within the model's positions; got {n_most}")
     held = list(token_ids)[-(module.n_positions - n_most) :]
-    return _steps(
-        module, router, skip, held, n_most, temperature, seed, window
-    )  # what is wrong is said before the first is asked for
-
-
-def _steps(
-    module: RoutableModule,
-    router: Router,
-    skip: SkipReading,
-    held: list[int],
-    n_most: int,
-    temperature: float,
-    seed: int,
-    window: int,
-) -> Iterator[Step]:
     generator = torch.Generator().manual_seed(seed)
-    for _ in range(n_most):
-        logits_V, pattern = _last(module, router, skip, held, window)
-        if temperature == 0:
-            following = int(logits_V.argmax())
-        else:
-            following = int(torch.multinomial((logits_V / temperature).softmax(-1), 1, generator=generator))
-        yield Step(following, float(logits_V.softmax(-1)[following]), pattern)
-        held.append(following)
+
+    def steps() -> Iterator[Step]:  # apart, so that what is wrong is said before the first is asked for
+        for _ in range(n_most):
+            logits_V, pattern = _last(module, router, skip, held, window)
+            if temperature == 0:
+                following = int(logits_V.argmax())
+            else:
+                following = int(torch.multinomial((logits_V / temperature).softmax(-1), 1, generator=generator))
+            yield Step(following, float(logits_V.softmax(-1)[following]), pattern)
+            held.append(following)
+
+    return steps()
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from duo_oracle.oracle.base.columns import refuse_doubled
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import parsed_json
 from duo_oracle.oracle.base.lfs import refuse_pointer
-from duo_oracle.oracle.base.parquet import parquet_faults
+from duo_oracle.oracle.base.parquet import refused_as
 from duo_oracle.oracle.base.threads import ready_arrow
 
 FIELDS = ("text", "tokens", "input_ids", "attention_mask", "document")
@@ -159,20 +159,14 @@ def _json_object(line: str, where: str) -> dict[str, Any]:
 
 
 def _table_rows(file: DataFile) -> Iterator[tuple[str, dict[str, Any]]]:
-
     with file.path.open("rb") as raw:
         _check_head(raw.read(64), file.shown)
-    what = "Parquet" if file.kind == Kind.PARQUET else "Arrow"
     number = 0
-    try:
+    with refused_as(file.shown, "Parquet" if file.kind == Kind.PARQUET else "Arrow"):
         for names, batch in _parquet_batches(file) if file.kind == Kind.PARQUET else _arrow_batches(file):
             for row in rows_in(names, batch):
                 number += 1
                 yield f"{file.shown}, row {number}", row
-    except parquet_faults() as fault:
-        if isinstance(fault, OSError) and fault.filename is not None:
-            raise
-        raise InputError(f"{file.shown}: not a readable {what} file: {str(fault).splitlines()[0]}") from None
 
 
 def rows_in(names: list[str], batch: Any) -> Iterator[dict[str, Any]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -16,7 +15,7 @@ from duo_oracle.models.text.documents import Document, document_of
 from duo_oracle.models.text.rows import rows_in, wanted_columns
 from duo_oracle.models.text.sources import DataFile, Kind, find_files
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.parquet import parquet_faults
+from duo_oracle.oracle.base.parquet import refused_as
 from duo_oracle.oracle.base.remote import Remote, is_remote, place_of
 from duo_oracle.oracle.base.threads import ready_arrow
 
@@ -36,15 +35,11 @@ class Shard:
     def through(self, use: Callable[[IO[bytes]], T]) -> T:
         """What `use` makes of the open file. Raises InputError for one that cannot be read as Parquet, and as the store does."""
         ready_arrow()
-        try:
+        with refused_as(self.file.shown):
             if self.remote is not None:
                 return self.remote.through(self.file.path.as_posix(), use)
             with self.file.path.open("rb") as content:
                 return use(content)
-        except parquet_faults() as fault:
-            if isinstance(fault, OSError) and fault.filename is not None:
-                raise
-            raise InputError(f"{self.file.shown}: not a readable Parquet file: {str(fault).splitlines()[0]}") from None
 
 
 @dataclass(frozen=True)
@@ -93,13 +88,6 @@ def row_groups(source: str) -> list[RowGroup]:
     if not found:
         raise InputError(f"{source}: data must hold at least one document; it holds none")
     return found
-
-
-def texts_in(sources: list[list[RowGroup]]) -> Iterator[str]:
-    """The texts of the sources in turn, one of each, until all are read."""
-    readers = [(document for group in groups for document in group.documents()) for groups in sources]
-    for documents in zip_longest(*readers):
-        yield from (document.text or "" for document in documents if document is not None)
 
 
 def _local_shards(source: str) -> list[Shard]:

@@ -64,7 +64,7 @@ def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialT
             tokenizer = Tokenizer.from_str(tokenizer_json)
         except Exception as fault:  # the library raises bare Exception
             raise InputError(f"tokenizer.json is not a tokenizer of the tokenizers library: {str(fault).splitlines()[0]}") from None
-    _check_steps(tokenizer_json)
+    _check_steps(tokenizer)
     tokenizer.no_truncation()
     tokenizer.no_padding()
     if getattr(tokenizer.model, "dropout", None):
@@ -73,12 +73,12 @@ def load_tokenizer(tokenizer_json: str, special_tokens: SpecialTokens = SpecialT
     return tokenizer
 
 
-def _check_steps(tokenizer_json: str) -> None:
+def _check_steps(tokenizer: Tokenizer) -> None:
     """Raises InputError for more steps, one after the other, than any tokenizer has: each that writes bytes as letters may double
     what the one before it wrote, so that 40 of them fill any memory."""
-    content = json.loads(tokenizer_json)  # which the library has read
     for part in ("normalizer", "pre_tokenizer", "decoder"):
-        kinds = list(_steps(content.get(part)))
+        step = getattr(tokenizer, part)
+        kinds = [] if step is None else list(_steps(json.loads(step.__getstate__())))  # the part alone: a vocabulary is megabytes
         if len(kinds) > _MOST_STEPS or kinds.count("ByteLevel") > _MOST_BYTE_LEVELS:
             raise InputError(
                 f"tokenizer.json: {part} has at most {_MOST_STEPS} steps, and {_MOST_BYTE_LEVELS} of them ByteLevel; it has "

@@ -39,7 +39,12 @@ def texts_of(sources: tuple[str, ...]) -> Iterator[str]:
 
     Raises InputError for a document that carries tokens instead of text.
     """
-    readers = [read_documents(source) for source in sources]
+    return in_turn(read_documents(source) for source in sources)
+
+
+def in_turn(sources: Iterable[Iterator[Document]]) -> Iterator[str]:
+    """The texts of documents that come from several sources, as `texts_of`."""
+    readers = list(sources)
     while readers:
         for reader in list(readers):
             document = next(reader, None)

@@ -24,7 +24,7 @@ from duo_oracle.models.duo_llm.module import DuoLlama, DuoLlamaConfig
 from duo_oracle.models.families.duo_llama import build_module
 from duo_oracle.models.family import resolve_device
 from duo_oracle.models.plain_losses import evaluate
-from duo_oracle.models.text.shards import row_groups, texts_in
+from duo_oracle.models.text.shards import row_groups
 from duo_oracle.models.text.sources import find_files
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
@@ -36,7 +36,7 @@ from duo_oracle.models.training.loop import PROGRESS, Stretch, Training, prepare
 from duo_oracle.models.training.processes import Processes, joined
 from duo_oracle.models.training.progress import read_progress
 from duo_oracle.models.training.schedule import Phase, phases_of, random_mask
-from duo_oracle.models.training.streamed import AnyWindows, StreamedWindows, WindowCounts, counts_key
+from duo_oracle.models.training.streamed import AnyWindows, StreamedWindows, WindowCounts, counts_key, texts_in
 from duo_oracle.oracle.base.chunks import chunks
 from duo_oracle.oracle.base.whole_file import write_text_whole
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,13 @@ from tokenizers import Tokenizer
 
 from duo_oracle.models.text.shards import RowGroup
 from duo_oracle.models.text.tokenizer import SpecialTokenCount
-from duo_oracle.models.training.batches import Windows, separated
+from duo_oracle.models.training.batches import Windows, in_turn, separated
 from duo_oracle.oracle.base.errors import InputError
+
+
+def texts_in(sources: Sequence[Sequence[RowGroup]]) -> Iterator[str]:
+    """The texts of the sources in turn, as `texts_of`."""
+    return in_turn(chain.from_iterable(group.documents() for group in groups) for groups in sources)
 
 
 class WindowCounts:

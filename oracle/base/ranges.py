@@ -26,8 +26,17 @@ def at_least(options: object, **least_of: float) -> None:
         value = getattr(options, name)
         if value is not None and not value >= least:
             raise InputError(f"`{name}` must be at least {least}; got {said(value)}")
-        if isinstance(value, int) and value > MOST:
-            raise InputError(f"`{name}` must be at most {MOST}, the largest whole number of 64 bits; got {said(value)}")
+        if isinstance(value, int):
+            of_64_bits(f"`{name}`", value)
+
+
+def of_64_bits(shown: str, value: int) -> int:
+    """The value. Raises InputError for a whole number beyond 64 bits, which is `shown` so."""
+    if value > MOST:
+        raise InputError(f"{shown} must be at most {MOST}, the largest whole number of 64 bits; got {said(value)}")
+    if value < -MOST:
+        raise InputError(f"{shown} must be at least {-MOST}; got {said(value)}")
+    return value
 
 
 def said(value: object) -> str:

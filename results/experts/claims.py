@@ -12,11 +12,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from operator import attrgetter
 
 import numpy as np
 
-from duo_oracle.results.experts.beside_patterns import BesidePatterns, Gain
 from duo_oracle.results.experts.material import Measured, Trained, Trainings
 from duo_oracle.results.experts.seeds import OverSeeds, Values, difference, over_seeds
 
@@ -286,12 +285,12 @@ def _stable_routes(found: Trainings) -> Claim:
 
 
 def _well_spent(found: Trainings) -> Claim:
-    ways: list[tuple[str, Callable[[BesidePatterns], np.ndarray]]] = [
-        ("the numbers of another token of the document", lambda one: one.shuffled_N),
-        ("one pattern of numbers for all, chosen on other documents", lambda one: one.fixed_N),
-    ]
+    ways = (
+        ("the numbers of another token of the document", "shuffled_N"),
+        ("one pattern of numbers for all, chosen on other documents", "fixed_N"),
+    )
     statements = [
-        Statement(f"{source}: {what}, less its own", "nats", over_seeds(found.of_routes(ET, source, of)))
+        Statement(f"{source}: {what}, less its own", "nats", over_seeds(found.of_routes(ET, source, attrgetter(of))))
         for source in found.searched
         for what, of in ways
     ]
@@ -304,18 +303,18 @@ def _well_spent(found: Trainings) -> Claim:
 
 
 def _better_routes(found: Trainings) -> Claim:
-    ways: list[tuple[str, Callable[[BesidePatterns], Gain]]] = [
-        ("as many experts as its own", lambda one: one.own_count),
-        ("as many on average", lambda one: one.average),
-        ("one expert a layer, of any rank", lambda one: one.one_expert),
-    ]
+    ways = (
+        ("as many experts as its own", "own_count"),
+        ("as many on average", "average"),
+        ("one expert a layer, of any rank", "one_expert"),
+    )
     statements = []
     for source in found.searched:
         for rule in SEARCHED:
-            spent = over_seeds(found.of_routes(rule, source, lambda one: one.own_cost_N)).mean
+            spent = over_seeds(found.of_routes(rule, source, attrgetter("own_cost_N"))).mean
             for what, of in ways:
-                gain = over_seeds(found.of_routes(rule, source, partial(_real, of)))
-                excess = over_seeds(found.of_routes(rule, source, partial(_excess, of)))
+                gain = over_seeds(found.of_routes(rule, source, attrgetter(f"{of}.real_N")))
+                excess = over_seeds(found.of_routes(rule, source, attrgetter(f"{of}.excess_N")))
                 statements.append(Statement(f"{source}: {rule} ({spent:.2f} a token), {what}", "nats", gain, excess))
     return Claim(
         "The best of all routes is better than the router's own",
@@ -323,11 +322,3 @@ def _better_routes(found: Trainings) -> Claim:
         "the same choice for a label drawn from the mixture as it routes itself, for which nothing is better",
         tuple(statements),
     )
-
-
-def _real(of: Callable[[BesidePatterns], Gain], one: BesidePatterns) -> np.ndarray:
-    return of(one).real_N
-
-
-def _excess(of: Callable[[BesidePatterns], Gain], one: BesidePatterns) -> np.ndarray:
-    return of(one).excess_N

@@ -31,8 +31,8 @@ def part_fault(directory: Path, table: str, record: UnitRecord) -> str | None:
     if found != part.sha256:
         return f"is not the part that the run wrote: its sha256 is {found[:12]}, not {part.sha256[:12]}"
     try:
-        n_rows = pq.read_metadata(path).num_rows
-        said = _columns_fault(path, table)
+        with pq.ParquetFile(path) as file:
+            n_rows, said = file.metadata.num_rows, _columns_fault(file, table)
     except parquet_faults() as fault:
         return f"is no Parquet file that can be read: {str(fault).splitlines()[0]}"
     if said is not None:
@@ -79,14 +79,13 @@ def wrote_part(path: Path, run_id: str) -> bool:
         return False
 
 
-def _columns_fault(path: Path, table: str) -> str | None:
+def _columns_fault(file: pq.ParquetFile, table: str) -> str | None:
     """What is wrong with a part's columns: of another type, doubled, missing, or null where they must not be."""
-    metadata = pq.read_metadata(path)
-    schema = pq.read_schema(path)
+    schema = file.schema_arrow
     first = (schema.metadata or {}).get(b"duo_oracle.schema_version") == b"1"
     types = dict(stored_columns(table)) if first else {column.name: column.type for column in COLUMNS[table]}
     required = () if first else REQUIRED[table]
-    leaves = {metadata.schema.column(number).path for number in range(metadata.num_columns)}
+    leaves = _leaves(file)
     for name, kind in types.items():
         found = [schema.field(place).type for place in schema.get_all_field_indices(name)]
         if len(found) > 1:
@@ -95,28 +94,32 @@ def _columns_fault(path: Path, table: str) -> str | None:
             return f"has no column {name}"
         if found and found[0] != kind:
             return f"has the column {name} as {found[0]}, not {kind}"
-        known = _statistics(path, name) if name in required and name in leaves else []
+        known = _statistics(file, name) if name in required and name in leaves else []
         if any(each.has_null_count and each.null_count for each in known):
             return f"has a null in the column {name}"
     return None
 
 
-def _statistics(path: Path, name: str) -> list[pq.Statistics]:
+def _leaves(file: pq.ParquetFile) -> list[str]:
+    """The names of the columns of numbers that Parquet keeps."""
+    return [file.metadata.schema.column(number).path for number in range(file.metadata.num_columns)]
+
+
+def _statistics(file: pq.ParquetFile, name: str) -> list[pq.Statistics]:
     """What the footer says of a column's values, by row group, where it says so. Raises as Arrow does for a column of no sense.
 
     A row is read first: an entry of the footer that contradicts itself is an exception there, and ends the process where the
     entry itself is asked for (pyarrow 26 lets a C++ exception through).
     """
-    with pq.ParquetFile(path) as file:
-        column = [file.metadata.schema.column(number).path for number in range(file.metadata.num_columns)].index(name)
-        found = []
-        for group in range(file.num_row_groups):
-            next(file.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
-            found.append(file.metadata.row_group(group).column(column).statistics)
+    column, found = _leaves(file).index(name), []
+    for group in range(file.num_row_groups):
+        next(file.iter_batches(batch_size=1, row_groups=[group], columns=[name]), None)
+        found.append(file.metadata.row_group(group).column(column).statistics)
     return [each for each in found if each is not None]
 
 
 def _sequences(path: Path) -> tuple[int, int] | None:
     """The least and greatest sequence of a part, by the statistics in its footer; None where it has none."""
-    known = [each for each in _statistics(path, "sequence") if each.has_min_max]
+    with pq.ParquetFile(path) as file:
+        known = [each for each in _statistics(file, "sequence") if each.has_min_max]
     return (min(each.min for each in known), max(each.max for each in known)) if known else None

@@ -15,7 +15,7 @@ from typing import Any
 from duo_oracle.oracle.base.choices import check_choice
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.places import named_place
-from duo_oracle.oracle.base.ranges import MOST, said
+from duo_oracle.oracle.base.ranges import of_64_bits
 from duo_oracle.oracle.base.remote import is_remote, place_of
 from duo_oracle.oracle.base.settings import read_pairs
 
@@ -60,7 +60,7 @@ def _scalar(spelling: str, kind: type, value: Any, uri: bool) -> Any:
     if isinstance(value, bool | list | dict | set):
         raise InputError(f"{spelling} takes one value; got {value!r}")
     if kind is int:
-        return _of_64_bits(spelling, value if isinstance(value, int) else _whole(spelling, str(value)))
+        return of_64_bits(spelling, value if isinstance(value, int) else _whole(spelling, str(value)))
     if kind is float:
         try:
             return float(value)
@@ -85,14 +85,6 @@ def _whole(spelling: str, text: str) -> int:
     if value is None or value != int(value):
         raise InputError(f"{spelling} is a whole number such as 3, 10_000, 64k or 1.5M; got {text!r}")
     return int(value)
-
-
-def _of_64_bits(spelling: str, value: int) -> int:
-    if value > MOST:
-        raise InputError(f"{spelling} must be at most {MOST}, the largest whole number of 64 bits; got {said(value)}")
-    if value < -MOST:
-        raise InputError(f"{spelling} must be at least {-MOST}; got {said(value)}")
-    return value
 
 
 def _check_text(spelling: str, text: str) -> None:

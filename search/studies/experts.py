@@ -9,11 +9,9 @@ Axes: S training steps, L layers with experts, E experts.
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import sys
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +37,7 @@ from duo_oracle.results.store.reader import load
 from duo_oracle.search.job.config import SearchConfig
 from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.problem import Keep
-from duo_oracle.search.studies.steps import check_settings
+from duo_oracle.search.studies.steps import check_settings, side_by_side
 
 TOKENS, SEEDS, COMPARED_SEEDS = 800_000, 3, 5
 MEASURED, SEARCHES = "measured", "searched"
@@ -96,8 +94,9 @@ def run_experts(plan: Plan, workers: int = 1) -> Trainings:
     if missing:
         train_and_measure(missing[0])  # the text is tokenised once
     searched = [config for rule, config in trainings if plan.searches(rule, config)]
-    _side_by_side(train_and_measure, missing[1:], workers)
-    _side_by_side(partial(search_routes, windows=plan.windows), searched, workers)
+    for work, configs in ((train_and_measure, missing[1:]), (partial(search_routes, windows=plan.windows), searched)):
+        for _ in side_by_side(work, configs, workers):
+            pass
     found = Trainings([read_trained(rule, config, plan.searches(rule, config)) for rule, config in trainings])
     made_by = (
         f"{len(trainings)} models of {plan.base.tokens:,} tokens each: {plan.base.layers} layers, "
@@ -106,15 +105,6 @@ def run_experts(plan: Plan, workers: int = 1) -> Trainings:
     )
     write_page(found, plan.out, made_by)
     return found
-
-
-def _side_by_side(work: Callable[[MoeTrainConfig], None], configs: Sequence[MoeTrainConfig], workers: int) -> None:
-    if workers == 1 or len(configs) < 2:
-        for config in configs:
-            work(config)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        list(pool.map(work, configs))
 
 
 def search_routes(config: MoeTrainConfig, windows: Windows) -> None:
@@ -186,8 +176,7 @@ def read_trained(rule: str, config: MoeTrainConfig, searched: bool) -> Trained:
             document_N, position_N, causal_N, chosen_NLE, early_NLE = (
                 file[name] for name in ("document", "position", "causal", "chosen", "early")
             )
-        name = source_name(source) if source != HELD_OUT else source
-        measured[name] = Measured(document_N, position_N, causal_N, protocol_N, chosen_NLE, early_NLE)
+        measured[_named(source)] = Measured(document_N, position_N, causal_N, protocol_N, chosen_NLE, early_NLE)
     held_SLE = read_usage(Path(config.out))["held"].numpy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # a step without cutoffs has no mean: NaN
@@ -211,8 +200,11 @@ def _search_directory(config: MoeTrainConfig, source: str, name: str) -> Path:
 
 
 def _measured_file(config: MoeTrainConfig, source: str) -> Path:
-    name = HELD_OUT if source == HELD_OUT else source_name(source)
-    return Path(config.out) / MEASURED / f"{name}.npz"
+    return Path(config.out) / MEASURED / f"{_named(source)}.npz"
+
+
+def _named(source: str) -> str:
+    return source if source == HELD_OUT else source_name(source)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

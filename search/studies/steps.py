@@ -6,16 +6,20 @@ Knows nothing of what the steps do.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from duo_oracle.oracle.base.allocator import return_freed_memory
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.json_text import read_json
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,3 +54,12 @@ def check_settings(file: Path, settings: Mapping[str, Any], what: str) -> None:
     differing = [f"{name} {found.get(name)!r}, not {value!r}" for name, value in wanted.items() if found.get(name) != value]
     if differing:
         raise InputError(f"{file.parent} holds {what} with {'; '.join(differing)}; choose another `out`")
+
+
+def side_by_side(work: Callable[[T], None], items: Sequence[T], workers: int) -> Iterator[None]:
+    """Does the work of every item, so many at once, each worker a process of its own; yields as items are done, in their order."""
+    if workers == 1 or len(items) < 2:
+        yield from map(work, items)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(work, items)

@@ -14,10 +14,7 @@ import hashlib
 import json
 import os
 import platform
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -37,6 +34,7 @@ from duo_oracle.models.training.stage1 import train
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.base.progress import progress
 from duo_oracle.oracle.base.whole_file import write_text_whole
+from duo_oracle.search.studies.steps import side_by_side
 
 HOLDOUT = "holdout:code"
 _EVALUATED = "losses.json"
@@ -95,7 +93,7 @@ def run_study(folder: Path, size: StudySize, seed: int, workers: int | None) -> 
     about = _prepare(folder, size)
     configs = [_config(folder, size, student) for student in students(size, seed)]
     with progress(total=len(configs), desc="trainings", unit="model") as bar:
-        for _ in _trained(configs, workers or os.cpu_count() or 1):
+        for _ in side_by_side(_train, configs, workers or os.cpu_count() or 1):
             bar.update()
     models = {}
     for student in students(size, seed):
@@ -164,14 +162,6 @@ def _config(folder: Path, size: StudySize, student: Student) -> TrainConfig:
         width = round(student.p_big * size.big + (1 - student.p_big) * size.small)
         return replace(config, p_big=1.0, big=width, small=1)
     return config
-
-
-def _trained(configs: list[TrainConfig], workers: int) -> Iterator[None]:
-    if workers == 1:
-        yield from map(_train, configs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(_train, configs)
 
 
 def _train(config: TrainConfig) -> None:

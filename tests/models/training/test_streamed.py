@@ -14,11 +14,11 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from duo_oracle.models.text import shards
-from duo_oracle.models.text.shards import row_groups, texts_in
+from duo_oracle.models.text.shards import row_groups
 from duo_oracle.models.text.tokenizer import SEPARATOR, encode, train_tokenizer
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.stage1 import train
-from duo_oracle.models.training.streamed import StreamedWindows, WindowCounts, counts_key
+from duo_oracle.models.training.streamed import StreamedWindows, WindowCounts, counts_key, texts_in
 from duo_oracle.oracle.base.errors import InputError
 from tests.models.training.test_stage1 import WORDS, Stopped, stop_before
 

@@ -70,8 +70,7 @@ def refused(capsys: pytest.CaptureFixture[str], *argv: str | Path) -> str:
     return err
 
 
-DIGITS = "9" * 5000
-"""A number that Python reads from no text."""
+DIGITS = "9" * 5000  # Python reads it from no text
 
 SEARCH_FLAGS = {
     "--strategy bean": "available: ",
