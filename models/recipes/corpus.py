@@ -19,6 +19,7 @@ from pathlib import Path
 from duo_oracle.models.recipes.corpus_sources import HELD_OUT_NOVELS, SOURCES, Source, read_standard_library
 from duo_oracle.models.recipes.near_copies import SHINGLE_WORDS, copied_shares
 from duo_oracle.models.recipes.packages import pip_download, run_tool
+from duo_oracle.oracle.base.errors import ends_in_a_line
 from duo_oracle.oracle.base.progress import progress
 
 MIN_CHARACTERS = 200
@@ -136,11 +137,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="directory for the corpus and the fetched packages")
     parser.add_argument("--holdouts", type=Path, help="also write the small shipped holdouts to this directory")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         build(arguments.out, arguments.holdouts)
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from duo_oracle.models.checkpoint import CONFIG, SHIPPED, TOKENIZER, WEIGHTS
@@ -16,6 +15,7 @@ from duo_oracle.models.recipes.corpus import MANIFEST, built, training_text
 from duo_oracle.models.recipes.model_card import write_card
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.stage1 import train
+from duo_oracle.oracle.base.errors import ends_in_a_line
 
 TOKENS = 10_200_000
 WORK = Path("work/duo-tiny")
@@ -40,11 +40,8 @@ def main() -> None:
     program = "python -m duo_oracle.models.recipes.duo_tiny"
     argparse.ArgumentParser(prog=program, description="Rebuild duo-tiny in work/duo-tiny: hours; resumable.").parse_args()
     corpus, out = WORK / "corpus", WORK / "model"
-    try:
+    with ends_in_a_line():
         train(recipe(built(corpus), out))
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
     publish(out, corpus, SHIPPED["duo-tiny"])
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from duo_oracle.models.checkpoint import SHIPPED
@@ -17,6 +16,7 @@ from duo_oracle.models.moe_training.training import train_moe
 from duo_oracle.models.recipes import duo_tiny
 from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.training.card import CARD
+from duo_oracle.oracle.base.errors import ends_in_a_line
 
 NAME, TOKENS = "et-tiny", 4_000_000
 PUBLISHED = ("config.json", "tokenizer.json", "model.safetensors", "loss.csv", "evaluation.json", CARD)
@@ -49,11 +49,8 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, default=duo_tiny.WORK / "corpus", help="training corpus (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("work") / NAME, help="directory (default %(default)s)")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         train_moe(recipe(built(arguments.corpus), arguments.out))
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
     publish(arguments.out, SHIPPED[NAME])
 
 

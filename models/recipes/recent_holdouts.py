@@ -11,7 +11,6 @@ document of which more than 5% of the shingles stood there. Writes `recent-prose
 from __future__ import annotations
 
 import argparse
-import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from duo_oracle.models.recipes.corpus import MAX_COPIED_SHARE, write_documents
 from duo_oracle.models.recipes.near_copies import copied_shares
 from duo_oracle.models.recipes.packages import pip_download
 from duo_oracle.models.recipes.recent_texts import first_definitions, first_paragraphs, section_paragraphs, sections_of, titles_of
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, ends_in_a_line
 from duo_oracle.oracle.base.progress import progress
 
 MIN_CHARACTERS = 900
@@ -234,11 +233,8 @@ def main() -> None:
     )
     parser.add_argument("out", type=Path, help="directory for the two holdouts and their licences")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         build(arguments.out)
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 from pathlib import Path
 
 from duo_oracle.models.checkpoint import SHIPPED, TOKENIZER, read_checkpoint
@@ -20,6 +19,7 @@ from duo_oracle.models.recipes import duo_tiny
 from duo_oracle.models.recipes.corpus import built
 from duo_oracle.models.training.config import TrainConfig
 from duo_oracle.models.training.stage1 import train
+from duo_oracle.oracle.base.errors import ends_in_a_line
 
 OUT = Path("work/reference")
 TOKENS = 2_500_000
@@ -53,15 +53,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT, help="directory of the model (default %(default)s)")
     parser.add_argument("--threads", type=int, default=0, help="threads of torch, 0 for its own choice (default %(default)s)")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         corpus = built(duo_tiny.WORK / "corpus")
         arguments.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(SHIPPED["duo-tiny"] / TOKENIZER, arguments.out / TOKENIZER)
         small = read_checkpoint("duo-tiny")
         train(recipe(corpus, arguments.out, arguments.threads), widened(build_module(small.config, small.tensors)))
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

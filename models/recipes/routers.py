@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.router import RECORD, WEIGHTS
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
+from duo_oracle.oracle.base.errors import ends_in_a_line
 from duo_oracle.oracle.base.whole_file import write_text_whole
 
 OUT = Path("work/routers")
@@ -69,7 +69,7 @@ def trainings(seeds: int) -> Iterator[tuple[Recipe, int]]:
 
 
 def options(recipe: Recipe, seed: int, corpus: Path, out: Path, tokens: int = TOKENS, threads: int = 1) -> RouterConfig:
-    """The options of one training: steps of 1,024 tokens, evaluated on whole holdout:prose and three windows a document of code."""
+    """The options of one training: steps of 1,024 tokens, evaluated on both whole holdouts."""
     prose, code = training_text(corpus)
     expert = recipe.router in EXPERTS
     return RouterConfig(
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default %(default)s)")
     parser.add_argument("--publish", action="store_true", help="copy finished trainings of seed 0 into the package")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         built(arguments.corpus)
         for recipe, seed in trainings(arguments.seeds):
             if not (arguments.out / f"{recipe.name}@{seed}" / RECORD).is_file():
@@ -125,9 +125,6 @@ def main() -> None:
                 train_router(options(recipe, seed, arguments.corpus, arguments.out, arguments.tokens, arguments.threads))
             if arguments.publish and seed == 0:
                 publish(recipe, arguments.out, SHIPPED["duo-tiny"] / "routers" / recipe.name)
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

