@@ -36,7 +36,7 @@ def scratch_folder(
     False
     """
     base = Path(tempfile.gettempdir()) if base is None else base
-    _remove_left(base, prefix, before_removal)
+    remove_left(prefix, base, before_removal)
     folder = Path(tempfile.mkdtemp(prefix=prefix, dir=base))
     fresh = folder / f"{_LOCK}-soon"
     with fresh.open("w") as lock:
@@ -46,21 +46,31 @@ def scratch_folder(
         try:
             yield folder
         finally:
-            before_removal(folder)
-            for _ in range(20):  # a process that is dying may still write
-                shutil.rmtree(folder, ignore_errors=True)
-                if not folder.exists():
-                    break
-                time.sleep(0.1)
+            with suppress(OSError):
+                _remove(folder, before_removal)
 
 
-def _remove_left(base: Path, prefix: str, before_removal: Callable[[Path], None]) -> None:
+def remove_left(prefix: str = PREFIX, base: Path | None = None, before_removal: Callable[[Path], None] = _as_it_is) -> None:
     """Removes folders of processes that are gone; those in use are locked, and those without a lock another's affair."""
-    for folder in base.glob(f"{prefix}*"):
+    for folder in (Path(tempfile.gettempdir()) if base is None else base).glob(f"{prefix}*"):
         with suppress(OSError):
             if folder.is_symlink() or folder.lstat().st_uid != os.getuid():
                 continue
             with (folder / _LOCK).open("r+") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                before_removal(folder)
-                shutil.rmtree(folder, ignore_errors=True)
+                _remove(folder, before_removal)
+
+
+def _remove(folder: Path, before_removal: Callable[[Path], None]) -> None:
+    """The lock goes last: what a dying process writes for longer than this waits is the next one's to remove."""
+    before_removal(folder)
+    for _ in range(20):
+        for entry in folder.iterdir():
+            if entry.is_dir() and not entry.is_symlink():
+                shutil.rmtree(entry, ignore_errors=True)
+            elif entry.name != _LOCK:
+                entry.unlink(missing_ok=True)
+        if all(entry.name == _LOCK for entry in folder.iterdir()):
+            shutil.rmtree(folder, ignore_errors=True)
+            return
+        time.sleep(0.1)

@@ -50,6 +50,7 @@ from duo_oracle.search.job.local_pool import LocalPool
 from duo_oracle.search.job.plan import Plan, Survey, counted, duration_said, pace_said, patterns_said, tried
 from duo_oracle.search.job.pool import Notify, Pool, Unit, UnitFailure, plan_units
 from duo_oracle.search.job.problem import Problem
+from duo_oracle.search.job.ray_folder import remove_what_killed_drivers_left
 from duo_oracle.search.job.ray_pool import RayPool, default_workers
 from duo_oracle.search.job.ray_session import check_address
 from duo_oracle.search.job.reference import open_reference, with_references
@@ -135,6 +136,7 @@ def run_search(
         return Outcome(config.out, 0, (), (str(_plan(config, problem, survey)), *_estimated(config, survey, seconds)))
     texts = vocabulary_texts(checkpoint.tokenizer_json)
     facts = {**_facts(config, model.depth, checks), "positions": n_positions}
+    remove_what_killed_drivers_left()
     with open_run(config.out, identity, facts, config.overwrite, n_positions) as run:
         if run.manifest.state == "complete":
             return Outcome(run.place, 0, ())

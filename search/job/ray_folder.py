@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from duo_oracle.oracle.base.errors import InputError
-from duo_oracle.oracle.base.scratch import scratch_folder
+from duo_oracle.oracle.base.scratch import remove_left, scratch_folder
 
 _PREFIX = "duo-ray-"
 _MOST_BYTES = 40  # of the folder's path: Ray adds session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store.N, and some spare
@@ -28,6 +28,13 @@ def ray_folder() -> Iterator[str]:
     """
     with scratch_folder(_PREFIX, _base(), _kill_processes) as folder:
         yield str(folder)
+
+
+def remove_what_killed_drivers_left() -> None:
+    """The temporary folders of drivers that are gone, a Ray's and others: a search may have nothing left to do, and make none."""
+    remove_left()
+    with suppress(InputError):
+        remove_left(_PREFIX, _base(), _kill_processes)
 
 
 def _base() -> Path:

@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.search.job import ray_folder as module
+from duo_oracle.search.job.config import SearchConfig
+from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.ray_folder import ray_folder
 
 
@@ -54,23 +56,40 @@ def test_where_no_short_folder_is_one_line_says_what_to_set(base: Path, monkeypa
         pass
 
 
-def test_what_a_killed_driver_left_is_removed_by_the_next(base: Path) -> None:
+def driver_of(base: Path) -> subprocess.Popen[str]:
+    """A process that says its Ray's folder and its own, and keeps them."""
     held = (
-        "import time; from duo_oracle.search.job.ray_folder import ray_folder\n"
-        "with ray_folder() as f: print(f, flush=True); time.sleep(60)"
+        "import time; from duo_oracle.oracle.base.scratch import scratch_folder\n"
+        "from duo_oracle.search.job.ray_folder import ray_folder\n"
+        "with ray_folder() as f, scratch_folder() as g: print(f, flush=True); print(g, flush=True); time.sleep(60)"
     )
-    drivers = [
-        subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": str(base)})
-        for _ in range(2)
-    ]
+    environment = {**os.environ, "TMPDIR": str(base)}
+    return subprocess.Popen([sys.executable, "-c", held], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def test_what_a_killed_driver_left_is_removed_by_a_search_that_has_nothing_to_do(
+    base: Path, asks: Callable[..., SearchConfig]
+) -> None:
+    assert not run_search(asks()).failures
+    driver = driver_of(base)
+    left = {Path(driver.stdout.readline().strip()) for _ in range(2)}
+    assert set(base.iterdir()) == left
+    driver.kill()
+    driver.communicate()
+    assert run_search(asks()).solved == 0
+    assert list(base.iterdir()) == []
+
+
+def test_what_a_killed_driver_left_is_removed_by_the_next(base: Path) -> None:
+    drivers = [driver_of(base) for _ in range(2)]
     try:
-        killed, alive = (Path(driver.stdout.readline().strip()) for driver in drivers)
+        (killed, _), (alive, _) = ([Path(driver.stdout.readline().strip()) for _ in range(2)] for driver in drivers)
         drivers[0].kill()
         drivers[0].wait()
         for folder in (killed, alive):
             os.utime(folder, (0, 0))
         with ray_folder() as own:
-            assert sorted(base.iterdir()) == sorted([alive, Path(own)])
+            assert sorted(base.glob("duo-ray-*")) == sorted([alive, Path(own)])
     finally:
         for driver in drivers:
             driver.kill()
