@@ -28,9 +28,7 @@ class Settings(OwnSettings):
     balance: str = setting("loss_free", "how use is kept at its target", choices=("loss_free", "aux", "none"))
     u: float = setting(0.0, "step of the bias, 0 for 10 / steps", least=0, most=10)
     alpha: float = setting(0.1, "weight of the balance loss", least=0, most=1e6)
-    gradient: str = setting(
-        "all", "of all branches, or of the chosen one alone, as where the experts learn too", choices=("all", "chosen")
-    )
+    gradient: str = setting("chosen", "of all branches (all), or of the chosen one alone", choices=("all", "chosen"))
 
 
 class TokenChoice(Method):
