@@ -1,4 +1,4 @@
-"""Temporary folders that a killed process leaves to nobody: the next one that makes its like removes them.
+"""Temporary folders that a killed process leaves to nobody: the next one that makes its like, or asks for it, removes them.
 
 A folder in use is locked, and the system lets go of the lock when the process dies, however it dies. Knows not what is in them.
 """
@@ -69,7 +69,8 @@ def _remove(folder: Path, before_removal: Callable[[Path], None]) -> None:
             if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
             elif entry.name != _LOCK:
-                entry.unlink(missing_ok=True)
+                with suppress(OSError):  # one that stays must not keep the others
+                    entry.unlink()
         if all(entry.name == _LOCK for entry in folder.iterdir()):
             shutil.rmtree(folder, ignore_errors=True)
             return

@@ -67,7 +67,8 @@ def test_killed_drivers_of_a_bucket_resume_to_equal_tables(bucket: str, toy: Pat
         killed = driver(toy, tokens, out)
         with suppress(subprocess.TimeoutExpired):
             killed.communicate(timeout=moments.uniform(1, longest))
-        n_killed += killed.poll() is None
+        assert killed.poll() in (None, 0)
+        n_killed += killed.returncode is None
         killed.kill()
         killed.communicate()
     assert n_killed
