@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo paper smollm2 experts reference lint types fast slow check test long fuzz families kills costs pages docs train bench clean
+.PHONY: help install demo paper smollm2 experts routers reference lint types fast slow check test long fuzz families kills costs pages docs train bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ smollm2: $(INSTALLED)  ## an exact oracle of a pretrained model, SmolLM2-135M, w
 
 experts: $(INSTALLED)  ## train mixtures of experts by every rule, and hold Expert Threshold's claims to them (an hour or so; resumable)
 	$(BIN)/python -m duo_oracle.search.studies.experts --out runs/experts
+
+routers: $(INSTALLED)  ## train the shipped routers, those compared from three seeds, and write their tables (hours; resumable)
+	$(BIN)/python -m duo_oracle.models.recipes.routers
+	$(BIN)/python -m duo_oracle.search.studies.shipped_routers
 
 reference: $(INSTALLED)  ## train a dense sibling of the shipped model, twice as wide, to be its reference (hours; resumable)
 	$(BIN)/python -m duo_oracle.models.recipes.reference

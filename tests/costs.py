@@ -71,7 +71,8 @@ class Watched:
         if self.at_first is None and self._first is not None and self._first.exists():
             self.at_first = self.own
         status = Path(f"/proc/{root.pid}/status").read_text()
-        self.peak = max(self.peak, *(int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM")))
+        peaks = [int(line.split()[1]) / 1e3 for line in status.splitlines() if line.startswith("VmHWM")]
+        self.peak = max([self.peak, *peaks])  # none of a process that has just ended
 
 
 def bucket(sequences: int = 48) -> None:
