@@ -86,9 +86,14 @@ def _check_words(identity: Mapping[str, Any]) -> None:
         raise ValueError(f"n_letters must lie between 1 and {MOST_LETTERS:,}; got {n_letters}")
     if identity.get("budgets") == []:
         raise ValueError("it has no budget")
+    seen = set()
     for budget in identity.get("budgets") or ():
-        if len(parse_budgets(budget, n_letters, max(1, table.dearest))) != 1:
+        meant = parse_budgets(budget, n_letters, max(1, table.dearest))
+        if len(meant) != 1:
             raise ValueError(f"each of the budgets must be one; got {budget!r:.80}")
+        if str(meant[0]) in seen:
+            raise ValueError(f"each budget must stand once; got {budget!r:.80} again")
+        seen.add(str(meant[0]))
     if identity.get("context") is not None:
         parse_context(identity["context"], n_letters, table=table)
     layers = identity.get("route_layers")

@@ -24,7 +24,7 @@ from tests.results.synthetic import Synthetic
 WORK = Synthetic()
 IDENTITIES: list[tuple[str, Any]] = [
     *(("n_letters", value) for value in (0, -1, 10**9, "4", 2.0, True)),
-    *(("budgets", value) for value in ([], "any", [4], ["99"], ["0-3"], ["x"], {})),
+    *(("budgets", value) for value in ([], "any", [4], ["99"], ["0-3"], ["x"], {}, ["any", "any"], ["2", "02"])),
     *(("context", value) for value in (1, "sideways", "BsBsBsBsBsBsBs")),
     *(("branches", value) for value in ("", "xyz", 5, ["s"])),
     *(("route_layers", value) for value in ([1], ["a"], [3, 2, 1, 0], "0-3")),
