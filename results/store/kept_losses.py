@@ -27,7 +27,7 @@ from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.branches import DUO, BranchTable, pattern_costs
 from duo_oracle.oracle.budgets import Budget
 from duo_oracle.oracle.patterns import RoutingPattern, tie_order, to_array
-from duo_oracle.results.store.positions import read_tokens, spans_of
+from duo_oracle.results.store.positions import datasets_of, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 
 
@@ -74,16 +74,9 @@ class KeptLosses:
     """The losses that a run kept, by sequence. Raises InputError where it kept none."""
 
     def __init__(self, run: StoredRun) -> None:
-        run.dataset("losses")
+        self._dataset_of = datasets_of(run, "losses")
         self._run, self.spans = run, spans_of(read_tokens(run))
         self._span_of = {span.sequence: span for span in self.spans}
-        # A sequence is of one unit, so that one file is looked into for it.
-        self._unit_of = {
-            sequence: unit
-            for unit in run.manifest.units
-            for sequence in pc.unique(run.dataset("tokens", unit).to_table(columns=["sequence"])["sequence"]).to_pylist()
-        }
-        self._datasets = {unit: run.dataset("losses", unit) for unit in run.manifest.units}
 
     def passes(self) -> list[Budget | None]:
         """The budgets whose passes have losses of their own; [None] where one pass serves all."""
@@ -100,7 +93,7 @@ class KeptLosses:
             wanted &= pc.field("budget") == str(budget)
         if most_big is not None:
             wanted &= pc.field("cost") <= most_big
-        rows = self._datasets[self._unit_of[sequence]].to_table(columns=["position", "pattern", "loss"], filter=wanted)
+        rows = self._dataset_of[sequence].to_table(columns=["position", "pattern", "loss"], filter=wanted)
         codes = rows["pattern"].unify_dictionaries().combine_chunks()
         code_R = codes.indices.to_numpy()
         used = np.flatnonzero(np.bincount(code_R, minlength=len(codes.dictionary)))

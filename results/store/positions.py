@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -52,6 +53,20 @@ def spans_of(tokens: pa.Table) -> tuple[Span, ...]:
     return tuple(
         Span(sequence, document, slice(start, start + length), first) for sequence, document, start, length, first in found
     )
+
+
+def datasets_of(run: StoredRun, table: str) -> dict[int, Any]:
+    """Where each sequence's rows of `table` are: a sequence is of one unit, so that one file is looked into for it.
+
+    Raises InputError where the run kept none.
+    """
+    run.dataset(table)
+    return {
+        sequence: of_unit
+        for unit in run.manifest.units
+        for of_unit in [run.dataset(table, unit)]
+        for sequence in pc.unique(run.dataset("tokens", unit).to_table(columns=["sequence"])["sequence"]).to_pylist()
+    }
 
 
 def read_paths(run: StoredRun, tokens: pa.Table, budgets: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:

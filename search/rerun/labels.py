@@ -20,7 +20,7 @@ from duo_oracle.oracle.contexts import Context, ContextKind
 from duo_oracle.oracle.spaces import SearchSpace
 from duo_oracle.results import load
 from duo_oracle.results.store.kept_losses import KeptLosses
-from duo_oracle.results.store.positions import numbers, read_tokens, spans_of
+from duo_oracle.results.store.positions import datasets_of, numbers, read_tokens, spans_of
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
 from duo_oracle.search.job.routed import RoutedSequence, routed
@@ -132,13 +132,13 @@ def _kept(run: StoredRun) -> Callable[[int], Rows]:
 
 
 def _tried(run: StoredRun) -> Callable[[int], Rows]:
-    trials = run.dataset("trials")
+    trials_of = datasets_of(run, "trials")
     first_of = {span.sequence: span.first_position for span in spans_of(read_tokens(run))}
 
     def of_sequence(sequence: int) -> Rows:
         # A failed trial has no loss.
         mine = (pc.field("sequence") == sequence) & pc.field("loss").is_valid()
-        rows = trials.to_table(columns=["position", "pattern", "loss"], filter=mine)
+        rows = trials_of[sequence].to_table(columns=["position", "pattern", "loss"], filter=mine)
         place_R = rows["position"].to_numpy().astype(np.int64) - first_of[sequence]
         return place_R, branches_of(rows["pattern"]), numbers(rows["loss"])
 
