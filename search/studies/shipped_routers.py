@@ -47,7 +47,8 @@ MODEL = "duo-tiny"
 HOLDOUTS = ("holdout:prose", "holdout:code")
 PATTERNS = 8
 """Random patterns that label each token."""
-WINDOW = 128
+EVERY = 3
+"""One document of so many is labelled."""
 PAGE = "README.md"
 
 
@@ -60,19 +61,21 @@ def distilled() -> tuple[Recipe, ...]:
 
 
 def label(corpus: Path, out: Path, workers: int) -> Path:
-    """Searches random patterns at one window of each document of the training text, of prose every other; the run's directory.
+    """Searches random patterns at one whole window of every third document of the training text; the run's directory.
 
     Raises InputError where units fail.
     """
-    prose, code = training_text(corpus)
-    half = out / "every_other_prose.jsonl"
-    if not half.is_file():
-        out.mkdir(parents=True, exist_ok=True)
-        with Path(prose).open(encoding="utf-8") as lines:
-            write_text_whole(half, "".join(islice(lines, 0, None, 2)))
+    texts = []
+    for text in training_text(corpus):
+        part = out / f"labelled_{Path(text).name}"
+        if not part.is_file():
+            out.mkdir(parents=True, exist_ok=True)
+            with Path(text).open(encoding="utf-8") as lines:
+                write_text_whole(part, "".join(islice(lines, 0, None, EVERY)))
+        texts.append(str(part))
     outcome = run_search(
         SearchConfig(
-            data=(str(half), code),
+            data=tuple(texts),
             model=MODEL,
             out=str(out / "labels"),
             strategy="random_search",
@@ -81,10 +84,9 @@ def label(corpus: Path, out: Path, workers: int) -> Path:
             budget="any",
             null_draws=0,
             keep=Keep.TRIALS,
-            seq_len=WINDOW,
             per_document=1,
             workers=workers,
-            local=True,
+            local=workers == 1,
         )
     )
     if outcome.failures:
