@@ -68,6 +68,16 @@ def trainings(seeds: int) -> Iterator[tuple[Recipe, int]]:
         yield from ((recipe, seed) for recipe in recipes() if seed == 0 or recipe.compared)
 
 
+def place(recipe: Recipe, out: Path, seed: int = 0) -> Path:
+    """The directory of one training."""
+    return out / f"{recipe.name}@{seed}"
+
+
+def is_trained(directory: Path) -> bool:
+    """Whether the directory of a training holds its router."""
+    return (directory / RECORD).is_file()
+
+
 def options(recipe: Recipe, seed: int, corpus: Path, out: Path, tokens: int = TOKENS, threads: int = 1) -> RouterConfig:
     """The options of one training: steps of 1,024 tokens, evaluated on both whole holdouts."""
     prose, code = training_text(corpus)
@@ -76,7 +86,7 @@ def options(recipe: Recipe, seed: int, corpus: Path, out: Path, tokens: int = TO
         model="duo-tiny",
         text=(prose,) if recipe.prose_alone else (prose, code),
         router=recipe.router,
-        out=str(out / f"{recipe.name}@{seed}"),
+        out=str(place(recipe, out, seed)),
         budget=recipe.budget,
         settings=recipe.settings,
         tokens=tokens,
@@ -104,23 +114,28 @@ def publish(recipe: Recipe, out: Path, target: Path) -> None:
     """Copies what is shipped of a finished training."""
     target.mkdir(parents=True, exist_ok=True)
     for name in (WEIGHTS, RECORD):
-        shutil.copyfile(out / f"{recipe.name}@0" / name, target / name)
+        shutil.copyfile(place(recipe, out) / name, target / name)
+
+
+def parser_of(program: str, description: str) -> argparse.ArgumentParser:
+    """The options that every part of the recipe has."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
+    parser.add_argument("--out", type=Path, default=OUT, help="directory of the trainings (default %(default)s)")
+    parser.add_argument("--corpus", type=Path, default=duo_tiny.WORK / "corpus", help="training corpus (default %(default)s)")
+    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of the routers that are compared (default %(default)s)")
+    parser.add_argument("--publish", action="store_true", help="copy finished trainings of seed 0 into the package")
+    return parser
 
 
 def main() -> None:
-    program = "python -m duo_oracle.models.recipes.routers"
-    parser = argparse.ArgumentParser(prog=program, description="Train the shipped routers: hours; resumable.")
-    parser.add_argument("--out", type=Path, default=OUT, help="directory of the trainings (default %(default)s)")
-    parser.add_argument("--corpus", type=Path, default=duo_tiny.WORK / "corpus", help="training corpus (default %(default)s)")
+    parser = parser_of("python -m duo_oracle.models.recipes.routers", "Train the shipped routers: hours; resumable.")
     parser.add_argument("--tokens", type=int, default=TOKENS, help="tokens to train each on (default %(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of the routers that are compared (default %(default)s)")
     parser.add_argument("--threads", type=int, default=1, help="threads of torch (default %(default)s)")
-    parser.add_argument("--publish", action="store_true", help="copy finished trainings of seed 0 into the package")
     arguments = parser.parse_args()
     with ends_in_a_line():
         built(arguments.corpus)
         for recipe, seed in trainings(arguments.seeds):
-            if not (arguments.out / f"{recipe.name}@{seed}" / RECORD).is_file():
+            if not is_trained(place(recipe, arguments.out, seed)):
                 print(f"{recipe.name}, seed {seed}", flush=True)
                 train_router(options(recipe, seed, arguments.corpus, arguments.out, arguments.tokens, arguments.threads))
             if arguments.publish and seed == 0:

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from duo_oracle.oracle.base.errors import InputError
 from duo_oracle.oracle.patterns import Branch
 from duo_oracle.results.store.reader import StoredRun
 from duo_oracle.results.store.schemas import branches_of
 from duo_oracle.results.store.sentences import piece
+from duo_oracle.results.store.version1 import ConvertedDataset
 
 _KEY = ("sequence", "position")
 _ORDER = [(name, "ascending") for name in _KEY]
@@ -55,18 +56,17 @@ def spans_of(tokens: pa.Table) -> tuple[Span, ...]:
     )
 
 
-def datasets_of(run: StoredRun, table: str) -> dict[int, Any]:
+def datasets_of(run: StoredRun, table: str) -> dict[int, ds.Dataset | ConvertedDataset]:
     """Where each sequence's rows of `table` are: a sequence is of one unit, so that one file is looked into for it.
 
     Raises InputError where the run kept none.
     """
     run.dataset(table)
-    return {
-        sequence: of_unit
-        for unit in run.manifest.units
-        for of_unit in [run.dataset(table, unit)]
-        for sequence in pc.unique(run.dataset("tokens", unit).to_table(columns=["sequence"])["sequence"]).to_pylist()
-    }
+    found: dict[int, ds.Dataset | ConvertedDataset] = {}
+    for unit in run.manifest.units:
+        sequences = pc.unique(run.dataset("tokens", unit).to_table(columns=["sequence"])["sequence"])
+        found |= dict.fromkeys(sequences.to_pylist(), run.dataset(table, unit))
+    return found
 
 
 def read_paths(run: StoredRun, tokens: pa.Table, budgets: Sequence[str], columns: Sequence[str]) -> dict[str, pa.Table]:

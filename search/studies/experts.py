@@ -26,7 +26,7 @@ from duo_oracle.models.recipes.corpus import built, training_text
 from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.oracle.base.errors import InputError, ends_in_a_line
+from duo_oracle.oracle.base.errors import ends_in_a_line
 from duo_oracle.oracle.base.whole_file import written_whole
 from duo_oracle.results.experts.beside_patterns import ONE_EXPERT, BesidePatterns, read_beside
 from duo_oracle.results.experts.claims import COLD, ET, SEARCHED, TC
@@ -34,8 +34,8 @@ from duo_oracle.results.experts.material import Measured, Trained, Trainings
 from duo_oracle.results.experts.page import write_page
 from duo_oracle.results.store.reader import load
 from duo_oracle.search.job.config import SearchConfig
-from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.problem import Keep
+from duo_oracle.search.studies.searched import searched
 from duo_oracle.search.studies.steps import check_settings, side_by_side
 
 TOKENS, SEEDS, COMPARED_SEEDS = 800_000, 3, 5
@@ -113,7 +113,7 @@ def search_routes(config: MoeTrainConfig, windows: Windows) -> None:
     ranks = f"ranks:{','.join(map(str, range(1, n_experts + 1)))}"
     for source in config.holdouts:
         for name, branches, budget in (("numbers", numbers, f"0-{n_layers * n_experts}"), ("ranks", ranks, ONE_EXPERT)):
-            outcome = run_search(
+            searched(
                 SearchConfig(
                     data=(source,),
                     model=config.out,
@@ -132,8 +132,6 @@ def search_routes(config: MoeTrainConfig, windows: Windows) -> None:
                     local=True,
                 )
             )
-            if outcome.failures:
-                raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
 
 def train_and_measure(config: MoeTrainConfig) -> None:

@@ -21,11 +21,11 @@ from duo_oracle.results.paper.figure import LEFT_OUT, Answer, PaperFigure, figur
 from duo_oracle.results.paper.material import Material, random_budgets
 from duo_oracle.results.paper.page import Item, Page, write_pages
 from duo_oracle.search.job.config import SearchConfig
-from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.problem import Keep
 from duo_oracle.search.studies.paper_config import ReproduceConfig
 from duo_oracle.search.studies.routed_losses import write_routes
 from duo_oracle.search.studies.sampled_text import sample_like, write_tokens
+from duo_oracle.search.studies.searched import searched
 from duo_oracle.search.studies.steps import Step, check_settings, run_steps
 from duo_oracle.search.studies.training_study import FULL, QUICK, run_study
 
@@ -125,7 +125,7 @@ class Reproduction:
             )
 
     def _search(self, name: str, data: str, options: dict) -> None:
-        outcome = run_search(
+        searched(
             SearchConfig(
                 model=self._config.model,
                 data=(data,),
@@ -141,8 +141,6 @@ class Reproduction:
                 **options,
             )
         )
-        if outcome.failures:
-            raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
 
     def _route(self, holdout: str, source: str) -> None:
         write_routes(self._out / "routes" / holdout, self._checkpoint, self._windows(source), self._routers, self._config.seed)

@@ -29,10 +29,10 @@ from duo_oracle.results.paper.study_items import items_of
 from duo_oracle.results.store.reader import StoredRun, load
 from duo_oracle.search.bench.of_run import measure_speed
 from duo_oracle.search.job.config import SearchConfig
-from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.rerun.opened import open_run
 from duo_oracle.search.rerun.routers import compare_routers
 from duo_oracle.search.studies.pretrained_config import StudyConfig
+from duo_oracle.search.studies.searched import searched
 from duo_oracle.search.studies.steps import Step, check_settings, run_steps
 from duo_oracle.search.studies.tables import write_calibration, write_comparison
 
@@ -145,9 +145,7 @@ class _Plan:
         if "offset" not in options:
             shared |= {"min_context": self._config.min_context, "per_document": 1}
         config = SearchConfig(data=(source,), out=str(self.run_directory(text, kind)), **shared | options)  # type: ignore[arg-type]
-        outcome = run_search(config)
-        if outcome.failures:
-            raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
+        searched(config)
 
     def _asked(self, setting: Setting) -> dict[str, object]:
         """What an exact search of a setting is asked, but for its text."""

@@ -36,25 +36,38 @@ def write_routes(folder: Path, checkpoint: Checkpoint, sequences: Sequence[Windo
     module = load_module(checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
     for name in routers:
-        stem = "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in Path(name).name)
-        chosen_NL = _written(folder / f"{stem}.parquet", name, True, module, sequences, checkpoint.fingerprint)
+        stem = stem_of(name)
+        chosen_NL = chosen_of(kept_routes(folder / f"{stem}.parquet", name, True, module, sequences, checkpoint.fingerprint))
         n_big, n_skip = (float((chosen_NL == branch).sum(axis=1).mean()) for branch in (Branch.BIG, Branch.SKIP))
         skips = min(round(n_skip, 2), chosen_NL.shape[1] - round(n_big, 2))
         beside = f"random:{n_big:.2f}+{skips:.2f}@{seed}" if n_skip else f"random:{n_big:.2f}@{seed}"
-        _written(folder / f"random-{stem}.parquet", beside, False, module, sequences, checkpoint.fingerprint)
+        kept_routes(folder / f"random-{stem}.parquet", beside, False, module, sequences, checkpoint.fingerprint)
 
 
-def _written(
+def stem_of(name: str) -> str:
+    """What a router's file is called, by its directory's name or its written form."""
+    return "".join(letter if letter.isalnum() or letter in "-._" else "-" for letter in Path(name).name)
+
+
+def kept_routes(
     file: Path, name: str, trained: bool, module: RoutableModule, sequences: Sequence[Window], fingerprint: str
-) -> np.ndarray:
-    """The router's choices at the scored positions, branches_NL: of the file, or routed, scored and written into it."""
+) -> pa.Table:
+    """A row per scored position: of the file, where it is this router's, or routed, scored and written into it.
+
+    Raises InputError as `read_router`, and for a router that is not for this model.
+    """
     router = read_router(name)
     about = {"router": router.spec, "budget": router.budget, "trained": trained, "fingerprint": router_fingerprint(name)}
     said = {"duo_oracle.router": router.spec, "duo_oracle.reproduce": json.dumps(about)}
     if not (file.is_file() and pq.read_schema(file).metadata == {key.encode(): value.encode() for key, value in said.items()}):
         write_table(file, _routed(router, module, sequences, fingerprint).replace_schema_metadata(said))
     ready_arrow()
-    return to_array(RoutingPattern.parse(text) for text in pq.read_table(file, columns=["pattern"])["pattern"].to_pylist())
+    return pq.read_table(file)
+
+
+def chosen_of(table: pa.Table) -> np.ndarray:
+    """The router's choices, branches_NL."""
+    return to_array(RoutingPattern.parse(text) for text in table["pattern"].to_pylist())
 
 
 def _routed(router: Router, module: RoutableModule, sequences: Sequence[Window], fingerprint: str) -> pa.Table:

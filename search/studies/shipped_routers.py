@@ -8,7 +8,6 @@ Axes: N tokens of a text, L layer.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from collections.abc import Iterator, Sequence
@@ -17,34 +16,30 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from duo_oracle.models.checkpoint import SHIPPED, read_checkpoint
 from duo_oracle.models.family import load_module
-from duo_oracle.models.plain_losses import window_losses
-from duo_oracle.models.recipes import duo_tiny
 from duo_oracle.models.recipes.corpus import built, training_text
-from duo_oracle.models.recipes.routers import EXPERTS, OUT, SEEDS, Recipe, options, publish, recipes
-from duo_oracle.models.router import RECORD, read_router, router_fingerprint
+from duo_oracle.models.recipes.routers import EXPERTS, Recipe, is_trained, options, parser_of, place, publish, recipes
+from duo_oracle.models.router import RECORD, read_router
+from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.models.router_training.stage3 import train_router
-from duo_oracle.models.routing import route
+from duo_oracle.models.routing import big_per_token
 from duo_oracle.models.text.sources import source_name
 from duo_oracle.models.text.tokenizer import load_tokenizer
 from duo_oracle.models.text.windows import read_sequences
-from duo_oracle.oracle.base.errors import InputError, ends_in_a_line
+from duo_oracle.oracle.base.errors import ends_in_a_line
 from duo_oracle.oracle.base.whole_file import write_text_whole
-from duo_oracle.oracle.contexts import SkipReading
 from duo_oracle.oracle.patterns import Branch
-from duo_oracle.results.compare.files import write_table
 from duo_oracle.results.statistics.intervals import Estimate, paired
 from duo_oracle.search.job.config import SearchConfig
-from duo_oracle.search.job.driver import run_search
 from duo_oracle.search.job.problem import Keep
 from duo_oracle.search.rerun.labels import read_labels
+from duo_oracle.search.studies.routed_losses import chosen_of, kept_routes, stem_of
+from duo_oracle.search.studies.searched import searched
 
 MODEL = "duo-tiny"
-HOLDOUTS = ("holdout:prose", "holdout:code")
+HOLDOUTS = RouterConfig.holdouts
 PATTERNS = 8
 """Random patterns that label each token."""
 EVERY = 3
@@ -73,7 +68,7 @@ def label(corpus: Path, out: Path, workers: int) -> Path:
             with Path(text).open(encoding="utf-8") as lines:
                 write_text_whole(part, "".join(islice(lines, 0, None, EVERY)))
         texts.append(str(part))
-    outcome = run_search(
+    return searched(
         SearchConfig(
             data=tuple(texts),
             model=MODEL,
@@ -89,14 +84,11 @@ def label(corpus: Path, out: Path, workers: int) -> Path:
             local=workers == 1,
         )
     )
-    if outcome.failures:
-        raise InputError(f"{outcome.directory}: {outcome.failures[0].message}; the same command tries it again")
-    return Path(outcome.directory)
 
 
 def distil(corpus: Path, out: Path, workers: int) -> None:
     """Fits what is missing of the routers distilled from an oracle."""
-    missing = [recipe for recipe in distilled() if not (out / f"{recipe.name}@0" / RECORD).is_file()]
+    missing = [recipe for recipe in distilled() if not is_trained(place(recipe, out))]
     if not missing:
         return
     run = str(label(corpus, out, workers))
@@ -116,7 +108,7 @@ class Routed:
 
     @property
     def budget(self) -> float:
-        return float((self.chosen_NL == Branch.BIG).sum(axis=1).mean())
+        return big_per_token(self.chosen_NL)
 
     @property
     def usage_L(self) -> np.ndarray:
@@ -139,25 +131,11 @@ class Texts:
 
     def routed(self, name: str, text: str) -> Routed:
         """Raises InputError as `read_router`."""
-        file = self.folder / f"{router_fingerprint(name)[:16]}-{source_name(text)}.parquet"
-        if not file.is_file():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_table(file, self._table(name, text))
-        table = pq.read_table(file)
-        return Routed(
-            table["loss"].to_numpy(), np.stack(table["chosen"].to_numpy(zero_copy_only=False)), table["document"].to_numpy()
-        )
-
-    def _table(self, name: str, text: str) -> pa.Table:
-        router, windows = read_router(name), self.windows[text]
-        skip = router.skip or SkipReading.FFN
-        loss, chosen, document = [], [], []
-        for window, mask_TL in zip(windows, route(router, self.module, windows, skip, self.fingerprint), strict=True):
-            chosen_NL = mask_TL[window.scored]
-            loss.append(window_losses(self.module, window, chosen_NL, skip))
-            chosen += list(chosen_NL)
-            document += [window.document] * len(chosen_NL)
-        return pa.table({"loss": np.concatenate(loss), "chosen": chosen, "document": document})
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / f"{stem_of(name)}-{source_name(text)}.parquet"
+        trained = read_router(name).fingerprint is not None
+        table = kept_routes(file, name, trained, self.module, self.windows[text], self.fingerprint)
+        return Routed(table["loss"].to_numpy(), chosen_of(table), table["document"].to_numpy())
 
     def less_random(self, name: str, text: str) -> tuple[Routed, Estimate]:
         """The router, and its loss less that of random routing of as many B's: between two whole numbers, of their mixture.
@@ -171,7 +149,8 @@ class Texts:
         else:
             below = math.floor(found.budget)
             share = found.budget - below
-            other_N = (1 - share) * self.exactly(below, text).loss_N + share * self.exactly(below + 1, text).loss_N
+            above = min(below + 1, self.module.n_letters)
+            other_N = (1 - share) * self.exactly(below, text).loss_N + share * self.exactly(above, text).loss_N
         return found, paired(found.loss_N, other_N, found.document_N)
 
     def exactly(self, n_big: int, text: str) -> Routed:
@@ -184,8 +163,8 @@ class Texts:
 def trained(out: Path, seeds: int) -> Iterator[tuple[Recipe, list[str]]]:
     """Every shipped router by name, and the directories of its trainings, seed 0 first."""
     for recipe in sorted((*recipes(), *distilled()), key=lambda recipe: recipe.name):
-        places = [out / f"{recipe.name}@{seed}" for seed in range(seeds)]
-        if found := [str(place) for place in places if (place / RECORD).is_file()]:
+        places = (place(recipe, out, seed) for seed in range(seeds))
+        if found := [str(directory) for directory in places if is_trained(directory)]:
             yield recipe, found
 
 
@@ -206,11 +185,11 @@ def usage_table(texts: Texts, routers: Sequence[tuple[Recipe, list[str]]]) -> It
     """A Markdown table of the experts of seed 0, cutoffs as trained: B's, and the least and most used layer's share."""
     yield f"| router | held-out training text | {' | '.join(map(source_name, texts.names))} |"
     yield f"|---|{'---:|' * (1 + len(texts.names))}"
-    for recipe, (place, *_) in routers:
+    for recipe, (first, *_) in routers:
         if recipe.router in EXPERTS:
-            held = json.loads((Path(place) / RECORD).read_text("utf-8"))["calibration"]
+            held = json.loads((Path(first) / RECORD).read_text("utf-8"))["calibration"]
             found = [(held["budget_after"], np.array(held["usage_L"]))]
-            found += [(one.budget, one.usage_L) for one in (texts.routed(place, text) for text in texts.names)]
+            found += [(one.budget, one.usage_L) for one in (texts.routed(first, text) for text in texts.names)]
             yield f"| {recipe.name} | {' | '.join(f'{big:.2f} ({use_L.min():.2f}-{use_L.max():.2f})' for big, use_L in found)} |"
 
 
@@ -231,15 +210,9 @@ def page(texts: Texts, routers: Sequence[tuple[Recipe, list[str]]]) -> str:
 
 
 def main() -> None:
-    program = "python -m duo_oracle.search.studies.shipped_routers"
-    parser = argparse.ArgumentParser(
-        prog=program, description="Distil the shipped routers, and write the tables of all: an hour or two; resumable."
-    )
-    parser.add_argument("--out", type=Path, default=OUT, help="directory of the trainings (default %(default)s)")
-    parser.add_argument("--corpus", type=Path, default=duo_tiny.WORK / "corpus", help="training corpus (default %(default)s)")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help="seeds of the routers that are compared (default %(default)s)")
+    description = "Distil the shipped routers, and write the tables of all: an hour or two; resumable."
+    parser = parser_of("python -m duo_oracle.search.studies.shipped_routers", description)
     parser.add_argument("--workers", type=int, default=1, help="processes of the search for labels (default %(default)s)")
-    parser.add_argument("--publish", action="store_true", help="copy the distilled routers into the package")
     arguments = parser.parse_args()
     with ends_in_a_line():
         built(arguments.corpus)

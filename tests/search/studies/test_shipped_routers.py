@@ -15,6 +15,7 @@ from duo_oracle.models.router import RECORD, shipped_routers
 from duo_oracle.models.router_training.config import RouterConfig
 from duo_oracle.results.api.run import load
 from duo_oracle.search.rerun.labels import RunLabels
+from duo_oracle.search.studies import routed_losses
 from duo_oracle.search.studies import shipped_routers as study
 
 TEXTS = {
@@ -90,7 +91,7 @@ def test_a_difference_is_to_random_routing_of_the_same_budget(texts: study.Texts
 
 def test_a_pass_is_made_once(texts: study.Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     first = texts.routed("random:3", texts.names[1])
-    monkeypatch.setattr(study, "route", None)
+    monkeypatch.setattr(routed_losses, "route", None)
     again = texts.routed("random:3", texts.names[1])
     np.testing.assert_array_equal(first.loss_N, again.loss_N)
     np.testing.assert_array_equal(first.chosen_NL, again.chosen_NL)
